@@ -1,0 +1,17 @@
+// Messages to standard error. Results go to standard output and are the commands' business.
+#pragma once
+
+#include <string>
+
+namespace rwkvx {
+
+enum class LogLevel { kDebug, kInfo, kWarning, kError, kOff };
+
+// Messages below this level are not shown. Starts at kInfo.
+void set_log_level(LogLevel level);
+
+void log_debug(const std::string& message);
+void log_info(const std::string& message);
+void log_warning(const std::string& message);
+
+}  // namespace rwkvx

@@ -1,0 +1,153 @@
+// Everything `rwkvx train --config FILE` reads: the sections model, tokenizer, data and train.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "rwkvx/base/field.h"
+#include "rwkvx/config/model_config.h"
+
+namespace rwkvx {
+
+struct TokenizerConfig {
+  std::string kind = "sentencepiece";
+  std::string path;
+  std::int64_t vocab_size = 1024;
+  std::string algorithm = "unigram";
+  double coverage = 0.9995;
+
+  static constexpr auto fields() {
+    using C = TokenizerConfig;
+    return std::tuple{
+        choice<C>("kind", &C::kind, "what turns text into token ids",
+                  "sentencepiece|byte|world"),
+        Field<C, std::string>{"path", &C::path,
+                              "tokenizer file to use; empty: train one on the training text "
+                              "(sentencepiece) or none needed (byte)"},
+        Field<C, std::int64_t>{"vocab_size", &C::vocab_size,
+                               "pieces of a sentencepiece model that is trained here", 270,
+                               1 << 20},
+        choice<C>("algorithm", &C::algorithm, "how a sentencepiece model is trained",
+                  "unigram|bpe"),
+        Field<C, double>{"coverage", &C::coverage,
+                         "share of characters that get pieces of their own; the rest are bytes",
+                         0.9, 1.0},
+    };
+  }
+};
+
+struct DataConfig {
+  std::vector<std::string> train;
+  std::vector<std::string> valid;
+  double valid_fraction = 0.1;
+  std::string separator = "<|endoftext|>";
+  std::string text_field = "text";
+  std::string cache;
+
+  static constexpr auto fields() {
+    using C = DataConfig;
+    return std::tuple{
+        Field<C, std::vector<std::string>>{"train", &C::train,
+                                           "training text: .txt or .jsonl files"},
+        Field<C, std::vector<std::string>>{"valid", &C::valid,
+                                           "validation text; empty: the end of the training text"},
+        Field<C, double>{"valid_fraction", &C::valid_fraction,
+                         "share of the training text kept for validation where valid is empty",
+                         0.0, 0.5},
+        Field<C, std::string>{"separator", &C::separator,
+                              "a line that holds exactly this parts documents of a .txt file; "
+                              "empty: the whole file is one document"},
+        Field<C, std::string>{"text_field", &C::text_field, "field of a .jsonl line with the text"},
+        Field<C, std::string>{"cache", &C::cache,
+                              "folder for token files; empty: data/ in the output folder"},
+    };
+  }
+};
+
+struct TrainingConfig {
+  std::string output = "runs/rwkvx";
+  std::int64_t seed = 1;
+  std::int64_t ctx_len = 256;
+  std::int64_t batch_size = 8;
+  std::int64_t accumulation = 1;
+  std::int64_t max_steps = 1000;
+  double learning_rate = 1e-3;
+  double final_learning_rate = 1e-4;
+  std::int64_t warmup_steps = 40;
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double epsilon = 1e-8;
+  double weight_decay = 0.01;
+  double grad_clip = 1.0;
+  double shift_lr_scale = 3.0;
+  bool layerwise_lr = true;
+  double l2wrap = 0.0;
+  std::int64_t log_every = 10;
+  std::int64_t eval_every = 100;
+  std::int64_t eval_tokens = 65536;
+  std::int64_t save_every = 500;
+  std::int64_t keep_last = 2;
+  std::int64_t threads = 0;
+  std::string device = "auto";
+
+  static constexpr auto fields() {
+    using C = TrainingConfig;
+    using I = Field<C, std::int64_t>;
+    using D = Field<C, double>;
+    return std::tuple{
+        Field<C, std::string>{"output", &C::output, "folder for checkpoints and logs"},
+        I{"seed", &C::seed, "starts the initial weights and the order of the data", 0,
+          9007199254740991.0},
+        I{"ctx_len", &C::ctx_len, "tokens of one training sequence", 1, 1 << 24},
+        I{"batch_size", &C::batch_size, "sequences of one forward pass", 1, 1 << 20},
+        I{"accumulation", &C::accumulation, "forward passes summed into one step", 1, 1 << 20},
+        I{"max_steps", &C::max_steps, "optimiser steps", 1, 1e12},
+        D{"learning_rate", &C::learning_rate, "peak learning rate", 0, 10},
+        D{"final_learning_rate", &C::final_learning_rate,
+          "learning rate at the end of the cosine", 0, 10},
+        I{"warmup_steps", &C::warmup_steps, "steps over which the rate rises from a fifth to all",
+          0, 1e12},
+        D{"beta1", &C::beta1, "AdamW: decay of the first moment", 0, 0.999999},
+        D{"beta2", &C::beta2, "AdamW: decay of the second moment", 0, 0.999999999},
+        D{"epsilon", &C::epsilon, "AdamW: added to the root of the second moment", 1e-30, 1},
+        D{"weight_decay", &C::weight_decay, "AdamW: decay of the matrices; nothing else decays", 0,
+          10},
+        D{"grad_clip", &C::grad_clip, "largest global gradient norm; 0: no limit", 0, 1e9},
+        D{"shift_lr_scale", &C::shift_lr_scale,
+          "learning rate multiplier of every parameter of the shift", 0, 1000},
+        Field<C, bool>{"layerwise_lr", &C::layerwise_lr,
+                       "time_decay at 2 and time_first at 3 times the rate, as RWKV-4 does"},
+        D{"l2wrap", &C::l2wrap,
+          "pull on each position's largest logit (RWKV-LM uses 1e-4); 0: none", 0, 1},
+        I{"log_every", &C::log_every, "steps between lines of log.jsonl", 1, 1e12},
+        I{"eval_every", &C::eval_every, "steps between validations; 0: only at the end", 0, 1e12},
+        I{"eval_tokens", &C::eval_tokens, "tokens of one validation; 0: all", 0, 1e12},
+        I{"save_every", &C::save_every, "steps between checkpoints; 0: only at the end", 0, 1e12},
+        I{"keep_last", &C::keep_last, "latest checkpoints kept beside the best", 1, 1000000},
+        I{"threads", &C::threads, "processor threads; 0: one per core", 0, 1024},
+        Field<C, std::string>{"device", &C::device, "auto, cpu or cuda:N"},
+    };
+  }
+  void check(const std::string& where) const;
+};
+
+struct TrainConfig {
+  ModelConfig model;
+  TokenizerConfig tokenizer;
+  DataConfig data;
+  TrainingConfig train;
+
+  static constexpr auto fields() {
+    using C = TrainConfig;
+    return std::tuple{
+        Field<C, ModelConfig>{"model", &C::model, "the network"},
+        Field<C, TokenizerConfig>{"tokenizer", &C::tokenizer, "text to token ids"},
+        Field<C, DataConfig>{"data", &C::data, "what is read"},
+        Field<C, TrainingConfig>{"train", &C::train, "how it is trained"},
+    };
+  }
+};
+
+}  // namespace rwkvx

@@ -1,0 +1,60 @@
+// Text to token ids and back, behind one interface.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace rwkvx {
+
+using TokenId = std::int32_t;
+
+// Every tokenizer is lossless: the bytes of the pieces of encode(text), one after the other, are
+// `text` again, whatever bytes it holds. Thread-safe after construction.
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  // Any bytes, UTF-8 or not, to ids in 0 .. vocab_size()-1. Never emits document_end().
+  virtual std::vector<TokenId> encode(std::string_view text) const = 0;
+  // The bytes of one id, possibly part of a UTF-8 character; "" for document_end() and for ids that
+  // have no text. Throws DataError for an id outside the vocabulary.
+  virtual std::string piece(TokenId id) const = 0;
+  // The ids' bytes one after the other.
+  std::string decode(const std::vector<TokenId>& ids) const;
+  virtual std::int64_t vocab_size() const = 0;
+  // The id that ends a document (and precedes the first token of the next one).
+  virtual TokenId document_end() const = 0;
+  // "byte", "sentencepiece" or "world".
+  virtual std::string kind() const = 0;
+  // XXH3-128 over kind and model bytes: two tokenizers with the same hash give the same ids.
+  virtual std::string hash() const = 0;
+  // Writes what load_tokenizer() needs into `directory`, which exists: tokenizer.json (kind, vocabulary
+  // size, hash) and the model file, if the kind has one. Throws FileError.
+  virtual void save(const std::filesystem::path& directory) const = 0;
+};
+
+// Ids 0 .. 255 are the bytes; 256 ends a document.
+std::unique_ptr<Tokenizer> make_byte_tokenizer();
+
+// From a directory written by save(), or a single file: a sentencepiece .model or an RWKV-World
+// vocabulary .txt. Throws DataError or FileError naming the file and what is wrong with it.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
+
+// What a sentencepiece model is trained with; see TokenizerConfig.
+struct SentencePieceTraining {
+  std::int64_t vocab_size = 1024;
+  std::string algorithm = "unigram";  // or "bpe"
+  double coverage = 0.9995;           // share of characters that get a piece
+  std::int64_t threads = 0;           // 0: one per core
+};
+
+// Trains a sentencepiece model on documents (whole texts, line breaks included) with byte fallback and without
+// any normalisation. The same documents and settings give the same model. Throws DataError where
+// the text is too small for the vocabulary, saying how large it may be.
+std::unique_ptr<Tokenizer> train_sentencepiece(const std::vector<std::string>& documents,
+                                               const SentencePieceTraining& training);
+
+}  // namespace rwkvx
