@@ -1,0 +1,89 @@
+// Text files to token files: .txt with documents parted by a separator line, .jsonl with a text
+// field.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "rwkvx/config/train_config.h"
+#include "rwkvx/data/token_file.h"
+#include "rwkvx/text/tokenizer.h"
+
+namespace rwkvx {
+
+// Which share of a text is meant. A text without a validation file of its own is split: the last
+// `fraction` of its bytes (all files one after the other; for .jsonl the bytes of the lines) is for
+// validation. The cut lies at the document boundary nearest to that place if this changes the
+// validation share by less than half of it; otherwise (one document, or a few long ones) the
+// document there is cut in two, before a whole UTF-8 character.
+enum class TextPart { kAll, kTrain, kValid };
+
+// What was read and how, and what came out: PREFIX.json beside the token file.
+struct TokenManifest {
+  struct Source {
+    std::string path;  // as it was given
+    std::int64_t bytes = 0;
+    std::string hash;  // XXH3-128 of the file
+  };
+  std::vector<Source> sources;
+  std::string tokenizer_kind, tokenizer_hash;
+  std::int64_t vocab_size = 0;
+  std::string separator, text_field;
+  std::string part = "all";   // all, train or valid
+  double valid_fraction = 0;  // 0 where part is all
+  std::int64_t documents = 0;
+  std::int64_t tokens = 0;        // document ends included
+  std::int64_t bytes = 0;         // of the text, separators not counted
+  std::int64_t invalid_utf8 = 0;  // ill-formed sequences, kept as bytes
+  std::string hash;     // over contents, settings and tokenizer, not names: same hash, same tokens
+  bool reused = false;  // whether the token file was there already; not in the file
+};
+
+// Reads PREFIX.json. Throws FileError or DataError.
+TokenManifest read_manifest(const std::filesystem::path& prefix);
+
+// Tokenises `sources` into the token file `prefix`, or leaves it as it is where its manifest shows
+// that it came from the same bytes, settings and tokenizer. Makes the folder of `prefix` if needed.
+//
+// A document's text is every byte between two separator lines (line ends included, the separator
+// line never; a line end may be \n or \r\n). Documents without a byte are left out, and so are
+// blank lines of a .jsonl file. A document longer than 256 KiB is encoded in pieces of at most
+// that, cut after the last line end in a piece, else after the last space, else before a UTF-8
+// character: a rule of the text alone, so the tokens depend neither on `threads` (0: one per core)
+// nor on timing.
+//
+// Throws FileError for a missing file; DataError, as FILE or FILE:LINE, for an empty text or a
+// .jsonl line that is not an object with the text field. Invalid UTF-8 is kept as bytes, and
+// counted in one warning.
+TokenManifest build_tokens(const std::vector<std::string>& sources, const DataConfig& config,
+                           const Tokenizer& tokenizer, const std::filesystem::path& prefix,
+                           std::int64_t threads = 0, bool quiet = false,
+                           TextPart part = TextPart::kAll);
+
+// Both token files of a training: FOLDER/train and FOLDER/valid, from config.valid or, where that
+// is empty, from the end of config.train (see TextPart). FOLDER is config.cache, or
+// `default_folder` where that is empty. Throws ConfigError where config.train is empty or
+// valid_fraction leaves nothing to validate on.
+struct TokenSets {
+  std::filesystem::path train, valid;  // prefixes for TokenFile
+  TokenManifest train_manifest, valid_manifest;
+};
+TokenSets build_token_sets(const DataConfig& config, const Tokenizer& tokenizer,
+                           const std::filesystem::path& default_folder, std::int64_t threads = 0,
+                           bool quiet = false);
+
+// Text to train a tokenizer on: the pieces (at most 256 KiB each) of the documents of `part`. Where
+// they hold more than max_bytes together, every n-th piece with the smallest n that fits.
+// Throws like build_tokens().
+std::vector<std::string> read_pieces(const std::vector<std::string>& sources,
+                                     const DataConfig& config, TextPart part = TextPart::kAll,
+                                     std::int64_t max_bytes = 64 << 20);
+
+// The part of config.train that is trained on: all of it, or what validation leaves.
+inline TextPart training_part(const DataConfig& config) {
+  return config.valid.empty() ? TextPart::kTrain : TextPart::kAll;
+}
+
+}  // namespace rwkvx

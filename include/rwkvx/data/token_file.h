@@ -1,0 +1,93 @@
+// Token files: documents as ids in the memory-mapped binidx layout, a pair PREFIX.idx and
+// PREFIX.bin.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "rwkvx/base/files.h"
+#include "rwkvx/text/tokenizer.h"
+
+namespace rwkvx {
+
+// PREFIX.idx, PREFIX.bin and PREFIX.json (the manifest, see corpus.h) of a token file. A name that
+// ends in one of the three extensions stands for its prefix.
+struct TokenFilePaths {
+  explicit TokenFilePaths(const std::filesystem::path& prefix);
+  std::filesystem::path prefix, index, tokens, manifest;
+};
+
+// Reads a pair without loading it. All sizes and offsets of the index are checked when it is
+// opened, so reading cannot leave the file. Documents lie one after the other without a gap; each
+// ends with the tokenizer's document_end id. Thread-safe.
+//
+// Layout, all little-endian (Megatron's MMapIndexedDataset, version 1): .idx is "MMIDIDX\0\0",
+// u64 1, u8 type (8: u16, 4: i32), u64 items, u64 documents + 1, i32 items sizes in tokens,
+// i64 items byte offsets into .bin, i64 documents + 1 item numbers at which documents start.
+// .bin is the ids alone.
+class TokenFile {
+ public:
+  // Throws FileError where a file cannot be read, DataError (naming the file, what was wanted and
+  // what was found) where it is not such a pair.
+  explicit TokenFile(const std::filesystem::path& prefix);
+
+  // Tokens of all documents together, document ends included.
+  std::int64_t size() const { return size_; }
+  std::int64_t documents() const { return static_cast<std::int64_t>(bounds_.size()) - 1; }
+  // The first token of a document and the one after its last. `document` is 0 .. documents() - 1.
+  struct Bounds {
+    std::int64_t begin, end;
+  };
+  Bounds document(std::int64_t document) const;
+  // Bytes of one id in the file: 2 or 4.
+  int width() const { return width_; }
+  const std::filesystem::path& prefix() const { return paths_.prefix; }
+
+  // Copies tokens [offset, offset + count) to `out`. Throws DataError unless all of them exist.
+  void read(std::int64_t offset, std::int64_t count, std::int64_t* out) const;
+  std::vector<TokenId> read(std::int64_t offset, std::int64_t count) const;
+
+  // Throws DataError unless every id is in 0 .. vocab_size - 1, naming the first that is not. Reads
+  // the whole file unless the width alone answers.
+  void check_vocab(std::int64_t vocab_size) const;
+
+ private:
+  TokenFilePaths paths_;
+  MappedFile tokens_;
+  int width_ = 0;
+  std::int64_t size_ = 0;
+  std::vector<std::int64_t> bounds_;  // first token of each document, then size()
+};
+
+// Writes a pair. Nothing is seen under the final names before commit(); without commit() nothing is
+// left behind. Throws FileError where the disk fails.
+class TokenFileWriter {
+ public:
+  // Ids take 2 bytes where vocab_size <= 65536, else 4.
+  TokenFileWriter(const std::filesystem::path& prefix, std::int64_t vocab_size);
+  // Appends ids to the document at hand. Throws DataError for an id outside the vocabulary.
+  void add(std::span<const TokenId> ids);
+  // Appends `end`, the tokenizer's document_end, and closes the document.
+  void end_document(TokenId end);
+  std::int64_t tokens() const { return tokens_; }
+  std::int64_t documents() const { return static_cast<std::int64_t>(starts_.size()) - 1; }
+  // Makes both files permanent. The document at hand must be closed.
+  void commit();
+
+ private:
+  void close_item();
+  TokenFilePaths paths_;
+  std::int64_t vocab_size_;
+  int width_;
+  std::unique_ptr<AtomicFile> bin_;
+  std::int64_t tokens_ = 0, item_tokens_ = 0;
+  std::vector<std::int32_t> sizes_;
+  std::vector<std::int64_t> starts_{0};
+  std::string bytes_;
+};
+
+}  // namespace rwkvx
