@@ -12,8 +12,9 @@ namespace rwkvx {
 
 using TokenId = std::int32_t;
 
-// Every tokenizer is lossless: the bytes of the pieces of encode(text), one after the other, are
-// `text` again, whatever bytes it holds. Thread-safe after construction.
+// Every tokenizer of ours is lossless: the bytes of the pieces of encode(text), one after the
+// other, are `text` again, whatever bytes it holds. The exception is a sentencepiece model from
+// elsewhere that rewrites its input; see lossless(). Thread-safe after construction.
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -25,14 +26,17 @@ class Tokenizer {
   // The ids' bytes one after the other.
   std::string decode(const std::vector<TokenId>& ids) const;
   virtual std::int64_t vocab_size() const = 0;
+  // False for a sentencepiece model that normalises, puts a space before the text, drops spaces or
+  // has no byte pieces: decoding then gives the text as that model rewrites it.
+  virtual bool lossless() const { return true; }
   // The id that ends a document (and precedes the first token of the next one).
   virtual TokenId document_end() const = 0;
   // "byte", "sentencepiece" or "world".
   virtual std::string kind() const = 0;
   // XXH3-128 over kind and model bytes: two tokenizers with the same hash give the same ids.
   virtual std::string hash() const = 0;
-  // Writes what load_tokenizer() needs into `directory`, which exists: tokenizer.json (kind, vocabulary
-  // size, hash) and the model file, if the kind has one. Throws FileError.
+  // Writes what load_tokenizer() needs into `directory`, which exists: tokenizer.json (kind,
+  // vocabulary size, hash) and the model file, if the kind has one. Throws FileError.
   virtual void save(const std::filesystem::path& directory) const = 0;
 };
 
@@ -48,12 +52,11 @@ struct SentencePieceTraining {
   std::int64_t vocab_size = 1024;
   std::string algorithm = "unigram";  // or "bpe"
   double coverage = 0.9995;           // share of characters that get a piece
-  std::int64_t threads = 0;           // 0: one per core
 };
 
-// Trains a sentencepiece model on documents (whole texts, line breaks included) with byte fallback and without
-// any normalisation. The same documents and settings give the same model. Throws DataError where
-// the text is too small for the vocabulary, saying how large it may be.
+// Trains a sentencepiece model on documents (whole texts, line breaks included) with byte fallback
+// and without any normalisation. The same documents and settings give the same model. Throws
+// DataError where the text is too small for the vocabulary, saying how large it may be.
 std::unique_ptr<Tokenizer> train_sentencepiece(const std::vector<std::string>& documents,
                                                const SentencePieceTraining& training);
 

@@ -1,0 +1,106 @@
+#include "rwkvx/text/tokenizer.h"
+
+#include <nlohmann/json.hpp>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "tokenizers.h"
+
+namespace rwkvx {
+namespace {
+
+constexpr const char* kDescription = "tokenizer.json";
+
+class ByteTokenizer : public Tokenizer {
+ public:
+  std::vector<TokenId> encode(std::string_view text) const override {
+    std::vector<TokenId> ids;
+    ids.reserve(text.size());
+    for (const char byte : text) ids.push_back(static_cast<unsigned char>(byte));
+    return ids;
+  }
+  std::string piece(TokenId id) const override {
+    if (id < 0 || id > 256)
+      throw DataError("byte tokenizer", "id " + std::to_string(id) + " is not in 0 to 256");
+    return id == 256 ? std::string() : std::string(1, static_cast<char>(id));
+  }
+  std::int64_t vocab_size() const override { return 257; }
+  TokenId document_end() const override { return 256; }
+  std::string kind() const override { return "byte"; }
+  std::string hash() const override { return tokenizer_hash("byte", ""); }
+  void save(const std::filesystem::path& directory) const override {
+    save_tokenizer(*this, directory, "", "");
+  }
+};
+
+std::unique_ptr<Tokenizer> load_directory(const std::filesystem::path& directory) {
+  const auto description_path = directory / kDescription;
+  if (!std::filesystem::exists(description_path))
+    throw DataError(directory.string(), std::string("holds no ") + kDescription +
+                                            ", wanted a folder that rwkvx tokenizer train wrote, a "
+                                            "sentencepiece .model or an RWKV-World .txt");
+  const std::string where = description_path.string();
+  const auto json = nlohmann::json::parse(read_file(description_path), nullptr,
+                                          /*allow_exceptions=*/false);
+  const auto text = [&](const char* key) -> std::string {
+    if (!json.is_object() || !json.contains(key) || !json[key].is_string())
+      throw DataError(where, std::string("wanted a JSON object with the text \"") + key + "\"");
+    return json[key];
+  };
+  const std::string kind = text("kind");
+  if (kind == "byte") return make_byte_tokenizer();
+  if (kind != "sentencepiece" && kind != "world")
+    throw DataError(where, "unknown kind \"" + kind + "\", wanted byte, sentencepiece or world");
+  const std::filesystem::path file = text("file");
+  if (file.empty() || file != file.filename() || file == ".." || file == ".")
+    throw DataError(where, "\"file\" must be the name of a file beside it, found " + file.string());
+  const std::string path = (directory / file).string();
+  std::string model = read_file(path);
+  // Before parsing: a damaged model is named as damaged, not by whatever it breaks first.
+  const std::string hash = tokenizer_hash(kind, model);
+  if (text("hash") != hash)
+    throw DataError(path, "is damaged or not the file that tokenizer.json describes: wanted hash " +
+                              text("hash") + ", found " + hash);
+  return kind == "world" ? parse_world_vocabulary(std::move(model), path)
+                         : parse_sentencepiece(std::move(model), path);
+}
+
+}  // namespace
+
+std::string Tokenizer::decode(const std::vector<TokenId>& ids) const {
+  std::string text;
+  for (const TokenId id : ids) text += piece(id);
+  return text;
+}
+
+std::unique_ptr<Tokenizer> make_byte_tokenizer() { return std::make_unique<ByteTokenizer>(); }
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path)) return load_directory(path);
+  if (path.filename() == kDescription) return load_directory(path.parent_path());
+  if (path.extension() == ".txt") return parse_world_vocabulary(read_file(path), path.string());
+  return parse_sentencepiece(read_file(path), path.string());
+}
+
+std::string tokenizer_hash(const std::string& kind, std::string_view model) {
+  Hasher hasher;
+  hasher.add(kind);
+  hasher.add(std::string_view("\0", 1));
+  hasher.add(model);
+  return hasher.hex();
+}
+
+void save_tokenizer(const Tokenizer& tokenizer, const std::filesystem::path& directory,
+                    const std::string& file_name, std::string_view model) {
+  nlohmann::ordered_json json{{"kind", tokenizer.kind()},
+                              {"vocab_size", tokenizer.vocab_size()},
+                              {"document_end", tokenizer.document_end()},
+                              {"hash", tokenizer.hash()}};
+  if (!file_name.empty()) {
+    json["file"] = file_name;
+    write_file(directory / file_name, model);
+  }
+  write_file(directory / kDescription, json.dump(2) + "\n");
+}
+
+}  // namespace rwkvx

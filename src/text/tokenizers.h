@@ -1,0 +1,23 @@
+// The kinds of tokenizer, for tokenizer.cpp, which puts them together.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "rwkvx/text/tokenizer.h"
+
+namespace rwkvx {
+
+// From the bytes of a model or vocabulary file; `where` names it in errors (DataError).
+std::unique_ptr<Tokenizer> parse_sentencepiece(std::string model, const std::string& where);
+std::unique_ptr<Tokenizer> parse_world_vocabulary(std::string vocabulary, const std::string& where);
+
+// XXH3-128 over a kind and the bytes of its model.
+std::string tokenizer_hash(const std::string& kind, std::string_view model);
+
+// Writes tokenizer.json and, unless `file_name` is empty, the model file beside it.
+void save_tokenizer(const Tokenizer& tokenizer, const std::filesystem::path& directory,
+                    const std::string& file_name, std::string_view model);
+
+}  // namespace rwkvx

@@ -1,0 +1,245 @@
+// The tokenizer of the RWKV-World models: greedy longest match over bytes, without normalisation.
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/text/utf8.h"
+#include "tokenizers.h"
+
+namespace rwkvx {
+namespace {
+
+constexpr std::int64_t kVocabSize = 65536;
+constexpr TokenId kDocumentEnd = 0;
+
+struct Entry {
+  TokenId id;
+  std::string bytes;
+};
+
+void append_utf8(std::string& out, std::uint32_t code) {
+  const auto tail = [&](int shift) { out += static_cast<char>(0x80 | ((code >> shift) & 0x3F)); };
+  if (code < 0x80) {
+    out += static_cast<char>(code);
+  } else if (code < 0x800) {
+    out += static_cast<char>(0xC0 | (code >> 6));
+    tail(0);
+  } else if (code < 0x10000) {
+    out += static_cast<char>(0xE0 | (code >> 12));
+    tail(6), tail(0);
+  } else {
+    out += static_cast<char>(0xF0 | (code >> 18));
+    tail(12), tail(6), tail(0);
+  }
+}
+
+// A Python literal, '…' "…" b'…' or b"…" as repr() prints it, to its bytes.
+std::string parse_literal(std::string_view literal, const std::string& where) {
+  const bool raw = literal.starts_with('b');
+  std::string_view body = literal.substr(raw ? 1 : 0);
+  if (body.size() < 2 || (body.front() != '\'' && body.front() != '"') ||
+      body.back() != body.front())
+    throw DataError(where, "wanted a quoted Python literal between the id and the length");
+  const char quote = body.front();
+  body = body.substr(1, body.size() - 2);
+  std::string bytes;
+  for (std::size_t place = 0; place < body.size();) {
+    const char letter = body[place++];
+    if (letter == quote) throw DataError(where, "the literal has text after its closing quote");
+    if (letter != '\\') {
+      bytes += letter;
+      continue;
+    }
+    if (place == body.size()) throw DataError(where, "the literal ends inside an escape");
+    const char escape = body[place++];
+    const std::size_t digits = escape == 'x' ? 2 : escape == 'u' ? 4 : escape == 'U' ? 8 : 0;
+    if (digits == 0 || (raw && escape != 'x')) {
+      static constexpr std::string_view kNames = "tnr\\'\"", kValues = "\t\n\r\\'\"";
+      const auto which = kNames.find(escape);
+      if (which == std::string_view::npos)
+        throw DataError(where, std::string("unknown escape \\") + escape + " in the literal");
+      bytes += kValues[which];
+      continue;
+    }
+    std::uint32_t code = 0;
+    const std::string_view hex = body.substr(place, digits);
+    const auto [end, error] = std::from_chars(hex.data(), hex.data() + hex.size(), code, 16);
+    if (hex.size() != digits || error != std::errc() || end != hex.data() + digits)
+      throw DataError(where, std::string("wanted ") + std::to_string(digits) +
+                                 " hexadecimal digits after \\" + escape);
+    place += digits;
+    if (raw) {
+      bytes += static_cast<char>(code);
+    } else if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) {
+      throw DataError(where,
+                      "\\" + std::string(1, escape) + std::string(hex) + " is not a character");
+    } else {
+      append_utf8(bytes, code);
+    }
+  }
+  return bytes;
+}
+
+std::int64_t parse_number(std::string_view text, const std::string& where, const char* what) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (text.empty() || error != std::errc() || end != text.data() + text.size())
+    throw DataError(where, std::string("wanted ") + what + ", found \"" +
+                               std::string(text.substr(0, 20)) + "\"");
+  return value;
+}
+
+// "ID LITERAL BYTES"; the literal itself may hold spaces.
+Entry parse_line(std::string_view line, const std::string& where) {
+  const auto first = line.find(' '), last = line.rfind(' ');
+  if (first == std::string_view::npos || first == last)
+    throw DataError(where, "wanted \"ID LITERAL BYTES\" parted by spaces");
+  const auto id = parse_number(line.substr(0, first), where, "an id");
+  const auto length = parse_number(line.substr(last + 1), where, "a length in bytes");
+  if (id < 1 || id >= kVocabSize)
+    throw DataError(where, "id " + std::to_string(id) + " is not in 1 to 65535");
+  Entry entry{static_cast<TokenId>(id),
+              parse_literal(line.substr(first + 1, last - first - 1), where)};
+  if (entry.bytes.empty()) throw DataError(where, "the literal is empty");
+  if (static_cast<std::int64_t>(entry.bytes.size()) != length)
+    throw DataError(where, "the literal has " + std::to_string(entry.bytes.size()) +
+                               " bytes, but the line says " + std::to_string(length));
+  return entry;
+}
+
+class WorldTokenizer : public Tokenizer {
+ public:
+  WorldTokenizer(std::string vocabulary, const std::string& where)
+      : vocabulary_(std::move(vocabulary)), pieces_(kVocabSize) {
+    std::vector<Entry> entries = parse(where);
+    for (const Entry& entry : entries) pieces_[static_cast<std::size_t>(entry.id)] = entry.bytes;
+    std::sort(entries.begin(), entries.end(),
+              [](const Entry& a, const Entry& b) { return a.bytes < b.bytes; });
+    for (std::size_t i = 1; i < entries.size(); ++i)
+      if (entries[i].bytes == entries[i - 1].bytes)
+        throw DataError(where, "ids " + std::to_string(std::min(entries[i - 1].id, entries[i].id)) +
+                                   " and " +
+                                   std::to_string(std::max(entries[i - 1].id, entries[i].id)) +
+                                   " are the same text");
+    build(entries);
+    for (int byte = 0; byte < 256; ++byte)
+      if (longest(std::string_view(std::array{static_cast<char>(byte)}.data(), 1)).id ==
+          kDocumentEnd)
+        throw DataError(where, "no id stands for the single byte " + std::to_string(byte) +
+                                   ", so not every text could be encoded");
+  }
+
+  std::vector<TokenId> encode(std::string_view text) const override {
+    std::vector<TokenId> ids;
+    ids.reserve(text.size() / 3);
+    while (!text.empty()) {
+      const Match match = longest(text);
+      ids.push_back(match.id);
+      text.remove_prefix(match.length);
+    }
+    return ids;
+  }
+
+  std::string piece(TokenId id) const override {
+    if (id < 0 || id >= kVocabSize)
+      throw DataError("world tokenizer", "id " + std::to_string(id) + " is not in 0 to 65535");
+    return pieces_[static_cast<std::size_t>(id)];
+  }
+  std::int64_t vocab_size() const override { return kVocabSize; }
+  TokenId document_end() const override { return kDocumentEnd; }
+  std::string kind() const override { return "world"; }
+  std::string hash() const override { return hash_; }
+  void save(const std::filesystem::path& directory) const override {
+    save_tokenizer(*this, directory, "vocabulary.txt", vocabulary_);
+  }
+
+ private:
+  struct Match {
+    TokenId id;
+    std::size_t length;
+  };
+  // A trie in two flat arrays: a node's edges lie side by side, sorted by byte.
+  struct Node {
+    TokenId id = kDocumentEnd;  // kDocumentEnd: no token ends here
+    std::uint32_t first_edge = 0, edges = 0;
+  };
+  struct Edge {
+    unsigned char byte;
+    std::uint32_t node;
+  };
+
+  std::vector<Entry> parse(const std::string& where) const {
+    std::vector<Entry> entries;
+    std::string_view rest = vocabulary_;
+    for (std::int64_t number = 1; !rest.empty(); ++number) {
+      const auto end = std::min(rest.find('\n'), rest.size());
+      std::string_view line = rest.substr(0, end);
+      rest.remove_prefix(std::min(end + 1, rest.size()));
+      if (line.ends_with('\r')) line.remove_suffix(1);
+      const std::string place = where + ":" + std::to_string(number);
+      Entry entry = parse_line(line, place);
+      if (!entries.empty() && entry.id <= entries.back().id)
+        throw DataError(place, "id " + std::to_string(entry.id) + " does not come after " +
+                                   std::to_string(entries.back().id));
+      entries.push_back(std::move(entry));
+    }
+    if (entries.empty()) throw DataError(where, "is empty, wanted an RWKV-World vocabulary");
+    return entries;
+  }
+
+  // Breadth first, one level of bytes at a time, so that depth costs no recursion.
+  void build(const std::vector<Entry>& sorted) {
+    struct Range {
+      std::size_t begin, end, depth;
+    };
+    nodes_.emplace_back();
+    std::vector<Range> ranges{{0, sorted.size(), 0}};
+    for (std::size_t at = 0; at < nodes_.size(); ++at) {
+      auto [begin, end, depth] = ranges[at];
+      if (begin < end && sorted[begin].bytes.size() == depth) nodes_[at].id = sorted[begin++].id;
+      nodes_[at].first_edge = static_cast<std::uint32_t>(edges_.size());
+      while (begin < end) {
+        const auto byte = static_cast<unsigned char>(sorted[begin].bytes[depth]);
+        std::size_t next = begin;
+        while (next < end && static_cast<unsigned char>(sorted[next].bytes[depth]) == byte) ++next;
+        edges_.push_back({byte, static_cast<std::uint32_t>(nodes_.size())});
+        nodes_.emplace_back();
+        ranges.push_back({begin, next, depth + 1});
+        begin = next;
+      }
+      nodes_[at].edges = static_cast<std::uint32_t>(edges_.size()) - nodes_[at].first_edge;
+    }
+  }
+
+  Match longest(std::string_view text) const {
+    Match match{kDocumentEnd, 1};
+    const Node* node = &nodes_[0];
+    for (std::size_t depth = 0; depth < text.size(); ++depth) {
+      const auto byte = static_cast<unsigned char>(text[depth]);
+      const Edge* begin = edges_.data() + node->first_edge;
+      const Edge* end = begin + node->edges;
+      const Edge* edge = std::lower_bound(
+          begin, end, byte, [](const Edge& one, unsigned char value) { return one.byte < value; });
+      if (edge == end || edge->byte != byte) break;
+      node = &nodes_[edge->node];
+      if (node->id != kDocumentEnd) match = {node->id, depth + 1};
+    }
+    return match;
+  }
+
+  std::string vocabulary_;
+  std::vector<std::string> pieces_;
+  std::string hash_ = tokenizer_hash("world", vocabulary_);
+  std::vector<Node> nodes_;
+  std::vector<Edge> edges_;
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> parse_world_vocabulary(std::string vocabulary,
+                                                  const std::string& where) {
+  return std::make_unique<WorldTokenizer>(std::move(vocabulary), where);
+}
+
+}  // namespace rwkvx
