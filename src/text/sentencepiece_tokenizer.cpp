@@ -46,9 +46,9 @@ class SentencePieceTokenizer : public Tokenizer {
     if (model_.empty()) throw DataError(where, "is empty, wanted a sentencepiece model");
     const auto status = processor_.LoadFromSerializedProto(model_);
     if (!status.ok() || processor_.GetPieceSize() <= 0)
-      throw DataError(where, "is not a sentencepiece model" +
-                                 (status.ok() ? "" : " (" + first_line(status.message()) + ")") +
-                                 ", wanted one, or an RWKV-World vocabulary named .txt");
+      throw DataError(where,
+                      "is not a sentencepiece model, wanted one, or an RWKV-World vocabulary named "
+                      ".txt");
     document_end_ = processor_.eos_id();
     if (document_end_ < 0 || document_end_ >= processor_.GetPieceSize())
       throw DataError(where, "has no end-of-sentence id, which is needed to end documents");

@@ -50,7 +50,7 @@ TokenManifest read_manifest(const std::filesystem::path& prefix);
 // A document's text is every byte between two separator lines (line ends included, the separator
 // line never; a line end may be \n or \r\n). Documents without a byte are left out, and so are
 // blank lines of a .jsonl file. A document longer than 256 KiB is encoded in pieces of at most
-// that, cut after the last line end in a piece, else after the last space, else before a UTF-8
+// that, cut after the last line end in a piece, else before the last space, else before a UTF-8
 // character: a rule of the text alone, so the tokens depend neither on `threads` (0: one per core)
 // nor on timing.
 //
@@ -75,11 +75,11 @@ TokenSets build_token_sets(const DataConfig& config, const Tokenizer& tokenizer,
                            bool quiet = false);
 
 // Text to train a tokenizer on: the pieces (at most 256 KiB each) of the documents of `part`. Where
-// they hold more than max_bytes together, every n-th piece with the smallest n that fits.
-// Throws like build_tokens().
+// they hold more than max_bytes together, every n-th piece, n being how many times more, rounded
+// up. Throws like build_tokens().
 std::vector<std::string> read_pieces(const std::vector<std::string>& sources,
                                      const DataConfig& config, TextPart part = TextPart::kAll,
-                                     std::int64_t max_bytes = 64 << 20);
+                                     std::int64_t max_bytes = 32 << 20);
 
 // The part of config.train that is trained on: all of it, or what validation leaves.
 inline TextPart training_part(const DataConfig& config) {
