@@ -26,7 +26,7 @@ std::size_t dtype_size(DType dtype);
 std::string shape_text(std::span<const std::int64_t> shape);
 
 // A tensor's description and its row-major little-endian bytes, which belong to someone else (a
-// mapped file, an at::Tensor).
+// mapped file, an at::Tensor). In files of other tools they may lie at any address.
 struct TensorView {
   std::string name;
   DType dtype = DType::kF32;
@@ -74,11 +74,12 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-// Writes a file atomically, tensors in the given order, their data starting at a multiple of 64
-// bytes. The metadata gets "checksum.<name>", the XXH3-128 of each tensor's bytes in hex, and
-// "checksum", that of the names, dtypes, shapes and the other metadata. The same input gives the
-// same bytes. Throws CheckpointError for two tensors of one name, for bytes that do not fit a shape
-// and for metadata keys that begin with "checksum"; FileError where the disk refuses.
+// Writes a file atomically. The data starts at a multiple of 64 bytes and holds the tensors in the
+// given order, except that larger element sizes come first, so that every tensor is aligned. The
+// metadata gets "checksum.<name>", the XXH3-128 of each tensor's bytes in hex, and "checksum", that
+// of the names, dtypes, shapes and the rest of the metadata. The same input gives the same bytes.
+// Throws CheckpointError for two tensors of one name, for bytes that do not fit a shape and for
+// metadata keys that are "checksum" or begin with "checksum."; FileError where the disk refuses.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 

@@ -1,0 +1,476 @@
+#include "rwkvx/model/safetensors.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <unordered_set>
+#include <utility>
+
+#include "rwkvx/base/error.h"
+
+namespace rwkvx {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "tensor files are little-endian and are used as they are mapped");
+
+constexpr std::uint64_t kLengthBytes = 8;  // the header's length, before the header
+constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
+constexpr std::uint64_t kAlignment = 64;
+constexpr std::size_t kMaxDimensions = 32;
+constexpr std::size_t kPieceBytes = 1 << 20;
+constexpr char kMetadataKey[] = "__metadata__";
+constexpr char kChecksumKey[] = "checksum";
+constexpr char kChecksumPrefix[] = "checksum.";
+
+struct DTypeRow {
+  DType dtype;
+  std::string_view name;
+  std::size_t size;
+};
+constexpr std::array kDTypes{
+    DTypeRow{DType::kF64, "F64", 8},   DTypeRow{DType::kF32, "F32", 4},
+    DTypeRow{DType::kF16, "F16", 2},   DTypeRow{DType::kBF16, "BF16", 2},
+    DTypeRow{DType::kI64, "I64", 8},   DTypeRow{DType::kI32, "I32", 4},
+    DTypeRow{DType::kI16, "I16", 2},   DTypeRow{DType::kI8, "I8", 1},
+    DTypeRow{DType::kU64, "U64", 8},   DTypeRow{DType::kU32, "U32", 4},
+    DTypeRow{DType::kU16, "U16", 2},   DTypeRow{DType::kU8, "U8", 1},
+    DTypeRow{DType::kBool, "BOOL", 1},
+};
+
+const DTypeRow& row_of(DType dtype) {
+  for (const auto& row : kDTypes)
+    if (row.dtype == dtype) return row;
+  return kDTypes[1];  // not reached: every enumerator has its row
+}
+
+std::optional<DType> dtype_from(std::string_view name) {
+  for (const auto& row : kDTypes)
+    if (row.name == name) return row.dtype;
+  return std::nullopt;
+}
+
+// Names come from the file: a message shows the beginning of a long one.
+std::string shown(std::string_view name) {
+  constexpr std::size_t kShown = 200;
+  return name.size() <= kShown ? std::string(name) : std::string(name.substr(0, kShown)) + "…";
+}
+
+std::string_view as_text(std::span<const std::byte> bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+// Bytes of a tensor of this shape, or nothing where the number of elements or of bytes overflows. A
+// dimension of 0 counts as 1 for that, because strides are computed that way.
+std::optional<std::uint64_t> byte_count(DType dtype, std::span<const std::int64_t> shape) {
+  std::int64_t bytes = static_cast<std::int64_t>(dtype_size(dtype));
+  bool empty = false;
+  for (const auto size : shape) {
+    empty = empty || size == 0;
+    if (size < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(size, 1), &bytes))
+      return std::nullopt;
+  }
+  return empty ? 0 : static_cast<std::uint64_t>(bytes);
+}
+
+// What one header entry says.
+struct Entry {
+  std::string name;
+  std::optional<DType> dtype;
+  std::optional<std::vector<std::int64_t>> shape;
+  std::optional<std::vector<std::uint64_t>> offsets;  // [begin, end) in the data
+};
+
+// Reads the header's JSON as a stream of events: nothing is built but entries and metadata, so the
+// memory used is of the order of the header, however deep it nests.
+class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  std::vector<Entry> entries;
+  std::map<std::string, std::string> metadata;
+  std::string tensor, problem;  // whose fault and what, once a callback has returned false
+
+  bool null() override { return unexpected("null"); }
+  bool boolean(bool value) override { return unexpected(value ? "true" : "false"); }
+  bool number_integer(number_integer_t value) override {
+    return unexpected(std::to_string(value));  // negative: others come as unsigned
+  }
+  bool number_float(number_float_t, const string_t& text) override { return unexpected(text); }
+  bool binary(binary_t&) override { return unexpected("binary data"); }
+
+  bool number_unsigned(number_unsigned_t value) override {
+    if (place_ == Place::kShape) {
+      if (value > std::numeric_limits<std::int64_t>::max() ||
+          entries.back().shape->size() >= kMaxDimensions)
+        return unexpected(std::to_string(value));
+      entries.back().shape->push_back(static_cast<std::int64_t>(value));
+      return true;
+    }
+    if (place_ == Place::kOffsets && entries.back().offsets->size() < 2) {
+      entries.back().offsets->push_back(value);
+      return true;
+    }
+    return unexpected(std::to_string(value));
+  }
+
+  bool string(string_t& value) override {
+    if (place_ == Place::kMetadata) {
+      metadata[key_] = value;
+      return true;
+    }
+    if (place_ != Place::kEntry || key_ != "dtype") return unexpected('"' + shown(value) + '"');
+    entries.back().dtype = dtype_from(value);
+    if (entries.back().dtype) return true;
+    problem = "dtype \"" + shown(value) + "\" is unknown, wanted one of";
+    for (const auto& row : kDTypes) problem += " " + std::string(row.name);
+    return false;
+  }
+
+  bool start_object(std::size_t) override {
+    if (place_ == Place::kStart) {
+      place_ = Place::kTop;
+      return true;
+    }
+    if (place_ != Place::kTop) return unexpected("an object");
+    if (tensor.empty()) {
+      place_ = Place::kMetadata;
+    } else {
+      place_ = Place::kEntry;
+      entries.push_back({tensor, {}, {}, {}});
+    }
+    return true;
+  }
+
+  bool key(string_t& value) override {
+    key_ = value;
+    if (place_ == Place::kTop) {
+      const bool is_metadata = value == kMetadataKey;
+      tensor = is_metadata ? "" : value;
+      if (!is_metadata && value.empty()) return complain("a tensor has no name");
+      if (!names_.insert(value).second) return complain("the header names it twice");
+      return true;
+    }
+    if (place_ == Place::kMetadata) {
+      if (metadata.contains(value))
+        return complain("the metadata names \"" + shown(value) + "\" twice");
+      return true;
+    }
+    const auto& entry = entries.back();
+    if ((value == "dtype" && entry.dtype) || (value == "shape" && entry.shape) ||
+        (value == "data_offsets" && entry.offsets))
+      return complain("has \"" + value + "\" twice");
+    if (value == "dtype" || value == "shape" || value == "data_offsets") return true;
+    return complain("unknown key \"" + shown(value) + "\", wanted dtype, shape and data_offsets");
+  }
+
+  bool end_object() override {
+    if (place_ == Place::kEntry) {
+      const auto& entry = entries.back();
+      if (!entry.dtype || !entry.shape || !entry.offsets)
+        return complain("lacks dtype, shape or data_offsets");
+      if (entry.offsets->size() != 2) return complain("data_offsets must be two numbers");
+    }
+    place_ = place_ == Place::kTop ? Place::kEnd : Place::kTop;
+    tensor.clear();
+    return true;
+  }
+
+  bool start_array(std::size_t) override {
+    if (place_ != Place::kEntry || key_ == "dtype") return unexpected("a list");
+    if (key_ == "shape") {
+      place_ = Place::kShape;
+      entries.back().shape.emplace();
+    } else {
+      place_ = Place::kOffsets;
+      entries.back().offsets.emplace();
+    }
+    return true;
+  }
+
+  bool end_array() override {
+    place_ = Place::kEntry;
+    return true;
+  }
+
+  bool parse_error(std::size_t position, const std::string&,
+                   const nlohmann::json::exception&) override {
+    tensor.clear();
+    return complain("the header is not valid JSON at its byte " + std::to_string(position));
+  }
+
+ private:
+  enum class Place { kStart, kTop, kMetadata, kEntry, kShape, kOffsets, kEnd };
+
+  bool complain(std::string what) {
+    problem = std::move(what);
+    return false;
+  }
+
+  bool unexpected(const std::string& what) {
+    switch (place_) {
+      case Place::kMetadata:
+        return complain("metadata \"" + shown(key_) + "\" must be a text, found " + what);
+      case Place::kShape:
+        return complain("shape must be at most " + std::to_string(kMaxDimensions) +
+                        " sizes of 0 or more, found " + what);
+      case Place::kOffsets:
+        return complain("data_offsets must be two numbers of 0 or more, found " + what);
+      case Place::kEntry:
+        return complain(key_ + " cannot be " + what);
+      default:
+        return complain("the header must be an object of objects, found " + what);
+    }
+  }
+
+  Place place_ = Place::kStart;
+  std::string key_;
+  std::unordered_set<std::string> names_;
+};
+
+// One hash over everything in the header that matters, for the metadata key "checksum".
+std::string header_hash(std::span<const TensorView> tensors,
+                        const std::map<std::string, std::string>& metadata) {
+  Hasher hasher;
+  const auto add = [&](std::string_view text) {
+    hasher.add(text);
+    hasher.add(std::string_view("\0", 1));
+  };
+  for (const auto& tensor : tensors) {
+    add(tensor.name);
+    add(dtype_name(tensor.dtype));
+    add(shape_text(tensor.shape));
+  }
+  for (const auto& [key, value] : metadata) {
+    if (key == kChecksumKey) continue;
+    add(key);
+    add(value);
+  }
+  return hasher.hex();
+}
+
+float from_half(std::uint16_t half) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
+  const std::uint32_t exponent = (half >> 10) & 31u, fraction = half & 1023u;
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
+  if (exponent != 0)
+    return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
+  const float magnitude = static_cast<float>(fraction) * 0x1p-24f;  // zero or subnormal: exact
+  return sign != 0 ? -magnitude : magnitude;
+}
+
+// bytes may be unaligned.
+template <class Stored, class Convert>
+std::vector<float> convert_all(std::span<const std::byte> bytes, const Convert& convert) {
+  std::vector<float> values(bytes.size() / sizeof(Stored));
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    Stored stored;
+    std::memcpy(&stored, bytes.data() + i * sizeof(Stored), sizeof(Stored));
+    values[i] = convert(stored);
+  }
+  return values;
+}
+
+}  // namespace
+
+std::string_view dtype_name(DType dtype) { return row_of(dtype).name; }
+std::size_t dtype_size(DType dtype) { return row_of(dtype).size; }
+
+std::string shape_text(std::span<const std::int64_t> shape) {
+  std::string text = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i)
+    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + ")";
+}
+
+std::int64_t TensorView::numel() const {
+  std::int64_t count = 1;
+  for (const auto size : shape) count *= size;
+  return count;
+}
+
+std::vector<float> to_float32(const TensorView& tensor) {
+  switch (tensor.dtype) {
+    case DType::kF64:
+      return convert_all<double>(tensor.bytes, [](double x) { return static_cast<float>(x); });
+    case DType::kF32:
+      return convert_all<float>(tensor.bytes, [](float x) { return x; });
+    case DType::kF16:
+      return convert_all<std::uint16_t>(tensor.bytes, from_half);
+    case DType::kBF16:
+      return convert_all<std::uint16_t>(tensor.bytes, [](std::uint16_t x) {
+        return std::bit_cast<float>(static_cast<std::uint32_t>(x) << 16);
+      });
+    default:
+      throw CheckpointError(shown(tensor.name),
+                            "wanted numbers of dtype F64, F32, F16 or BF16, "
+                            "found " +
+                                std::string(dtype_name(tensor.dtype)));
+  }
+}
+
+SafetensorsFile::SafetensorsFile(std::filesystem::path path)
+    : path_(std::move(path)), file_(std::make_unique<MappedFile>(path_)) {
+  parse();
+}
+
+void SafetensorsFile::fail(const std::string& tensor, const std::string& reason) const {
+  throw CheckpointError(tensor.empty() ? path_.string() : path_.string() + ": " + shown(tensor),
+                        reason);
+}
+
+void SafetensorsFile::parse() {
+  const auto bytes = file_->bytes();
+  if (bytes.size() < kLengthBytes)
+    fail("", "wanted a safetensors file, found " + std::to_string(bytes.size()) +
+                 " bytes: it is cut off or of another kind");
+  std::uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
+  const std::uint64_t rest = bytes.size() - kLengthBytes;
+  if (header_bytes > kMaxHeaderBytes)
+    fail("", "wanted a safetensors header of at most " + std::to_string(kMaxHeaderBytes) +
+                 " bytes, found a length of " + std::to_string(header_bytes) +
+                 ": it is damaged or of another kind");
+  if (header_bytes > rest)
+    fail("", "the header should have " + std::to_string(header_bytes) + " bytes, but only " +
+                 std::to_string(rest) + " follow: the file is cut off or of another kind");
+  const auto header = as_text(bytes.subspan(kLengthBytes, header_bytes));
+  const auto data = bytes.subspan(kLengthBytes + header_bytes);
+  if (!header.starts_with('{'))
+    fail("", "the header must begin with '{': the file is damaged or of another kind");
+
+  HeaderReader reader;
+  if (!nlohmann::json::sax_parse(header, &reader)) fail(reader.tensor, reader.problem);
+  metadata_ = std::move(reader.metadata);
+  auto& entries = reader.entries;
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const Entry& a, const Entry& b) { return *a.offsets < *b.offsets; });
+  std::uint64_t expected = 0;
+  tensors_.reserve(entries.size());
+  for (auto& entry : entries) {
+    const auto begin = (*entry.offsets)[0], end = (*entry.offsets)[1];
+    const auto range = "bytes " + std::to_string(begin) + " to " + std::to_string(end);
+    if (begin > end || end > data.size())
+      fail(entry.name, "should lie in " + range + " of the data, which has " +
+                           std::to_string(data.size()) + ": the file is cut off or damaged");
+    if (begin != expected)
+      fail(entry.name, "lies in " + range + " of the data, wanted it to begin at " +
+                           std::to_string(expected) + ", where the one before ends");
+    const auto wanted = byte_count(*entry.dtype, *entry.shape);
+    if (!wanted || *wanted != end - begin)
+      fail(entry.name, "shape " + shape_text(*entry.shape) + " of " +
+                           std::string(dtype_name(*entry.dtype)) + " needs " +
+                           (wanted ? std::to_string(*wanted) : "too many") + " bytes, found " +
+                           std::to_string(end - begin));
+    expected = end;
+    index_[entry.name] = tensors_.size();
+    tensors_.push_back({std::move(entry.name), *entry.dtype, std::move(*entry.shape),
+                        data.subspan(begin, end - begin)});
+  }
+  if (expected != data.size())
+    fail("", "the tensors end at byte " + std::to_string(expected) + " of the data, which has " +
+                 std::to_string(data.size()) + ": the file is damaged");
+}
+
+const TensorView* SafetensorsFile::find(std::string_view name) const {
+  const auto found = index_.find(std::string(name));
+  return found == index_.end() ? nullptr : &tensors_[found->second];
+}
+
+const TensorView& SafetensorsFile::at(std::string_view name) const {
+  const auto* tensor = find(name);
+  if (tensor == nullptr) fail(std::string(name), "wanted this tensor, the file has none");
+  return *tensor;
+}
+
+bool SafetensorsFile::has_checksums() const {
+  const auto first = metadata_.lower_bound(kChecksumPrefix);
+  return metadata_.contains(kChecksumKey) ||
+         (first != metadata_.end() && first->first.starts_with(kChecksumPrefix));
+}
+
+void SafetensorsFile::verify() const {
+  if (!has_checksums()) return;
+  const auto check = [&](const std::string& what, const std::string& key,
+                         const std::string& actual) {
+    const auto stored = metadata_.find(key);
+    if (stored == metadata_.end()) fail(what, "its checksum is missing: the file is damaged");
+    if (stored->second != actual)
+      fail(what, "checksum " + actual + " differs from the stored " + shown(stored->second) +
+                     ": the file is damaged");
+  };
+  check("header", kChecksumKey, header_hash(tensors_, metadata_));
+  for (const auto& tensor : tensors_)
+    check(tensor.name, kChecksumPrefix + tensor.name, hash_bytes(as_text(tensor.bytes)));
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  const auto fail = [&](const std::string& name, const std::string& reason) {
+    throw CheckpointError(path.string() + ": " + shown(name), reason);
+  };
+  // Larger elements first: then each tensor begins at a multiple of its element size.
+  std::vector<TensorView> ordered(tensors.begin(), tensors.end());
+  std::stable_sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) {
+    return dtype_size(a.dtype) > dtype_size(b.dtype);
+  });
+
+  auto checked = metadata;
+  for (const auto& [key, value] : metadata)
+    if (key == kChecksumKey || key.starts_with(kChecksumPrefix))
+      fail(key, "metadata of this name is written by rwkvx itself");
+  std::unordered_set<std::string_view> names;
+  for (const auto& tensor : ordered) {
+    if (tensor.name.empty() || tensor.name == kMetadataKey)
+      fail(tensor.name, "a tensor cannot have this name");
+    if (!names.insert(tensor.name).second) fail(tensor.name, "two tensors have this name");
+    if (tensor.shape.size() > kMaxDimensions)
+      fail(tensor.name, "has more than " + std::to_string(kMaxDimensions) + " dimensions");
+    const auto wanted = byte_count(tensor.dtype, tensor.shape);
+    if (!wanted || *wanted != tensor.bytes.size())
+      fail(tensor.name, "shape " + shape_text(tensor.shape) + " of " +
+                            std::string(dtype_name(tensor.dtype)) + " does not fit its " +
+                            std::to_string(tensor.bytes.size()) + " bytes");
+    checked[kChecksumPrefix + tensor.name] = hash_bytes(as_text(tensor.bytes));
+  }
+  checked[kChecksumKey] = header_hash(ordered, checked);
+
+  std::string header;
+  try {
+    header = "{" + nlohmann::json(kMetadataKey).dump() + ":" + nlohmann::json(checked).dump();
+    std::uint64_t begin = 0;
+    for (const auto& tensor : ordered) {
+      const std::uint64_t end = begin + tensor.bytes.size();
+      const nlohmann::json entry{{"dtype", dtype_name(tensor.dtype)},
+                                 {"shape", tensor.shape},
+                                 {"data_offsets", {begin, end}}};
+      header += "," + nlohmann::json(tensor.name).dump() + ":" + entry.dump();
+      begin = end;
+    }
+    header += "}";
+  } catch (const nlohmann::json::exception&) {
+    fail("header", "names and metadata must be valid UTF-8");
+  }
+  const auto unaligned = (kLengthBytes + header.size()) % kAlignment;
+  header.append(unaligned == 0 ? 0 : kAlignment - unaligned, ' ');
+  if (header.size() > kMaxHeaderBytes)
+    fail("header",
+         "would have " + std::to_string(header.size()) + " bytes, more than a reader takes");
+
+  AtomicFile file(path);
+  const std::uint64_t header_bytes = header.size();
+  file.write({reinterpret_cast<const char*>(&header_bytes), kLengthBytes});
+  file.write(header);
+  for (const auto& tensor : ordered)
+    // In pieces, so that the file's buffer does not grow to the size of a tensor.
+    for (auto rest = as_text(tensor.bytes); !rest.empty();) {
+      const auto piece = rest.substr(0, kPieceBytes);
+      file.write(piece);
+      rest.remove_prefix(piece.size());
+    }
+  file.commit();
+}
+
+}  // namespace rwkvx
