@@ -30,12 +30,39 @@ struct Boundary {
   std::int64_t offset;
 };
 
+// One thing that a story tells, in numbers: indices into people, things and places, -1 where none
+// is meant. Replaying the events gives the state of the story's world after any sentence.
+struct StoryEvent {
+  enum class Kind : std::uint8_t {
+    kStands,   // actor is at place            (told at the start)
+    kHolds,    // actor holds thing            (told at the start, or a true answer)
+    kLies,     // thing lies at place          (told at the start, or a true answer)
+    kBoxed,    // thing is in the box          (told at the start, or a true answer)
+    kBox,      // the box stands at place
+    kLocked,   // place is locked, thing opens it
+    kMove,     // actor goes to place
+    kUnlock,   // actor, who holds the key `thing`, opens place for good
+    kTake,     // actor picks up thing, which lies where they are
+    kPut,      // actor lays thing down where they are
+    kGive,     // actor hands thing to other, who is there too
+    kStore,    // actor puts thing into the box, which stands where they are
+    kFetch,    // actor takes thing out of the box, likewise
+    kTogether  // actor and other are in the same place
+  };
+  Kind kind;
+  int actor = -1, other = -1, thing = -1, place = -1;
+  std::int64_t begin = 0, end = 0;  // the bytes that tell it
+};
+
 struct SynthDocument {
   std::string text;                  // ends with a line end; never holds a separator line
   std::vector<Boundary> boundaries;  // by offset, then kind
   // Where the text is cut for a prompt -> continuation pair: what follows up to `reference_end` can
   // be told, wholly or mostly, from what precedes.
   std::int64_t prompt_end = 0, reference_end = 0;
+  // Stories only: the names behind the numbers of the events.
+  std::vector<std::string> people, things, places;
+  std::vector<StoryEvent> events;
 };
 
 // Document `index` of a corpus: a pure function of its arguments.
@@ -57,7 +84,9 @@ struct SynthReport {
 
 // Writes into `directory` (made if needed):
 //   train.txt, valid.txt   documents, each followed by a line "<|endoftext|>"
-//   pairs.jsonl            {"id", "prompt", "reference"}, from documents in neither text
+//   pairs.jsonl            {"id", "prompt", "reference"}, from documents in neither text; prompt
+//   and
+//                          reference joined are the start of a document
 //   boundaries.jsonl       for each document of valid.txt {"story", "offset" (bytes into
 //   valid.txt),
 //                          "words", "phrases", "sentences", "paragraphs": byte ends in the story}
