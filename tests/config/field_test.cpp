@@ -1,0 +1,199 @@
+#include "rwkvx/base/field.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "rwkvx/config/train_config.h"
+
+namespace rwkvx {
+namespace {
+
+using testing::HasSubstr;
+
+// The message of the ConfigError that `work` must throw.
+template <class Work>
+std::string refusal(const Work& work) {
+  try {
+    work();
+  } catch (const ConfigError& error) {
+    EXPECT_EQ(error.exit_status(), 2);
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+    return error.what();
+  }
+  ADD_FAILURE() << "nothing was refused";
+  return "";
+}
+
+TrainConfig read(const std::string& text) {
+  return config_from_json<TrainConfig>(parse_json(text, "c.json"), "c.json: ");
+}
+
+std::string refusal_of(const std::string& text) {
+  return refusal([&] { read(text); });
+}
+
+TEST(Field, AbsentKeysKeepTheirDefaults) {
+  const auto config = read(R"({"model": {"n_layer": 3}, "train": {"grad_clip": 0}})");
+  EXPECT_EQ(config.model.n_layer, 3);
+  EXPECT_EQ(config.model.n_embd, ModelConfig{}.n_embd);
+  EXPECT_EQ(config.train.grad_clip, 0);
+  EXPECT_EQ(config.model.shift.kind, "gps");
+}
+
+TEST(Field, AnUnknownKeyIsRefusedWithTheNearestOne) {
+  EXPECT_EQ(refusal_of(R"({"model": {"n_layers": 3}})"),
+            R"(c.json: model: unknown key "n_layers"; did you mean "n_layer"?)");
+  EXPECT_THAT(refusal_of(R"({"trian": {}})"),
+              testing::AllOf(testing::StartsWith("c.json: "),
+                             HasSubstr(R"(unknown key "trian"; did you mean "train"?)")));
+  EXPECT_EQ(refusal_of(R"({"model": {"zzzzzzzz": 3}})"),
+            R"(c.json: model: unknown key "zzzzzzzz")");
+}
+
+TEST(Field, AWrongTypeIsRefusedWithItsPath) {
+  EXPECT_EQ(refusal_of(R"({"model": {"n_layer": 1.5}})"),
+            "c.json: model.n_layer: wanted a whole number, found 1.5");
+  EXPECT_EQ(refusal_of(R"({"model": {"n_layer": true}})"),
+            "c.json: model.n_layer: wanted a whole number, found true");
+  EXPECT_EQ(refusal_of(R"({"train": {"learning_rate": "1e-3"}})"),
+            R"(c.json: train.learning_rate: wanted a number, found "1e-3")");
+  EXPECT_EQ(refusal_of(R"({"train": {"layerwise_lr": 1}})"),
+            "c.json: train.layerwise_lr: wanted true or false, found 1");
+  EXPECT_EQ(refusal_of(R"({"train": {"output": null}})"),
+            "c.json: train.output: wanted a text, found null");
+  EXPECT_EQ(refusal_of(R"({"data": {"train": 7}})"),
+            "c.json: data.train: wanted a list of texts, found 7");
+  EXPECT_EQ(refusal_of(R"({"data": {"train": ["a", 7]}})"),
+            "c.json: data.train: wanted a text, found 7");
+  EXPECT_THAT(refusal_of(R"({"model": [1]})"), HasSubstr("wanted a JSON object of settings"));
+  EXPECT_THAT(refusal_of("[]"), HasSubstr("wanted a JSON object of settings"));
+}
+
+TEST(Field, ALongWrongValueIsShortened) {
+  const auto message = refusal_of(R"({"model": {"n_layer": ")" + std::string(5000, 'x') + R"("}})");
+  EXPECT_LT(message.size(), 200u);
+}
+
+TEST(Field, AWholeNumberBeyond63BitsIsRefused) {
+  EXPECT_THAT(refusal_of(R"({"train": {"seed": 18446744073709551615}})"), HasSubstr("train.seed"));
+}
+
+TEST(Field, AnIntegerServesAsANumber) {
+  EXPECT_EQ(read(R"({"train": {"learning_rate": 1}})").train.learning_rate, 1.0);
+}
+
+TEST(Field, AValueOutOfRangeIsRefusedWithTheRange) {
+  EXPECT_EQ(refusal_of(R"({"model": {"n_layer": 0}})"),
+            "c.json: model.n_layer: 0 is out of range, wanted 1 to 1000");
+  EXPECT_EQ(refusal_of(R"({"data": {"valid_fraction": 0.75}})"),
+            "c.json: data.valid_fraction: 0.75 is out of range, wanted 0 to 0.5");
+  EXPECT_THAT(refusal_of(R"({"train": {"learning_rate": -1e-3}})"), HasSubstr("out of range"));
+}
+
+TEST(Field, BothEndsOfARangeAreInIt) {
+  EXPECT_EQ(read(R"({"data": {"valid_fraction": 0}})").data.valid_fraction, 0);
+  EXPECT_EQ(read(R"({"data": {"valid_fraction": 0.5}})").data.valid_fraction, 0.5);
+}
+
+TEST(Field, ATextOutsideTheChoicesIsRefusedWithAllOfThem) {
+  EXPECT_EQ(refusal_of(R"({"tokenizer": {"kind": "bytes"}})"),
+            R"(c.json: tokenizer.kind: "bytes" is not one of sentencepiece, byte or world; )"
+            R"(did you mean "byte"?)");
+}
+
+TEST(Field, NullSaysNoneWhereNoneIsAChoice) {
+  EXPECT_EQ(read(R"({"model": {"shift": {"kind": null}}})").model.shift.kind, "none");
+  EXPECT_THAT(refusal_of(R"({"tokenizer": {"kind": null}})"), HasSubstr("wanted a text"));
+}
+
+TEST(Field, OneTextServesAsAListOfTexts) {
+  EXPECT_THAT(read(R"({"data": {"train": "a.txt"}})").data.train, testing::ElementsAre("a.txt"));
+  EXPECT_THAT(read(R"({"data": {"train": ["a", "b"]}})").data.train,
+              testing::ElementsAre("a", "b"));
+}
+
+TEST(Field, SettingsThatContradictEachOtherAreRefused) {
+  EXPECT_THAT(refusal_of(R"({"model": {"shift": {"gate": "group", "gate_groups": 7}}})"),
+              HasSubstr("model.shift.gate_groups: 7 does not divide n_embd = 768"));
+  EXPECT_THAT(refusal_of(R"({"train": {"learning_rate": 1e-5}})"),
+              HasSubstr("train.final_learning_rate: must not be larger than learning_rate"));
+}
+
+TEST(Field, JsonWrittenAndReadAgainIsTheSame) {
+  auto config = read(R"({"model": {"n_embd": 96, "shift": {"pos": "sin"}},
+                         "data": {"train": ["x"]}, "train": {"learning_rate": 0.3}})");
+  const auto json = config_to_json(config);
+  EXPECT_EQ(config_to_json(config_from_json<TrainConfig>(json, "")).dump(), json.dump());
+  EXPECT_EQ(json["train"]["learning_rate"], 0.3);
+}
+
+TEST(ParseJson, AcceptsComments) {
+  EXPECT_EQ(parse_json("// all of it\n{\"a\": 1 /* one */}\n", "c.json"),
+            nlohmann::json({{"a", 1}}));
+}
+
+TEST(ParseJson, NamesLineAndColumnOfWhatIsWrong) {
+  const auto message = refusal([] { parse_json("{\n  \"a\": 1,\n  }\n", "c.json"); });
+  EXPECT_THAT(message, testing::StartsWith("c.json:3:3: not valid JSON: syntax error"));
+  EXPECT_THAT(refusal([] { parse_json("", "c.json"); }), testing::StartsWith("c.json:1:1: "));
+}
+
+TEST(SetByPath, ReadsNumbersFlagsListsAndTexts) {
+  auto json = nlohmann::json::object();
+  set_by_path(json, "train.max_steps=20");
+  set_by_path(json, "train.learning_rate=3e-3");
+  set_by_path(json, "train.layerwise_lr=false");
+  set_by_path(json, "train.output=runs/a=b");
+  set_by_path(json, R"(data.train=["a", "b"])");
+  set_by_path(json, "model.shift.kind=none");
+  const auto config = config_from_json<TrainConfig>(json, "");
+  EXPECT_EQ(config.train.max_steps, 20);
+  EXPECT_EQ(config.train.learning_rate, 3e-3);
+  EXPECT_FALSE(config.train.layerwise_lr);
+  EXPECT_EQ(config.train.output, "runs/a=b");
+  EXPECT_EQ(config.data.train.size(), 2u);
+  EXPECT_EQ(config.model.shift.kind, "none");
+}
+
+TEST(SetByPath, RefusesWhatIsNoAssignment) {
+  auto json = nlohmann::json::object();
+  for (const std::string wrong : {"train.max_steps", "=3", ""})
+    EXPECT_THAT(refusal([&] { set_by_path(json, wrong); }), HasSubstr("wanted KEY=VALUE")) << wrong;
+}
+
+TEST(SetByPath, RefusesAPathThroughAValue) {
+  nlohmann::json json = {{"model", {{"n_layer", 2}}}};
+  EXPECT_THAT(refusal([&] { set_by_path(json, "model.n_layer.x=1"); }),
+              HasSubstr("is not inside a section"));
+}
+
+TEST(SetByPath, AnUnknownKeyIsRefusedLikeOneInAFile) {
+  auto json = nlohmann::json::object();
+  set_by_path(json, "train.max_step=20");
+  EXPECT_THAT(refusal([&] { config_from_json<TrainConfig>(json, "c.json: "); }),
+              HasSubstr(R"(unknown key "max_step"; did you mean "max_steps"?)"));
+}
+
+TEST(ReadJsonFile, AMissingFileIsNamed) {
+  try {
+    read_json_file("no/such/file.json");
+    FAIL() << "nothing was refused";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("no/such/file.json"));
+  }
+}
+
+TEST(DescribeFields, GivesEveryRowWithTypeDefaultAndRange) {
+  const auto rows = describe_fields<TrainConfig>();
+  const auto row = std::find_if(rows.begin(), rows.end(),
+                                [](const FieldInfo& info) { return info.path == "model.n_layer"; });
+  ASSERT_NE(row, rows.end());
+  EXPECT_EQ(row->type, "integer");
+  EXPECT_EQ(row->initial, "12");
+  EXPECT_EQ(row->allowed, "1 to 1000");
+}
+
+}  // namespace
+}  // namespace rwkvx
