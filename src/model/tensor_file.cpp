@@ -1,0 +1,154 @@
+#include "rwkvx/model/tensor_file.h"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <fstream>
+#include <unordered_set>
+#include <utility>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/model/pth.h"
+
+namespace rwkvx {
+namespace {
+
+// The first bytes of a file, which tell its kind.
+std::string beginning(const std::filesystem::path& path) {
+  std::string bytes(32, '\0');
+  std::ifstream file(path, std::ios::binary);
+  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  bytes.resize(static_cast<std::size_t>(file.gcount()));
+  return bytes;
+}
+
+template <class File>
+TensorFile share(std::shared_ptr<File> file) {
+  return {file->path(), file->tensors(), file->metadata(), file};
+}
+
+TensorFile open_any(const std::filesystem::path& path) {
+  const auto first = beginning(path);
+  if (first.starts_with("PK")) return share(std::make_shared<PthFile>(path));
+  if (first.starts_with("\x80\x02\x8a\x0a"))
+    throw CheckpointError(
+        path.string(),
+        "was saved by PyTorch before 1.6, whose files are not read; load and save "
+        "it with a later PyTorch");
+  if (first.starts_with("version https://git-lfs"))
+    throw CheckpointError(path.string(),
+                          "is a Git LFS pointer, not the weights themselves; run git lfs pull");
+  return share(std::make_shared<SafetensorsFile>(path));
+}
+
+// "blocks.12.att." or "blocks.12.ffn." at the beginning.
+bool names_block(std::string_view name) {
+  constexpr std::string_view kBlocks = "blocks.";
+  if (!name.starts_with(kBlocks)) return false;
+  name.remove_prefix(kBlocks.size());
+  const auto dot = name.find('.');
+  return dot != 0 && dot != std::string_view::npos &&
+         std::all_of(name.begin(), name.begin() + static_cast<std::ptrdiff_t>(dot),
+                     [](unsigned char c) { return std::isdigit(c) != 0; }) &&
+         (name.substr(dot).starts_with(".att.") || name.substr(dot).starts_with(".ffn."));
+}
+
+}  // namespace
+
+TensorFile::TensorFile(std::filesystem::path path, std::vector<TensorView> tensors,
+                       std::map<std::string, std::string> metadata,
+                       std::shared_ptr<const void> owner)
+    : path_(std::move(path)),
+      tensors_(std::move(tensors)),
+      metadata_(std::move(metadata)),
+      owner_(std::move(owner)) {}
+
+const TensorView* TensorFile::find(std::string_view name) const {
+  for (const auto& tensor : tensors_)
+    if (tensor.name == name) return &tensor;
+  return nullptr;
+}
+
+const TensorView& TensorFile::at(std::string_view name) const {
+  const auto* tensor = find(name);
+  if (tensor == nullptr)
+    throw CheckpointError(path_.string() + ": " + std::string(name),
+                          "wanted this tensor, the file has none");
+  return *tensor;
+}
+
+TensorFile open_tensors(const std::filesystem::path& path) {
+  const auto file = open_any(path);
+  auto tensors = file.tensors();
+  std::unordered_set<std::string> names;
+  for (auto& tensor : tensors) {
+    const auto found = tensor.name;
+    tensor.name = official_name(found);
+    if (!names.insert(tensor.name).second)
+      throw CheckpointError(path.string() + ": " + found,
+                            "is another tensor by the name of " + tensor.name);
+  }
+  // ChatRWKV stores weights for one device transposed, divided and with the decay already
+  // exponentiated; nothing else in the file tells how far that went.
+  for (const auto* mark : {"_rescale_layer", "_strategy", "_version"})
+    if (file.metadata().contains(mark) || names.contains(mark))
+      throw CheckpointError(path.string() + ": " + mark,
+                            "the weights were converted for one device by ChatRWKV; wanted the "
+                            "original .pth that they were converted from");
+  const auto version = rwkv_version(tensors);
+  if (version.empty())
+    throw CheckpointError(
+        path.string(),
+        "wanted an RWKV-4 model with tensors such as blocks.0.att.key.weight, found " +
+            (tensors.empty() ? "no tensors"
+                             : std::to_string(tensors.size()) + " others, first " +
+                                   tensors.front().name.substr(0, 200)));
+  if (version != "4")
+    throw CheckpointError(path.string(), "wanted an RWKV-4 model, found RWKV-" + version);
+  return {path, std::move(tensors), file.metadata(), std::make_shared<TensorFile>(file)};
+}
+
+std::string official_name(std::string_view name) {
+  constexpr std::array<std::string_view, 2> kPrefixes{"_forward_module.", "rwkv."};
+  for (const auto prefix : kPrefixes)
+    if (name.starts_with(prefix)) name.remove_prefix(prefix.size());
+  constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kParts{{
+      {"embeddings", "emb"},
+      {"pre_ln", "ln0"},
+      {"attention", "att"},
+      {"feed_forward", "ffn"},
+      {"time_mix_key", "time_mix_k"},
+      {"time_mix_value", "time_mix_v"},
+      {"time_mix_receptance", "time_mix_r"},
+  }};
+  if (!name.starts_with("blocks.") && !name.starts_with("embeddings.")) return std::string(name);
+  std::string official;
+  for (std::size_t begin = 0; begin <= name.size();) {
+    const auto end = std::min(name.find('.', begin), name.size());
+    auto part = name.substr(begin, end - begin);
+    for (const auto& [converted, own] : kParts)
+      if (part == converted) {
+        part = own;
+        break;
+      }
+    if (begin > 0) official += '.';
+    official += part;
+    begin = end + 1;
+  }
+  return official;
+}
+
+std::string rwkv_version(std::span<const TensorView> tensors) {
+  const auto any = [&](std::string_view ending) {
+    return std::any_of(tensors.begin(), tensors.end(), [&](const TensorView& tensor) {
+      return names_block(tensor.name) && tensor.name.ends_with(ending);
+    });
+  };
+  if (!any("")) return "";
+  if (any(".att.r_k")) return "7";
+  if (any(".att.time_maa_x") || any(".att.time_maa_w1")) return "6";
+  if (any(".att.ln_x.weight")) return any(".att.gate.weight") ? "5.2" : "5";
+  return "4";
+}
+
+}  // namespace rwkvx
