@@ -110,15 +110,13 @@ nlohmann::json parse_json(std::string_view text, const std::string& where) {
     }
     std::string reason = error.what();
     const auto colon = reason.rfind("syntax error");
-    throw ConfigError(where + ":" + std::to_string(line) + ":" + std::to_string(column),
-                      "not valid JSON: " +
-                          (colon == std::string::npos ? reason : reason.substr(colon)));
+    throw ConfigError(
+        where + ":" + std::to_string(line) + ":" + std::to_string(column),
+        "not valid JSON: " + (colon == std::string::npos ? reason : reason.substr(colon)));
   }
 }
 
-nlohmann::json read_json_file(const std::string& path) {
-  return parse_json(read_file(path), path);
-}
+nlohmann::json read_json_file(const std::string& path) { return parse_json(read_file(path), path); }
 
 void set_by_path(nlohmann::json& json, const std::string& assignment) {
   const auto equals = assignment.find('=');

@@ -29,18 +29,21 @@ void say(spdlog::level::level_enum level, const std::string& message) {
 
 void set_log_level(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return logger().set_level(spdlog::level::debug);
-    case LogLevel::kInfo: return logger().set_level(spdlog::level::info);
-    case LogLevel::kWarning: return logger().set_level(spdlog::level::warn);
-    case LogLevel::kError: return logger().set_level(spdlog::level::err);
-    case LogLevel::kOff: return logger().set_level(spdlog::level::off);
+    case LogLevel::kDebug:
+      return logger().set_level(spdlog::level::debug);
+    case LogLevel::kInfo:
+      return logger().set_level(spdlog::level::info);
+    case LogLevel::kWarning:
+      return logger().set_level(spdlog::level::warn);
+    case LogLevel::kError:
+      return logger().set_level(spdlog::level::err);
+    case LogLevel::kOff:
+      return logger().set_level(spdlog::level::off);
   }
 }
 
 void log_debug(const std::string& message) { say(spdlog::level::debug, message); }
 void log_info(const std::string& message) { say(spdlog::level::info, message); }
-void log_warning(const std::string& message) {
-  say(spdlog::level::warn, "warning: " + message);
-}
+void log_warning(const std::string& message) { say(spdlog::level::warn, "warning: " + message); }
 
 }  // namespace rwkvx

@@ -46,8 +46,7 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
     message = "unknown " + std::string(word.starts_with("-") ? "flag " : "word ") + word +
               did_you_mean(word, valid);
   }
-  return message + " (see rwkvx " +
-         (command == &app ? "" : command->get_name() + " ") + "--help)";
+  return message + " (see rwkvx " + (command == &app ? "" : command->get_name() + " ") + "--help)";
 }
 
 int run(int argc, char** argv) {

@@ -8,9 +8,9 @@ void ModelConfig::check(const std::string& where) const {
   if (shift.ablation == "gate_only" && shift.gate == "one")
     throw ConfigError(site, "ablation gate_only needs a gate, but gate is one");
   if (shift.gate_form() == "group" && n_embd % shift.gate_groups != 0)
-    throw ConfigError(site + ".gate_groups", std::to_string(shift.gate_groups) +
-                                                 " does not divide n_embd = " +
-                                                 std::to_string(n_embd));
+    throw ConfigError(
+        site + ".gate_groups",
+        std::to_string(shift.gate_groups) + " does not divide n_embd = " + std::to_string(n_embd));
 }
 
 }  // namespace rwkvx

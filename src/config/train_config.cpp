@@ -4,9 +4,8 @@ namespace rwkvx {
 
 void TrainingConfig::check(const std::string& where) const {
   if (final_learning_rate > learning_rate)
-    throw ConfigError(where + ".final_learning_rate",
-                      "must not be larger than learning_rate = " +
-                          nlohmann::json(learning_rate).dump());
+    throw ConfigError(where + ".final_learning_rate", "must not be larger than learning_rate = " +
+                                                          nlohmann::json(learning_rate).dump());
   if (output.empty()) throw ConfigError(where + ".output", "wanted the name of a folder");
 }
 

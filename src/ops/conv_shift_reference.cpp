@@ -17,8 +17,7 @@ at::Tensor shifted(const at::Tensor& a, const ConvShiftParameters& learned, cons
   const int64_t K = learned.conv.size(0);
   TORCH_CHECK(H == K - 1, "conv_shift: ring must hold K - 1 = ", K - 1, " rows, got ", H);
   at::Tensor m;  // (B or 1, T, K)
-  if (learned.pos_u.defined())
-    m = 1 + at::matmul(phi.to(a.dtype()), learned.pos_u.t());
+  if (learned.pos_u.defined()) m = 1 + at::matmul(phi.to(a.dtype()), learned.pos_u.t());
   at::Tensor s;
   for (int64_t j = 0; j < K; ++j) {
     auto term = past.slice(1, H - j, H - j + T) * learned.conv[j];  // (B, T, C)

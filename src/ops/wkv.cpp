@@ -42,16 +42,15 @@ void for_each_task(int64_t B, int64_t C, const Run& run) {
 }
 
 template <class Real>
-void run_forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
-                 const at::Tensor& v, const at::Tensor& r, const at::Tensor& state,
-                 const at::Tensor& y, const at::Tensor& state_out, const at::Tensor& kept) {
+void run_forward(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k, const at::Tensor& v,
+                 const at::Tensor& r, const at::Tensor& state, const at::Tensor& y,
+                 const at::Tensor& state_out, const at::Tensor& kept) {
   const int64_t B = k.size(0), T = k.size(1), C = k.size(2), S = wkv_segments(T);
   for_each_task(B, C, [&](int64_t b, int64_t first, int64_t last) {
     wkv_forward(WkvForward<Real>{
         T, C, C, first, last, data<Real>(w), data<Real>(u), data<Real>(k) + b * T * C,
-        data<Real>(v) + b * T * C, row(data<Real>(r), b * T * C),
-        mutable_data<Real>(y) + b * T * C, data<Real>(state) + b * 3 * C,
-        mutable_data<Real>(state_out) + b * 3 * C,
+        data<Real>(v) + b * T * C, row(data<Real>(r), b * T * C), mutable_data<Real>(y) + b * T * C,
+        data<Real>(state) + b * 3 * C, mutable_data<Real>(state_out) + b * 3 * C,
         row(mutable_data<Real>(kept), b * S * 3 * C)});
   });
 }
@@ -125,21 +124,26 @@ class Wkv : public torch::autograd::Function<Wkv> {
     else
       run_backward<float>(saved, grad_y, grad_state_out, grad_k, grad_v, grad_r, grad_w, grad_u,
                           grad_state_in);
-    return {grad_w.sum(0).to(k.dtype()), grad_u.sum(0).to(k.dtype()), grad_k, grad_v,
-            grad_state_in, grad_r, at::Tensor()};
+    return {grad_w.sum(0).to(k.dtype()),
+            grad_u.sum(0).to(k.dtype()),
+            grad_k,
+            grad_v,
+            grad_state_in,
+            grad_r,
+            at::Tensor()};
   }
 };
 
 bool within_kernel_range(const at::Tensor& w, const at::Tensor& u) {
-  return w.min().item<double>() >= -kWkvLargestExponent &&
-         w.max().item<double>() <= 0 && u.abs().max().item<double>() <= kWkvLargestExponent;
+  return w.min().item<double>() >= -kWkvLargestExponent && w.max().item<double>() <= 0 &&
+         u.abs().max().item<double>() <= kWkvLargestExponent;
 }
 
 }  // namespace
 
-std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u,
-                                      const at::Tensor& k, const at::Tensor& v,
-                                      const at::Tensor& state, const at::Tensor& r) {
+std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
+                                      const at::Tensor& v, const at::Tensor& state,
+                                      const at::Tensor& r) {
   TORCH_CHECK(k.dim() == 3 && v.sizes() == k.sizes() && (!r.defined() || r.sizes() == k.sizes()),
               "wkv: k, v and r must be (B, T, C), got ", k.sizes(), ", ", v.sizes());
   const int64_t B = k.size(0), T = k.size(1), C = k.size(2);
@@ -153,13 +157,13 @@ std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u,
                     w.scalar_type() == k.scalar_type() && u.scalar_type() == k.scalar_type();
   if (!k.device().is_cpu() || !real || !same || !within_kernel_range(w, u))
     return wkv_reference(w, u, k, v, state, r);
-  const bool keep = at::GradMode::is_enabled() &&
-                    (w.requires_grad() || u.requires_grad() || k.requires_grad() ||
-                     v.requires_grad() || state.requires_grad() ||
-                     (r.defined() && r.requires_grad()));
-  auto result = Wkv::apply(w.contiguous(), u.contiguous(), k.contiguous(), v.contiguous(),
-                           state.contiguous(), r.defined() ? r.contiguous() : k.new_empty({0}),
-                           keep);
+  const bool keep =
+      at::GradMode::is_enabled() &&
+      (w.requires_grad() || u.requires_grad() || k.requires_grad() || v.requires_grad() ||
+       state.requires_grad() || (r.defined() && r.requires_grad()));
+  auto result =
+      Wkv::apply(w.contiguous(), u.contiguous(), k.contiguous(), v.contiguous(), state.contiguous(),
+                 r.defined() ? r.contiguous() : k.new_empty({0}), keep);
   return {result[0], result[1]};
 }
 

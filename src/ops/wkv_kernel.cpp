@@ -5,10 +5,12 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/wkv_kernel.cpp"
+// This order makes the unit compile once per instruction set.
+// clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
-
 #include <hwy/contrib/math/math-inl.h>
+// clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace rwkvx {
@@ -40,8 +42,7 @@ HWY_INLINE V Power2(D d, V n) {
   const hn::RebindToSigned<D> di;
   const auto tiny = hn::Lt(n, hn::Set(d, Real(1 - kBias)));
   const V bounded = hn::Min(hn::Max(n, hn::Set(d, Real(1 - kBias))), hn::Set(d, Real(kBias)));
-  const auto bits = hn::ShiftLeft<kShift>(
-      hn::Add(hn::ConvertTo(di, bounded), hn::Set(di, kBias)));
+  const auto bits = hn::ShiftLeft<kShift>(hn::Add(hn::ConvertTo(di, bounded), hn::Set(di, kBias)));
   return hn::IfThenZeroElse(tiny, hn::BitCast(d, bits));
 }
 
@@ -68,8 +69,8 @@ HWY_INLINE V Sigmoid(D d, V x) {
   return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
 }
 
-// e^w of one vector of channels as the sum of two numbers: a slow decay is used hundreds of times over,
-// and what one float32 rounds off it would show in the gradients.
+// e^w of one vector of channels as the sum of two numbers: a slow decay is used hundreds of times
+// over, and what one float32 rounds off it would show in the gradients.
 template <class D>
 struct Decay {
   hn::VFromD<D> high, low;
@@ -189,7 +190,7 @@ void ForwardChannels(D d, const WkvForward<Real>& call, std::int64_t c) {
     hn::StoreU(hn::Div(numerator, denominator), d, call.y + i);
     Advance(d, decay, e, v, state);
   }
-  Leave(d, state, call.state_out, call.channels, c);
+  if (call.state_out != nullptr) Leave(d, state, call.state_out, call.channels, c);
 }
 
 template <class D, class Real = hn::TFromD<D>>
@@ -258,7 +259,7 @@ void BackwardChannels(D d, const WkvBackward<Real>& call, std::int64_t c) {
         hn::StoreU(gr, d, call.grad_r + i);
         gy = through;
       }
-      const V part = hn::Mul(gy, inverse);         // gy / D at scale 2^-n
+      const V part = hn::Mul(gy, inverse);  // gy / D at scale 2^-n
       const V direct = hn::Mul(part, own);
       const V away = hn::Mul(direct, hn::Sub(v, y));
       hn::StoreU(hn::MulAdd(e_t, gp, direct), d, call.grad_v + i);
@@ -285,8 +286,8 @@ void BackwardChannels(D d, const WkvBackward<Real>& call, std::int64_t c) {
     const V p_in = hn::LoadU(d, call.state_in + c), q_in = hn::LoadU(d, call.state_in + stride + c);
     const V o = hn::LoadU(d, call.state_in + 2 * stride + c);
     const auto empty = hn::Lt(o, hn::Set(d, Real(-1e29)));
-    const V factor = hn::IfThenZeroElse(
-        empty, hn::Exp(d, Reduced(d, hn::IfThenZeroElse(empty, o), scale)));
+    const V factor =
+        hn::IfThenZeroElse(empty, hn::Exp(d, Reduced(d, hn::IfThenZeroElse(empty, o), scale)));
     const V grad_p = hn::Mul(gp, factor), grad_q = hn::Mul(gq, factor);
     hn::StoreU(grad_p, d, call.grad_state_in + c);
     hn::StoreU(grad_q, d, call.grad_state_in + stride + c);

@@ -53,8 +53,7 @@ std::vector<at::Tensor> outcome(bool fast, const Inputs& in, at::ScalarType type
   const auto loss = (y * in.grad_y.to(type)).sum() + later.sum();
   std::vector<at::Tensor> wanted(leaves.begin(), leaves.end() - (gated ? 0 : 1));
   auto grads = torch::autograd::grad({loss}, wanted);
-  std::vector<at::Tensor> all{y.detach(),
-                              (state.select(1, 0) / state.select(1, 1)).detach()};
+  std::vector<at::Tensor> all{y.detach(), (state.select(1, 0) / state.select(1, 1)).detach()};
   all.insert(all.end(), grads.begin(), grads.end());
   return all;
 }
@@ -122,14 +121,15 @@ TEST(Wkv, PassesGradientsThroughACarriedState) {
   auto leaves = in.all();
   for (auto& leaf : leaves) leaf = leaf.clone().requires_grad_();
   const auto whole = wkv(leaves[0], leaves[1], leaves[2], leaves[3], leaves[4]).first;
-  const auto whole_grads = torch::autograd::grad(
-      {(whole * in.grad_y).sum()}, {leaves[0], leaves[1], leaves[2], leaves[3]});
+  const auto whole_grads = torch::autograd::grad({(whole * in.grad_y).sum()},
+                                                 {leaves[0], leaves[1], leaves[2], leaves[3]});
   const auto k = leaves[2], v = leaves[3];
-  const auto [head, middle] = wkv(leaves[0], leaves[1], k.slice(1, 0, 13), v.slice(1, 0, 13), leaves[4]);
+  const auto [head, middle] =
+      wkv(leaves[0], leaves[1], k.slice(1, 0, 13), v.slice(1, 0, 13), leaves[4]);
   const auto tail = wkv(leaves[0], leaves[1], k.slice(1, 13), v.slice(1, 13), middle).first;
   const auto split = at::cat({head, tail}, 1);
-  const auto split_grads = torch::autograd::grad(
-      {(split * in.grad_y).sum()}, {leaves[0], leaves[1], leaves[2], leaves[3]});
+  const auto split_grads = torch::autograd::grad({(split * in.grad_y).sum()},
+                                                 {leaves[0], leaves[1], leaves[2], leaves[3]});
   expect_close(split, whole, 1e-12, 1e-12, "values");
   for (std::size_t i = 0; i < whole_grads.size(); ++i)
     expect_close(split_grads[i], whole_grads[i], 1e-9, 1e-11, std::to_string(i));
@@ -143,7 +143,8 @@ TEST(Wkv, SplittingTheSequenceDoesNotChangeTheOutput) {
     auto state = in.state;
     std::vector<at::Tensor> parts;
     for (int64_t t = 0; t < 50; t += chunk) {
-      auto [y, next] = wkv(in.w, in.u, in.k.slice(1, t, t + chunk), in.v.slice(1, t, t + chunk), state);
+      auto [y, next] =
+          wkv(in.w, in.u, in.k.slice(1, t, t + chunk), in.v.slice(1, t, t + chunk), state);
       parts.push_back(y);
       state = next;
     }

@@ -22,13 +22,15 @@ inline void expect_close(const at::Tensor& actual, const at::Tensor& wanted, dou
       << difference.max().item<double>();
 }
 
-// ||actual - wanted|| <= tolerance ||wanted||, the 2-norm over all elements.
+// ||actual - wanted|| <= tolerance ||wanted|| + smallest, the 2-norm over all elements. `smallest`
+// is for what is zero but for rounding.
 inline void expect_near_in_norm(const at::Tensor& actual, const at::Tensor& wanted,
-                                double tolerance, const std::string& what = "") {
+                                double tolerance, const std::string& what = "",
+                                double smallest = 1e-30) {
   ASSERT_EQ(actual.sizes(), wanted.sizes()) << what;
   const auto a = actual.detach().to(at::kDouble), w = wanted.detach().to(at::kDouble);
   const double scale = w.norm().item<double>(), away = (a - w).norm().item<double>();
-  EXPECT_LE(away, tolerance * scale + 1e-30) << what << ": relative error " << away / scale;
+  EXPECT_LE(away, tolerance * scale + smallest) << what << ": relative error " << away / scale;
 }
 
 }  // namespace rwkvx::test

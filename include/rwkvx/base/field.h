@@ -22,7 +22,7 @@ namespace rwkvx {
 template <class Config, class Value>
 struct Field {
   std::string_view name;
-  Value Config::* member;
+  Value Config::*member;
   std::string_view help;
   double min = std::numeric_limits<double>::lowest();
   double max = std::numeric_limits<double>::max();
@@ -30,13 +30,15 @@ struct Field {
 };
 
 template <class Config>
-constexpr Field<Config, std::string> choice(std::string_view name, std::string Config::* member,
+constexpr Field<Config, std::string> choice(std::string_view name, std::string Config::*member,
                                             std::string_view help, std::string_view choices) {
   return {name, member, help, 0, 0, choices};
 }
 
 template <class Config>
-concept HasFields = requires { Config::fields(); };
+concept HasFields = requires {
+  Config::fields();
+};
 
 template <class Config, class Visit>
 constexpr void for_each_field(const Visit& visit) {
@@ -79,8 +81,9 @@ std::vector<std::string> field_names() {
   return names;
 }
 
-// Reads a settings struct from JSON; absent keys keep their defaults. Throws ConfigError for unknown
-// keys (naming the nearest), wrong types and values out of range, then for what check() refuses.
+// Reads a settings struct from JSON; absent keys keep their defaults. Throws ConfigError for
+// unknown keys (naming the nearest), wrong types and values out of range, then for what check()
+// refuses.
 template <HasFields Config>
 Config config_from_json(const nlohmann::json& json, const std::string& where) {
   Config config;
@@ -91,14 +94,13 @@ Config config_from_json(const nlohmann::json& json, const std::string& where) {
     bool known = false;
     for (const auto& name : names) known = known || name == item.key();
     if (!known)
-      throw ConfigError(where, "unknown key \"" + item.key() + "\"" +
-                                   did_you_mean(item.key(), names));
+      throw ConfigError(where,
+                        "unknown key \"" + item.key() + "\"" + did_you_mean(item.key(), names));
   }
   for_each_field<Config>([&]<class Value>(const Field<Config, Value>& field) {
     const std::string name(field.name);
     if (!json.contains(name)) return;
-    const std::string path =
-        where + (where.empty() || where.ends_with(": ") ? "" : ".") + name;
+    const std::string path = where + (where.empty() || where.ends_with(": ") ? "" : ".") + name;
     const auto& value = json[name];
     auto& member = config.*field.member;
     if constexpr (HasFields<Value>) {
@@ -116,8 +118,8 @@ Config config_from_json(const nlohmann::json& json, const std::string& where) {
         member = read_number(value, path);
       const auto number = static_cast<double>(member);
       if (!(field.min <= number && number <= field.max))  // written so that NaN fails too
-        throw ConfigError(path, value.dump() + " is out of range, wanted " +
-                                    range_text(field.min, field.max));
+        throw ConfigError(
+            path, value.dump() + " is out of range, wanted " + range_text(field.min, field.max));
     }
   });
   if constexpr (requires { config.check(where); }) config.check(where);

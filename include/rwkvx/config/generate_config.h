@@ -21,8 +21,7 @@ struct GenerateConfig {
   static constexpr auto fields() {
     using C = GenerateConfig;
     return std::tuple{
-        Field<C, std::int64_t>{"max_tokens", &C::max_tokens, "tokens to generate at most", 0,
-                               1e15},
+        Field<C, std::int64_t>{"max_tokens", &C::max_tokens, "tokens to generate at most", 0, 1e15},
         Field<C, double>{"temperature", &C::temperature,
                          "divides the logits; 0: always the likeliest token", 0, 100},
         Field<C, std::int64_t>{"top_k", &C::top_k, "keep only the k likeliest tokens; 0: all", 0,

@@ -21,8 +21,7 @@ struct TokenizerConfig {
   static constexpr auto fields() {
     using C = TokenizerConfig;
     return std::tuple{
-        choice<C>("kind", &C::kind, "what turns text into token ids",
-                  "sentencepiece|byte|world"),
+        choice<C>("kind", &C::kind, "what turns text into token ids", "sentencepiece|byte|world"),
         Field<C, std::string>{"path", &C::path,
                               "tokenizer file to use; empty: train one on the training text "
                               "(sentencepiece) or none needed (byte)"},
@@ -54,8 +53,8 @@ struct DataConfig {
         Field<C, std::vector<std::string>>{"valid", &C::valid,
                                            "validation text; empty: the end of the training text"},
         Field<C, double>{"valid_fraction", &C::valid_fraction,
-                         "share of the training text kept for validation where valid is empty",
-                         0.0, 0.5},
+                         "share of the training text kept for validation where valid is empty", 0.0,
+                         0.5},
         Field<C, std::string>{"separator", &C::separator,
                               "a line that holds exactly this parts documents of a .txt file; "
                               "empty: the whole file is one document"},
@@ -105,8 +104,8 @@ struct TrainingConfig {
         I{"accumulation", &C::accumulation, "forward passes summed into one step", 1, 1 << 20},
         I{"max_steps", &C::max_steps, "optimiser steps", 1, 1e12},
         D{"learning_rate", &C::learning_rate, "peak learning rate", 0, 10},
-        D{"final_learning_rate", &C::final_learning_rate,
-          "learning rate at the end of the cosine", 0, 10},
+        D{"final_learning_rate", &C::final_learning_rate, "learning rate at the end of the cosine",
+          0, 10},
         I{"warmup_steps", &C::warmup_steps, "steps over which the rate rises from a fifth to all",
           0, 1e12},
         D{"beta1", &C::beta1, "AdamW: decay of the first moment", 0, 0.999999},

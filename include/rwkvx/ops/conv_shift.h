@@ -8,8 +8,8 @@
 
 namespace rwkvx {
 
-// phi_f(t) of positions t (B) .. t + T - 1, int64: (B, T, F) float64. "exp": exp(-t / tau) for tau =
-// 2, 8, 32, 128; "sin": sin and cos of 2 pi t / P for P = 8, 32, 128, 512. Rows that would all be
+// phi_f(t) of positions t (B) .. t + T - 1, int64: (B, T, F) float64. "exp": exp(-t / tau) for tau
+// = 2, 8, 32, 128; "sin": sin and cos of 2 pi t / P for P = 8, 32, 128, 512. Rows that would all be
 // equal are given once, as (1, T, F).
 at::Tensor position_features(const std::string& form, const at::Tensor& t, int64_t T);
 
@@ -25,8 +25,8 @@ struct ConvShiftParameters {
 
 // a (B, T, C) -> a + g s (B, T, C), with
 //   s_t = sum_j m_j(t) conv[j] a_{t-j},  m_j(t) = 1 + sum_f pos_u[j, f] phi_f(t).
-// phi (B or 1, T, F), undefined where pos_u is. ring (B, H, C): the last H inputs of the call before,
-// oldest first; replaced by those of this call, as constants. H = K - 1, or 1 without conv.
+// phi (B or 1, T, F), undefined where pos_u is. ring (B, H, C): the last H inputs of the call
+// before, oldest first; replaced by those of this call, as constants. H = K - 1, or 1 without conv.
 at::Tensor conv_shift(const at::Tensor& a, const ConvShiftParameters& learned,
                       const at::Tensor& phi, at::Tensor& ring);
 

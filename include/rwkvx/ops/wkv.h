@@ -16,9 +16,9 @@ at::Tensor wkv_start(int64_t B, int64_t C, const at::TensorOptions& options);
 // With r (B, T, C) defined the result is sigmoid(r) wkv. Differentiable in all inputs, the state
 // included; the gradient of the returned state must come from a use of e^o p and e^o q only, as
 // that of a following wkv does. float32 or float64. arXiv 2305.13048, WKV operator.
-std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u,
-                                      const at::Tensor& k, const at::Tensor& v,
-                                      const at::Tensor& state, const at::Tensor& r = {});
+std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
+                                      const at::Tensor& v, const at::Tensor& state,
+                                      const at::Tensor& r = {});
 
 // The same, one token at a time: the formula itself, with LibTorch's own gradients.
 std::pair<at::Tensor, at::Tensor> wkv_reference(const at::Tensor& w, const at::Tensor& u,

@@ -2,9 +2,9 @@
 //
 // A state is the pair P, Q of exponentially decayed sums (arXiv 2305.13048, WKV operator). It is
 // handed over as rows (p, q, o) with P = p e^o, Q = q e^o; o = -1e30 with p = q = 0 is the start.
-// Inside a call P = p 2^n with a whole n per channel: the decay multiplies p, a change of n is exact
-// and rare, and so one step costs one exponential however long the sequence and however large the
-// keys. In the adjoint the scale cancels: GP is kept as gp 2^-n with the n of the same step.
+// Inside a call P = p 2^n with a whole n per channel: the decay multiplies p, a change of n is
+// exact and rare, and so one step costs one exponential however long the sequence and however large
+// the keys. In the adjoint the scale cancels: GP is kept as gp 2^-n with the n of the same step.
 #pragma once
 
 #include <cstdint>
@@ -24,15 +24,15 @@ inline std::int64_t wkv_segments(std::int64_t steps) {
 template <class Real>
 struct WkvForward {
   std::int64_t steps, channels, stride, first, last;
-  const Real* w;          // (channels), decay of one step in log space, <= 0
-  const Real* u;          // (channels), bonus of the current token in log space
-  const Real* k;          // (steps, channels)
-  const Real* v;          // (steps, channels)
-  const Real* r;          // (steps, channels), or null: then y = wkv
-  Real* y;                // (steps, channels) <- sigmoid(r) wkv
-  const Real* state_in;   // (3, channels): p, q, o
-  Real* state_out;        // (3, channels), may be state_in
-  Real* kept;             // (segments, 3, channels) <- p, q, n at each segment's start, or null
+  const Real* w;         // (channels), decay of one step in log space, <= 0
+  const Real* u;         // (channels), bonus of the current token in log space
+  const Real* k;         // (steps, channels)
+  const Real* v;         // (steps, channels)
+  const Real* r;         // (steps, channels), or null: then y = wkv
+  Real* y;               // (steps, channels) <- sigmoid(r) wkv
+  const Real* state_in;  // (3, channels): p, q, o
+  Real* state_out;       // (3, channels), may be state_in; or null
+  Real* kept;            // (segments, 3, channels) <- p, q, n at each segment's start, or null
 };
 
 // Adjoint of WkvForward. Gradients are assigned, not added.
@@ -45,7 +45,7 @@ struct WkvBackward {
   const Real* v;
   const Real* r;               // or null
   const Real* kept;            // what the forward pass kept
-  const Real* state_out;       // (3, channels), as the forward pass left it
+  const Real* state_out;       // (3, channels), as the forward pass left it; read with the next
   const Real* grad_y;          // (steps, channels), rows `stride` apart
   const Real* grad_state_out;  // (3, channels) or null: gradients of p, q (that of o is not read)
   Real* grad_k;                // (steps, channels)

@@ -1,0 +1,33 @@
+// Models to and from files: the weights of a checkpoint directory, or of a file of other tools.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "rwkvx/model/checkpoint_config.h"
+#include "rwkvx/model/rwkv.h"
+#include "rwkvx/model/safetensors.h"
+#include "rwkvx/model/tensor_file.h"
+
+namespace rwkvx {
+
+// Copies a file's tensors into the model. Throws CheckpointError naming the first tensor that is
+// missing, of another shape (both shapes) or unknown. Where `allow_new_shift`, tensors of the shift
+// may be missing and keep their values: an RWKV-4 checkpoint becomes the start of an enhanced
+// model.
+void load_weights(RwkvImpl& model, const TensorFile& file, bool allow_new_shift = false);
+
+// A model with the weights of a checkpoint directory (or run folder), or of a .safetensors or .pth
+// file. Throws CheckpointError and FileError.
+Rwkv load_model(const std::filesystem::path& path);
+
+// The model's weights as views of its own memory, in the order of describe_parameters(); contiguous
+// CPU tensors only.
+std::vector<TensorView> weight_views(const RwkvImpl& model);
+
+// A tensor (contiguous, on the CPU) as a view of its own memory.
+TensorView view_of(const std::string& name, const at::Tensor& tensor);
+// A copy of a view's content as a tensor of the same dtype.
+at::Tensor tensor_of(const TensorView& view);
+
+}  // namespace rwkvx

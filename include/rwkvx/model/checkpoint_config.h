@@ -1,0 +1,30 @@
+// What a checkpoint says of itself, without LibTorch.
+#pragma once
+
+#include <filesystem>
+
+#include "rwkvx/config/model_config.h"
+#include "rwkvx/model/tensor_file.h"
+
+namespace rwkvx {
+
+// What config.json of a checkpoint says; absent for plain weight files.
+struct CheckpointConfig {
+  ModelConfig model;
+  nlohmann::json document;  // the whole file: format, model, tokenizer, train, provenance
+};
+
+// Reads DIR/config.json. Throws CheckpointError where it is no config of a checkpoint.
+CheckpointConfig read_checkpoint_config(const std::filesystem::path& directory);
+
+// The configuration that a file's tensors have the names and shapes of. Values that leave no trace
+// in them (the kind of position features beside their number) take their defaults. Throws
+// CheckpointError where they fit no RWKV-4 model.
+ModelConfig infer_config(const TensorFile& file);
+
+// What `rwkvx info` prints of a checkpoint directory, a run's folder or a weights file: model,
+// parameters, tokenizer, provenance. Reads and checks everything. Throws CheckpointError,
+// FileError.
+nlohmann::ordered_json describe_checkpoint(const std::filesystem::path& path);
+
+}  // namespace rwkvx

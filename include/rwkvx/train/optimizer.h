@@ -1,0 +1,53 @@
+// AdamW with RWKV-4's groups over one flat buffer that all parameters are views of.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "rwkvx/config/train_config.h"
+#include "rwkvx/model/parameters.h"
+
+namespace at {
+class Tensor;
+}
+
+namespace rwkvx {
+
+class RwkvImpl;
+
+// A parameter's learning rate multiplier: time_decay 2, time_first 3, the shift's shift_lr_scale.
+// RWKV-LM RWKV-v4neo src/model.py; MODEL.md 4.7.
+double learning_rate_scale(const ParameterInfo& row, const TrainingConfig& config);
+// Weight decay of the matrices, 0 for everything else.
+double weight_decay_of(const ParameterInfo& row, const TrainingConfig& config);
+
+class Optimizer {
+ public:
+  // Moves the model's parameters and gradients into flat float32 buffers of its own; the model is
+  // used as before.
+  Optimizer(RwkvImpl& model, const TrainingConfig& config);
+  ~Optimizer();
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  void zero_grad();
+  // The global 2-norm of the gradient.
+  double grad_norm() const;
+  // One AdamW step at learning rate `rate`; gradients are scaled so that their norm, which is
+  // `norm`, is at most grad_clip.
+  void step(double rate, double norm);
+  // Steps taken so far.
+  std::int64_t steps() const;
+  // Both moments under the parameters' names, to save and to restore: "m.NAME" and "v.NAME".
+  std::vector<std::pair<std::string, at::Tensor>> moments() const;
+  void set_steps(std::int64_t steps);
+  // The name of the first parameter or gradient that holds a value that is not finite, "" for none.
+  std::string first_not_finite() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace rwkvx

@@ -1,0 +1,56 @@
+// A training run: text to tokens, steps, validation, checkpoints, resuming.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "rwkvx/config/train_config.h"
+
+namespace rwkvx {
+
+struct TrainOptions {
+  bool resume = false;          // go on from the newest intact checkpoint of the output folder
+  bool overwrite = false;       // remove the checkpoints of an earlier run first
+  std::int64_t stop_after = 0;  // leave after this many steps of this call, saved; 0: do not
+  bool quiet = false;           // no progress, no messages
+};
+
+struct TrainResult {
+  std::int64_t step = 0;  // steps taken in all
+  double valid_loss = 0;  // natural-log loss per token of the last validation, NaN for none
+  double best_valid_loss = 0;
+  std::int64_t best_step = 0;
+  bool finished = false;             // max_steps reached
+  int signal = 0;                    // that ended it early, 0 for none
+  std::filesystem::path checkpoint;  // the last one written
+};
+
+// Runs `config` in its output folder, which afterwards holds
+//   config.json              the settings in full
+//   log.jsonl                a line for every logged step; see docs/training.md
+//   checkpoints/step-…, best what generate, eval and --resume read
+//   data/, tokenizer/        token files and the tokenizer, reused by later runs
+// Training goes on bit for bit after --resume on a processor: weights, moments and the order of the
+// data depend on the step alone. SIGINT and SIGTERM save and leave. Throws ConfigError, DataError,
+// CheckpointError, FileError; Error where the loss is not finite, naming the step and the first
+// tensor that is not.
+TrainResult train(const TrainConfig& config, const TrainOptions& options);
+
+// What a run would need, found by preparing the data and timing a few steps of the real model.
+struct TrainEstimate {
+  std::int64_t parameters = 0, vocab_size = 0;
+  std::int64_t train_tokens = 0, valid_tokens = 0;
+  std::int64_t tokens_per_step = 0;
+  double epochs = 0;        // passes over the training tokens
+  double memory_bytes = 0;  // resident, at the peak of a step
+  double seconds_per_step = 0;
+};
+TrainEstimate estimate_training(const TrainConfig& config, bool quiet = false);
+
+// The table of `train --explain`: one line per parameter with shape, initial value, learning-rate
+// multiplier and weight decay. config.model.vocab_size 0 stands for the tokenizer's size as set.
+std::string explain_parameters(const TrainConfig& config);
+
+}  // namespace rwkvx

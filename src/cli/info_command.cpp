@@ -1,0 +1,45 @@
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "cli/commands.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/model/checkpoint_config.h"
+
+namespace rwkvx {
+
+void add_info_command(CLI::App& app) {
+  struct InfoFlags {
+    std::string model;
+    bool json = false;
+  };
+  auto* command = app.add_subcommand("info", "Describe a checkpoint or a weights file");
+  auto flags = std::make_shared<InfoFlags>();
+  command->add_option("--model", flags->model, "checkpoint, run folder, .safetensors or .pth file")
+      ->required()
+      ->type_name("PATH");
+  command->add_flag("--json", flags->json, "print a JSON object");
+  command->callback([flags] {
+    const auto info = describe_checkpoint(flags->model);
+    if (flags->json) {
+      std::cout << info.dump(2) << "\n";
+      return;
+    }
+    const auto show = [](const std::string& name, const std::string& value) {
+      std::cout << name << std::string(name.size() < 16 ? 16 - name.size() : 1, ' ') << value
+                << "\n";
+    };
+    for (const auto& item : info.items()) {
+      if (item.value().is_object()) {
+        for (const auto& inner : item.value().items())
+          show(item.key() + "." + inner.key(),
+               inner.value().is_string() ? inner.value().get<std::string>() : inner.value().dump());
+      } else {
+        show(item.key(), item.value().is_string()           ? item.value().get<std::string>()
+                         : item.value().is_number_integer() ? count_text(item.value())
+                                                            : item.value().dump());
+      }
+    }
+  });
+}
+
+}  // namespace rwkvx

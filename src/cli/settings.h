@@ -1,0 +1,75 @@
+// Settings tables as command-line flags and as the settings of `--config` and `--set`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "rwkvx/base/field.h"
+
+namespace rwkvx {
+
+// "max_tokens" as "--max-tokens".
+inline std::string flag_name(std::string_view field) {
+  std::string name = "--";
+  for (const char c : field) name += c == '_' ? '-' : c;
+  return name;
+}
+
+// Adds a flag for every row of a settings table. Values are collected as JSON in `given`; turn that
+// into the settings with settings_from_flags().
+template <HasFields Config>
+void add_setting_flags(CLI::App& command, std::shared_ptr<nlohmann::json> given) {
+  *given = nlohmann::json::object();
+  const Config defaults;
+  for_each_field<Config>([&]<class Value>(const Field<Config, Value>& field) {
+    const std::string key(field.name), flag = flag_name(field.name);
+    std::string help(field.help);
+    const auto initial = nlohmann::json(defaults.*field.member).dump();
+    if constexpr (!std::is_same_v<Value, std::vector<std::string>>) help += " [" + initial + "]";
+    if constexpr (std::is_same_v<Value, bool>) {
+      command.add_flag_callback(
+          flag, [given, key] { (*given)[key] = true; }, help);
+    } else if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
+      command
+          .add_option_function<std::vector<std::string>>(
+              flag, [given, key](const std::vector<std::string>& texts) { (*given)[key] = texts; },
+              help)
+          ->type_name("TEXT")
+          ->expected(1)
+          ->take_all();
+    } else {
+      command
+          .add_option_function<std::string>(
+              flag,
+              [given, key](const std::string& text) {
+                if constexpr (std::is_same_v<Value, std::string>) {
+                  (*given)[key] = text;
+                } else {
+                  const auto number = nlohmann::json::parse(text, nullptr, false);
+                  (*given)[key] = number.is_number() ? number : nlohmann::json(text);
+                }
+              },
+              help)
+          ->type_name(std::is_integral_v<Value>         ? "N"
+                      : std::is_floating_point_v<Value> ? "X"
+                                                        : "TEXT");
+    }
+  });
+}
+
+// The settings of the flags that were given. Errors name the flag as it was typed.
+template <HasFields Config>
+Config settings_from_flags(const nlohmann::json& given) {
+  try {
+    return config_from_json<Config>(given, "");
+  } catch (const ConfigError& error) {
+    std::string message = error.what();
+    for (const auto& item : given.items())
+      if (message.starts_with(item.key() + ":"))
+        message = flag_name(item.key()) + message.substr(item.key().size());
+    throw ConfigError("", message);
+  }
+}
+
+}  // namespace rwkvx

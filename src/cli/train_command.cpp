@@ -1,0 +1,93 @@
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
+
+#include "cli/commands.h"
+#include "rwkvx/base/log.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/config/train_config.h"
+#include "rwkvx/train/trainer.h"
+
+namespace rwkvx {
+namespace {
+
+struct TrainFlags {
+  std::string config, output;
+  std::vector<std::string> set;
+  TrainOptions options;
+  bool dry_run = false, explain = false;
+};
+
+TrainConfig read_config(const TrainFlags& flags) {
+  auto json = read_json_file(flags.config);
+  for (const auto& assignment : flags.set) set_by_path(json, assignment);
+  if (!flags.output.empty()) json["train"]["output"] = flags.output;
+  return config_from_json<TrainConfig>(json, flags.config + ": ");
+}
+
+void print_estimate(const TrainConfig& config, const TrainEstimate& e) {
+  const double steps = static_cast<double>(config.train.max_steps);
+  std::printf("parameters        %s\n", count_text(e.parameters).c_str());
+  std::printf("vocabulary        %s\n", count_text(e.vocab_size).c_str());
+  std::printf("training text     %s tokens\n", count_text(e.train_tokens).c_str());
+  std::printf("validation text   %s tokens\n", count_text(e.valid_tokens).c_str());
+  std::printf("tokens per step   %s\n", count_text(e.tokens_per_step).c_str());
+  std::printf("steps             %s (%.2f passes over the training text)\n",
+              count_text(config.train.max_steps).c_str(), e.epochs);
+  std::printf("memory            %s at the peak\n", bytes_text(e.memory_bytes).c_str());
+  std::printf("speed             %.0f tokens/s\n",
+              static_cast<double>(e.tokens_per_step) / e.seconds_per_step);
+  std::printf("time              %s and validation\n",
+              duration_text(steps * e.seconds_per_step).c_str());
+}
+
+void run_train(const TrainFlags& flags) {
+  const auto config = read_config(flags);
+  if (flags.explain) {
+    std::fputs(explain_parameters(config).c_str(), stdout);
+    return;
+  }
+  if (flags.dry_run) {
+    print_estimate(config, estimate_training(config, flags.options.quiet));
+    return;
+  }
+  const auto result = train(config, flags.options);
+  if (flags.options.quiet) return;
+  char loss[64] = "";
+  if (std::isfinite(result.valid_loss))
+    std::snprintf(loss, sizeof loss, ", validation loss %.4f", result.valid_loss);
+  log_info((result.signal != 0 ? "interrupted and saved at step "
+            : result.finished  ? "finished at step "
+                               : "stopped and saved at step ") +
+           std::to_string(result.step) + loss + ": " + result.checkpoint.string());
+  if (!result.finished) log_info("go on with the same command and --resume");
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  auto* command = app.add_subcommand("train", "Train a model from a JSON config");
+  auto flags = std::make_shared<TrainFlags>();  // lives as long as the callback
+  command->add_option("--config", flags->config, "JSON file, see configs/")
+      ->required()
+      ->type_name("FILE");
+  command->add_option("--set", flags->set, "override one setting, may be repeated")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--output", flags->output, "folder for the run, instead of train.output")
+      ->type_name("DIR");
+  command->add_flag("--resume", flags->options.resume, "go on from the newest checkpoint");
+  command->add_flag("--overwrite", flags->options.overwrite, "replace an earlier run");
+  command->add_option("--stop-after", flags->options.stop_after, "save and leave after N steps")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  command->add_flag("--dry-run", flags->dry_run,
+                    "check everything and print size, memory and time");
+  command->add_flag("--explain", flags->explain,
+                    "print each parameter's shape, initial value, rate and decay");
+  command->add_flag("--quiet", flags->options.quiet, "no progress and no messages");
+  command->callback([flags] { run_train(*flags); });
+}
+
+}  // namespace rwkvx

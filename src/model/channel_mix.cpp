@@ -1,0 +1,33 @@
+#include "rwkvx/model/channel_mix.h"
+
+#include <torch/types.h>
+
+#include "rwkvx/ops/token_shift.h"
+
+namespace rwkvx {
+
+ChannelMixImpl::ChannelMixImpl(const ModelConfig& config) : config_(config) { reset(); }
+
+void ChannelMixImpl::reset() {
+  const int64_t C = config_.n_embd, F = config_.ffn_channels();
+  if (config_.shift.at_ffn()) shift = register_module("shift", GatedShift(config_));
+  time_mix_k = register_parameter("time_mix_k", torch::zeros({1, 1, C}));
+  time_mix_r = register_parameter("time_mix_r", torch::zeros({1, 1, C}));
+  const auto linear = [&](const char* name, int64_t in, int64_t out) {
+    return register_module(name, torch::nn::Linear(torch::nn::LinearOptions(in, out).bias(false)));
+  };
+  key = linear("key", C, F);
+  receptance = linear("receptance", C, C);
+  value = linear("value", F, C);
+}
+
+at::Tensor ChannelMixImpl::forward(const at::Tensor& x, const at::Tensor& phi, LayerState& state) {
+  const auto b = shift.is_empty() ? x : shift->forward(x, phi, state.ffn_ring);  // (B, T, C)
+  const auto prev = token_shift(b, state.ffn_x);                                 // (B, T, C)
+  state.ffn_x = b.select(/*dim=*/1, -1).detach().clone();                        // (B, C)
+  const auto h = torch::relu(key(torch::lerp(prev, b, time_mix_k))).square();    // (B, T, F)
+  const auto r = receptance(torch::lerp(prev, b, time_mix_r));                   // (B, T, C)
+  return torch::sigmoid(r) * value(h);                                           // (B, T, C)
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,78 @@
+#include "rwkvx/ops/adamw_kernel.h"
+
+#include <cmath>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/adamw_kernel.cpp"
+// This order makes the unit compile once per instruction set.
+// clang-format off
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace rwkvx {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class D>
+HWY_INLINE void UpdateAt(D d, const AdamwStep& s, std::int64_t i) {
+  const auto set = [&](float value) { return hn::Set(d, value); };
+  const auto g = hn::Mul(hn::LoadU(d, s.grad + i), set(s.grad_scale));
+  const auto m = hn::MulAdd(set(s.beta1), hn::LoadU(d, s.m + i), hn::Mul(set(1 - s.beta1), g));
+  const auto v =
+      hn::MulAdd(set(s.beta2), hn::LoadU(d, s.v + i), hn::Mul(hn::Mul(set(1 - s.beta2), g), g));
+  hn::StoreU(m, d, s.m + i);
+  hn::StoreU(v, d, s.v + i);
+  const auto away = hn::Div(hn::Mul(m, set(s.m_scale)),
+                            hn::Add(hn::Sqrt(hn::Mul(v, set(s.v_scale))), set(s.epsilon)));
+  const auto x = hn::LoadU(d, s.x + i);
+  const auto kept = hn::Mul(x, set(1 - s.rate * s.decay));
+  hn::StoreU(hn::NegMulAdd(set(s.rate), away, kept), d, s.x + i);
+}
+
+void Step(const AdamwStep& s) {
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  std::int64_t i = 0;
+  for (; i + lanes <= s.count; i += lanes) UpdateAt(d, s, i);
+  for (; i < s.count; ++i) UpdateAt(hn::CappedTag<float, 1>(), s, i);
+}
+
+double Squares(const float* x, std::int64_t count) {
+  constexpr std::int64_t kBlock = 4096;  // summed in float32
+  const hn::ScalableTag<float> d;
+  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  double sum = 0;
+  for (std::int64_t begin = 0; begin < count; begin += kBlock) {
+    const std::int64_t end = begin + kBlock < count ? begin + kBlock : count;
+    auto a = hn::Zero(d), b = hn::Zero(d);
+    std::int64_t i = begin;
+    for (; i + 2 * lanes <= end; i += 2 * lanes) {
+      const auto x0 = hn::LoadU(d, x + i), x1 = hn::LoadU(d, x + i + lanes);
+      a = hn::MulAdd(x0, x0, a);
+      b = hn::MulAdd(x1, x1, b);
+    }
+    sum += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b))));
+    for (; i < end; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  }
+  return sum;
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace rwkvx
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace rwkvx {
+
+HWY_EXPORT(Step);
+HWY_EXPORT(Squares);
+
+void adamw_step(const AdamwStep& step) { HWY_DYNAMIC_DISPATCH(Step)(step); }
+double sum_of_squares(const float* x, std::int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(Squares)(x, count);
+}
+
+}  // namespace rwkvx
+#endif

@@ -1,0 +1,151 @@
+#include "rwkvx/train/optimizer.h"
+
+#include <ATen/Parallel.h>
+#include <torch/types.h>
+
+#include <cmath>
+
+#include "rwkvx/model/rwkv.h"
+#include "rwkvx/ops/adamw_kernel.h"
+
+namespace rwkvx {
+namespace {
+
+// Numbers of one task of the flat loops. Fixed, so that sums do not depend on the threads.
+constexpr int64_t kTask = 1 << 16;
+// Every parameter starts at a whole cache line of the flat buffers.
+constexpr int64_t kAlign = 16;
+
+struct Segment {
+  ParameterInfo row;
+  int64_t offset = 0;
+  double rate_scale = 1, decay = 0;
+};
+
+struct Task {
+  int64_t offset = 0, count = 0;
+  const Segment* segment = nullptr;
+};
+
+}  // namespace
+
+double learning_rate_scale(const ParameterInfo& row, const TrainingConfig& config) {
+  switch (row.role) {
+    case Role::kDecay:
+      return config.layerwise_lr ? 2 : 1;
+    case Role::kBonus:
+      return config.layerwise_lr ? 3 : 1;
+    case Role::kShift:
+      return config.shift_lr_scale;
+    default:
+      return 1;
+  }
+}
+
+double weight_decay_of(const ParameterInfo& row, const TrainingConfig& config) {
+  return row.role == Role::kMatrix ? config.weight_decay : 0;
+}
+
+struct Optimizer::Impl {
+  TrainingConfig config;
+  std::vector<Segment> segments;
+  std::vector<Task> tasks;
+  at::Tensor values, grads, m, v;  // flat
+  int64_t steps = 0;
+
+  at::Tensor view(const at::Tensor& flat, const Segment& segment) const {
+    return flat.slice(0, segment.offset, segment.offset + segment.row.count())
+        .view(segment.row.shape);
+  }
+};
+
+Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config)
+    : impl_(std::make_unique<Impl>()) {
+  const torch::NoGradGuard no_grad;
+  impl_->config = config;
+  int64_t size = 0;
+  for (const auto& row : describe_parameters(model.config())) {
+    impl_->segments.push_back(
+        {row, size, learning_rate_scale(row, config), weight_decay_of(row, config)});
+    size += (row.count() + kAlign - 1) / kAlign * kAlign;
+  }
+  for (const auto& segment : impl_->segments)
+    for (int64_t begin = 0; begin < segment.row.count(); begin += kTask)
+      impl_->tasks.push_back(
+          {segment.offset + begin, std::min(kTask, segment.row.count() - begin), &segment});
+  impl_->values = torch::zeros({size});
+  impl_->grads = torch::zeros({size});
+  impl_->m = torch::zeros({size});
+  impl_->v = torch::zeros({size});
+  auto parameters = model.named_parameters();
+  for (const auto& segment : impl_->segments) {
+    auto& parameter = parameters[segment.row.name];
+    const auto place = impl_->view(impl_->values, segment);
+    place.copy_(parameter);
+    parameter.set_data(place);
+    parameter.mutable_grad() = impl_->view(impl_->grads, segment);
+  }
+}
+
+Optimizer::~Optimizer() = default;
+
+void Optimizer::zero_grad() { impl_->grads.zero_(); }
+
+double Optimizer::grad_norm() const {
+  const float* grads = impl_->grads.const_data_ptr<float>();
+  std::vector<double> sums(impl_->tasks.size());
+  at::parallel_for(0, static_cast<int64_t>(sums.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const auto& task = impl_->tasks[static_cast<size_t>(i)];
+      sums[static_cast<size_t>(i)] = sum_of_squares(grads + task.offset, task.count);
+    }
+  });
+  double sum = 0;
+  for (const double one : sums) sum += one;
+  return std::sqrt(sum);
+}
+
+void Optimizer::step(double rate, double norm) {
+  const auto& config = impl_->config;
+  const auto taken = static_cast<double>(++impl_->steps);
+  const double clip = config.grad_clip > 0 && norm > config.grad_clip ? config.grad_clip / norm : 1;
+  float *values = impl_->values.mutable_data_ptr<float>(), *m = impl_->m.mutable_data_ptr<float>(),
+        *v = impl_->v.mutable_data_ptr<float>();
+  const float* grads = impl_->grads.const_data_ptr<float>();
+  at::parallel_for(
+      0, static_cast<int64_t>(impl_->tasks.size()), 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const auto& task = impl_->tasks[static_cast<size_t>(i)];
+          adamw_step({task.count, values + task.offset, grads + task.offset, m + task.offset,
+                      v + task.offset, static_cast<float>(clip),
+                      static_cast<float>(rate * task.segment->rate_scale),
+                      static_cast<float>(task.segment->decay), static_cast<float>(config.beta1),
+                      static_cast<float>(config.beta2), static_cast<float>(config.epsilon),
+                      static_cast<float>(1 / (1 - std::pow(config.beta1, taken))),
+                      static_cast<float>(1 / (1 - std::pow(config.beta2, taken)))});
+        }
+      });
+}
+
+std::int64_t Optimizer::steps() const { return impl_->steps; }
+void Optimizer::set_steps(std::int64_t steps) { impl_->steps = steps; }
+
+std::vector<std::pair<std::string, at::Tensor>> Optimizer::moments() const {
+  std::vector<std::pair<std::string, at::Tensor>> all;
+  for (const auto& segment : impl_->segments) {
+    all.emplace_back("m." + segment.row.name, impl_->view(impl_->m, segment));
+    all.emplace_back("v." + segment.row.name, impl_->view(impl_->v, segment));
+  }
+  return all;
+}
+
+std::string Optimizer::first_not_finite() const {
+  for (const auto& [flat, what] :
+       {std::pair{impl_->values, "parameter "}, std::pair{impl_->grads, "gradient of "}})
+    for (const auto& segment : impl_->segments)
+      if (!torch::isfinite(impl_->view(flat, segment)).all().item<bool>())
+        return what + segment.row.name;
+  return "";
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,55 @@
+#include "rwkvx/generate/text_stream.h"
+
+#include <gtest/gtest.h>
+
+namespace rwkvx {
+namespace {
+
+std::string streamed(const std::string& bytes, const std::vector<std::string>& stops,
+                     std::size_t piece) {
+  TextStream stream(stops);
+  std::string out;
+  for (std::size_t i = 0; i < bytes.size(); i += piece) {
+    const auto part = stream.push(std::string_view(bytes).substr(i, piece));
+    EXPECT_EQ(valid_utf8(part), part) << "a character was cut";
+    out += part;
+  }
+  return out + stream.finish();
+}
+
+TEST(TextStream, GivesTheSameTextHoweverItsBytesArrive) {
+  const std::string text = "Zürich 東京 🙂 fin";
+  for (std::size_t piece = 1; piece < 9; ++piece) EXPECT_EQ(streamed(text, {}, piece), text);
+}
+
+TEST(TextStream, EndsBeforeAStopTextAcrossPieces) {
+  for (std::size_t piece = 1; piece < 9; ++piece) {
+    EXPECT_EQ(streamed("one two END three", {"END"}, piece), "one two ");
+    EXPECT_EQ(streamed("aab aac", {"aac", "zz"}, piece), "aab ");
+    EXPECT_EQ(streamed("E EN END", {"END"}, piece), "E EN ");
+    EXPECT_EQ(streamed("xé東y", {"東"}, piece), "xé");
+  }
+}
+
+TEST(TextStream, TakesTheEarliestOfSeveralStopTexts) {
+  EXPECT_EQ(streamed("a, b. c", {".", ","}, 7), "a");
+}
+
+TEST(TextStream, ShowsWhatOnlyLookedLikeTheStartOfAStopText) {
+  EXPECT_EQ(streamed("EN", {"END"}, 1), "EN");
+}
+
+TEST(TextStream, ReplacesInvalidBytesAndDropsAnUnfinishedCharacterAtTheEnd) {
+  EXPECT_EQ(streamed("a\xff"
+                     "b\xc3",
+                     {}, 1),
+            "a\xef\xbf\xbd"
+            "b");
+  EXPECT_EQ(valid_utf8("\xed\xa0\x80"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
+  EXPECT_EQ(valid_utf8("\xf0\x9f\x99"), "\xef\xbf\xbd");
+}
+
+TEST(TextStream, IgnoresEmptyStopTexts) { EXPECT_EQ(streamed("abc", {""}, 2), "abc"); }
+
+}  // namespace
+}  // namespace rwkvx

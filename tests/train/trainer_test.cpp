@@ -1,0 +1,275 @@
+#include "rwkvx/train/trainer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <csignal>
+#include <fstream>
+#include <map>
+#include <set>
+
+#include "rwkvx/base/files.h"
+#include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/train/optimizer.h"
+#include "rwkvx/train/schedule.h"
+#include "support/folder.h"
+
+namespace rwkvx {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+
+// Regular text that a small model learns something of at once.
+std::string corpus() {
+  std::string text;
+  for (int i = 0; i < 400; ++i)
+    text += "the " + std::string(i % 3 == 0 ? "red" : "blue") + " bird number " +
+            std::to_string(i % 17) + " sings.\n";
+  return text;
+}
+
+TrainConfig tiny(const test::Folder& folder, const std::string& output = "run") {
+  TrainConfig config;
+  config.model.n_layer = 2;
+  config.model.n_embd = 16;
+  config.tokenizer.kind = "byte";
+  config.data.train = {folder.write("text.txt", corpus())};
+  auto& t = config.train;
+  t.output = (folder / output).string();
+  t.ctx_len = 16;
+  t.batch_size = 4;
+  t.accumulation = 2;
+  t.max_steps = 24;
+  t.learning_rate = 5e-3;
+  t.final_learning_rate = 1e-3;
+  t.warmup_steps = 4;
+  t.log_every = 4;
+  t.eval_every = 6;
+  t.eval_tokens = 512;
+  t.save_every = 6;
+  t.keep_last = 2;
+  t.threads = 1;
+  return config;
+}
+
+TrainOptions quiet() {
+  TrainOptions options;
+  options.quiet = true;
+  return options;
+}
+
+std::vector<nlohmann::json> log_lines(const TrainConfig& config) {
+  std::vector<nlohmann::json> lines;
+  std::ifstream file(fs::path(config.train.output) / "log.jsonl");
+  for (std::string line; std::getline(file, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
+// Every file below a folder with its content.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file())
+      files[fs::relative(entry.path(), folder).string()] = read_file(entry.path());
+  return files;
+}
+
+TEST(Trainer, LowersTheLossAndKeepsTheBestAndTheLastCheckpoints) {
+  const test::Folder folder;
+  const auto config = tiny(folder);
+  const auto result = train(config, quiet());
+  EXPECT_TRUE(result.finished);
+  EXPECT_EQ(result.step, 24);
+  std::vector<double> valid;
+  for (const auto& line : log_lines(config))
+    if (line.contains("valid_loss")) valid.push_back(line["valid_loss"]);
+  ASSERT_EQ(valid.size(), 4u);
+  EXPECT_LT(valid.back(), valid.front());
+  EXPECT_LT(valid.back(), std::log(257.0) - 1);
+  std::set<std::string> names;
+  for (const auto& entry : list_checkpoints(fs::path(config.train.output) / "checkpoints")) {
+    EXPECT_TRUE(entry.complete);
+    names.insert(entry.name);
+  }
+  EXPECT_EQ(names, (std::set<std::string>{"step-00000018", "step-00000024", "best"}));
+}
+
+TEST(Trainer, WritesTheDocumentedLogFields) {
+  const test::Folder folder;
+  auto config = tiny(folder);
+  config.train.max_steps = 4;
+  train(config, quiet());
+  const auto line = log_lines(config).front();
+  for (const char* field : {"step", "tokens", "loss", "learning_rate", "grad_norm",
+                            "tokens_per_second", "peak_memory_bytes"})
+    EXPECT_TRUE(line.contains(field)) << field;
+  EXPECT_EQ(line["step"], 4);
+  EXPECT_EQ(line["tokens"], 4 * 2 * 4 * 16);
+}
+
+TEST(Trainer, StopAndResumeGivesTheSameBytesAsOneRun) {
+  const test::Folder folder;
+  auto straight = tiny(folder);
+  train(straight, quiet());
+  const auto checkpoint = fs::path(straight.train.output) / "checkpoints" / step_name(24);
+  const auto wanted = contents(checkpoint);
+
+  fs::remove_all(straight.train.output);
+  auto options = quiet();
+  options.stop_after = 11;  // between two saves
+  EXPECT_FALSE(train(straight, options).finished);
+  options.resume = true;
+  options.stop_after = 1;
+  train(straight, options);
+  options.stop_after = 0;
+  EXPECT_TRUE(train(straight, options).finished);
+  const auto found = contents(checkpoint);
+  EXPECT_EQ(wanted.size(), found.size());
+  for (const auto& [name, bytes] : wanted)
+    EXPECT_TRUE(found.contains(name) && found.at(name) == bytes) << name << " differs";
+}
+
+TEST(Trainer, LogOfAResumedRunHoldsEachStepOnce) {
+  const test::Folder folder;
+  auto config = tiny(folder);
+  auto options = quiet();
+  options.stop_after = 11;
+  train(config, options);
+  // The newest checkpoint is damaged: training goes on from the one before, and so does the log.
+  const auto newest = *latest_checkpoint(config.train.output);
+  fs::resize_file(newest / kWeightsFile, 100);
+  options.stop_after = 0;
+  options.resume = true;
+  EXPECT_TRUE(train(config, options).finished);
+  std::multiset<std::int64_t> steps;
+  for (const auto& line : log_lines(config))
+    if (line.contains("loss")) steps.insert(line["step"].get<std::int64_t>());
+  for (const auto step : steps) EXPECT_EQ(steps.count(step), 1u) << step;
+}
+
+TEST(Trainer, RefusesToOverwriteARunInSilence) {
+  const test::Folder folder;
+  auto config = tiny(folder);
+  config.train.max_steps = 2;
+  train(config, quiet());
+  try {
+    train(config, quiet());
+    FAIL() << "no error";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("--resume"));
+  }
+  auto options = quiet();
+  options.overwrite = true;
+  EXPECT_TRUE(train(config, options).finished);
+}
+
+TEST(Trainer, NamesTheSettingInWhichAResumedModelDiffers) {
+  const test::Folder folder;
+  auto config = tiny(folder);
+  config.train.max_steps = 2;
+  train(config, quiet());
+  config.model.shift.kernel = 3;
+  config.train.max_steps = 4;
+  auto options = quiet();
+  options.resume = true;
+  try {
+    train(config, options);
+    FAIL() << "no error";
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("model.shift.kernel was 4 and is 3"));
+  }
+}
+
+TEST(Trainer, StopsAtALossThatIsNotFiniteAndKeepsTheLastGoodCheckpoint) {
+  const test::Folder folder;
+  auto config = tiny(folder);
+  config.train.learning_rate = 10;
+  config.train.final_learning_rate = 10;
+  config.train.grad_clip = 0;
+  config.train.weight_decay = 10;
+  config.train.shift_lr_scale = 1000;
+  config.train.max_steps = 400;
+  config.train.save_every = 1;
+  config.train.warmup_steps = 0;
+  try {
+    train(config, quiet());
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_status(), 1);
+    EXPECT_THAT(error.what(), HasSubstr("step "));
+    EXPECT_THAT(error.what(), HasSubstr("finite"));
+    EXPECT_THAT(error.what(), HasSubstr("checkpoints/step-"));
+  }
+  EXPECT_TRUE(latest_checkpoint(config.train.output).has_value());
+}
+
+TEST(Trainer, ATextShorterThanTheContextIsRefusedWithBothNumbers) {
+  const test::Folder folder;
+  auto config = tiny(folder);
+  config.data.train = {folder.write("short.txt", "too short")};
+  config.train.ctx_len = 100;
+  try {
+    train(config, quiet());
+    FAIL() << "no error";
+  } catch (const DataError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("101"));
+  }
+}
+
+TEST(Trainer, AVocabularyTooSmallForTheTokenizerIsRefused) {
+  const test::Folder folder;
+  auto config = tiny(folder);
+  config.model.vocab_size = 100;
+  EXPECT_THROW(train(config, quiet()), ConfigError);
+}
+
+TEST(Trainer, DoesNotDependOnTheNumberOfThreadsInItsData) {
+  const test::Folder folder;
+  auto one = tiny(folder, "one"), two = tiny(folder, "two");
+  one.train.max_steps = two.train.max_steps = 3;
+  two.train.threads = 2;
+  train(one, quiet());
+  train(two, quiet());
+  EXPECT_EQ(read_file(fs::path(one.train.output) / "data/train.bin"),
+            read_file(fs::path(two.train.output) / "data/train.bin"));
+}
+
+TEST(Trainer, EstimatesWithoutTraining) {
+  const test::Folder folder;
+  const auto config = tiny(folder);
+  const auto estimate = estimate_training(config, /*quiet=*/true);
+  EXPECT_GT(estimate.parameters, 0);
+  EXPECT_EQ(estimate.tokens_per_step, 2 * 4 * 16);
+  EXPECT_GT(estimate.seconds_per_step, 0);
+  EXPECT_FALSE(fs::exists(fs::path(config.train.output) / "checkpoints"));
+}
+
+TEST(Trainer, ExplainsEveryParameter) {
+  TrainConfig config;
+  config.model.n_layer = 1;
+  config.model.n_embd = 8;
+  config.tokenizer.kind = "byte";
+  const auto text = explain_parameters(config);
+  for (const char* part : {"blocks.0.att.time_decay", "2x", "blocks.0.att.time_first", "3x",
+                           "blocks.0.att.shift.conv", "(4, 8)", "orthogonal"})
+    EXPECT_THAT(text, HasSubstr(part));
+}
+
+TEST(Schedule, RisesThenFollowsACosine) {
+  TrainingConfig config;
+  config.learning_rate = 1;
+  config.final_learning_rate = 0.1;
+  config.warmup_steps = 10;
+  config.max_steps = 110;
+  EXPECT_DOUBLE_EQ(scheduled_rate(config, 0), 0.2);
+  EXPECT_DOUBLE_EQ(scheduled_rate(config, 5), 0.6);
+  EXPECT_DOUBLE_EQ(scheduled_rate(config, 10), 1.0);
+  EXPECT_NEAR(scheduled_rate(config, 60), 0.55, 1e-12);
+  EXPECT_NEAR(scheduled_rate(config, 110), 0.1, 1e-12);
+  EXPECT_NEAR(scheduled_rate(config, 500), 0.1, 1e-12);
+}
+
+}  // namespace
+}  // namespace rwkvx
