@@ -1,0 +1,240 @@
+#include "rwkvx/metrics/rouge.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace rwkvx {
+namespace {
+
+std::size_t ngrams(std::size_t tokens, std::size_t n) { return tokens < n ? 0 : tokens - n + 1; }
+
+}  // namespace
+
+std::optional<RougeType> rouge_type(std::string_view name) {
+  if (name == "rougeL") return RougeType{RougeType::Kind::kLcs, 0};
+  if (name == "rougeLsum") return RougeType{RougeType::Kind::kLcsSum, 0};
+  if (name.size() == 6 && name.starts_with("rouge") && name[5] >= '1' && name[5] <= '9')
+    return RougeType{RougeType::Kind::kNgrams, name[5] - '0'};
+  return std::nullopt;
+}
+
+std::string rouge_name(const RougeType& type) {
+  switch (type.kind) {
+    case RougeType::Kind::kLcs:
+      return "rougeL";
+    case RougeType::Kind::kLcsSum:
+      return "rougeLsum";
+    default:
+      return "rouge" + std::to_string(type.n);
+  }
+}
+
+std::vector<std::string> rouge_names() {
+  std::vector<std::string> names;
+  for (int n = 1; n <= 9; ++n) names.push_back("rouge" + std::to_string(n));
+  names.insert(names.end(), {"rougeL", "rougeLsum"});
+  return names;
+}
+
+RougeScore rouge_score(std::size_t hits, std::size_t predicted, std::size_t wanted) {
+  RougeScore score;
+  if (hits == 0) return score;
+  score.precision = static_cast<double>(hits) / static_cast<double>(predicted);
+  score.recall = static_cast<double>(hits) / static_cast<double>(wanted);
+  // In this order, so that the last bit is rouge-score's.
+  score.f1 = 2 * score.precision * score.recall / (score.precision + score.recall);
+  return score;
+}
+
+RougeScorer::RougeScorer(std::vector<RougeType> types, bool stemmer)
+    : types_(std::move(types)), tokenizer_(stemmer) {
+  for (const auto& type : types_) {
+    if (type.kind == RougeType::Kind::kNgrams)
+      largest_n_ = std::max(largest_n_, static_cast<std::size_t>(type.n));
+    wants_lcs_ = wants_lcs_ || type.kind == RougeType::Kind::kLcs;
+    wants_sum_ = wants_sum_ || type.kind == RougeType::Kind::kLcsSum;
+  }
+}
+
+RougeScore RougeScorer::score(std::string_view prediction, std::string_view reference,
+                              std::size_t type) {
+  std::vector<RougeScore> scores(types_.size());
+  score(prediction, {&reference, 1}, scores);
+  return scores[type];
+}
+
+void RougeScorer::score(std::string_view prediction, std::span<const std::string_view> references,
+                        std::span<RougeScore> scores) {
+  tokenizer_.begin_group();
+  tokenizer_.tokenize(prediction, prediction_);
+  references_without_tokens_ = 0;
+  bool first = true;
+  for (const auto reference : references) {
+    tokenizer_.tokenize(reference, reference_);
+    references_without_tokens_ += reference_.ids.empty();
+    score_reference(scores, first);
+    first = false;
+  }
+}
+
+void RougeScorer::score_reference(std::span<RougeScore> scores, bool first) {
+  number_tokens();
+  const std::size_t predicted = prediction_.ids.size(), wanted = reference_.ids.size();
+  const auto keep = [&](RougeType::Kind kind, std::size_t n, const RougeScore& score) {
+    for (std::size_t i = 0; i < types_.size(); ++i)
+      if (types_[i].kind == kind &&
+          (kind != RougeType::Kind::kNgrams || static_cast<std::size_t>(types_[i].n) == n))
+        if (first || score.f1 > scores[i].f1) scores[i] = score;
+  };
+  for (std::size_t n = 1; n <= largest_n_; ++n) {
+    if (n > 1) next_grams(n);
+    keep(RougeType::Kind::kNgrams, n,
+         rouge_score(common_grams(), ngrams(predicted, n), ngrams(wanted, n)));
+  }
+  if (wants_lcs_) keep(RougeType::Kind::kLcs, 0, rouge_score(lcs_length(), predicted, wanted));
+  if (wants_sum_) keep(RougeType::Kind::kLcsSum, 0, rouge_score(union_hits(), predicted, wanted));
+}
+
+// Numbers the tokens of the pair from 0 so that everything after works on small tables. A token of
+// the prediction that the reference has not is kUnmatched.
+void RougeScorer::number_tokens() {
+  if (numbered_.size() < tokenizer_.id_limit())
+    numbered_.resize(std::max<std::size_t>(tokenizer_.id_limit(), numbered_.size() * 2));
+  if (++number_stamp_ == 0) {
+    std::fill(numbered_.begin(), numbered_.end(), Numbered{});
+    number_stamp_ = 1;
+  }
+  tokens_known_ = 0;
+  wanted_.tokens.resize(reference_.ids.size());
+  wanted_.counts.clear();
+  for (std::size_t i = 0; i < reference_.ids.size(); ++i) {
+    auto& numbered = numbered_[reference_.ids[i]];
+    if (numbered.stamp != number_stamp_) {
+      numbered = {number_stamp_, tokens_known_++};
+      wanted_.counts.push_back(0);
+    }
+    wanted_.tokens[i] = numbered.number;
+    ++wanted_.counts[numbered.number];
+  }
+  predicted_.tokens.resize(prediction_.ids.size());
+  predicted_.counts.assign(tokens_known_, 0);
+  for (std::size_t i = 0; i < prediction_.ids.size(); ++i) {
+    const auto& numbered = numbered_[prediction_.ids[i]];
+    if (numbered.stamp != number_stamp_) {
+      predicted_.tokens[i] = kUnmatched;
+      continue;
+    }
+    predicted_.tokens[i] = numbered.number;
+    ++predicted_.counts[numbered.number];
+  }
+  predicted_.token_counts = predicted_.counts;
+  if (largest_n_ > 1) {
+    predicted_.grams = predicted_.tokens;
+    wanted_.grams = wanted_.tokens;
+  }
+}
+
+std::size_t RougeScorer::common_grams() const {
+  std::size_t common = 0;
+  for (std::size_t id = 0; id < wanted_.counts.size(); ++id)
+    common += std::min(wanted_.counts[id], predicted_.counts[id]);
+  return common;
+}
+
+// Makes n-grams of the (n-1)-grams: one is the (n-1)-gram that begins where it does, and its last
+// token. Those with a part that only one side has are left out at once, and few are left in
+// ordinary texts.
+void RougeScorer::next_grams(std::size_t n) {
+  const auto limit = ngrams(wanted_.tokens.size(), n);
+  const auto places = std::bit_ceil(2 * std::max<std::size_t>(limit, 8));
+  if (gram_table_.size() < places) gram_table_.resize(places);
+  const std::size_t mask = places - 1;  // of the table's start only, which stays in the cache
+  if (++gram_stamp_ == 0) {
+    std::fill(gram_table_.begin(), gram_table_.end(), Gram{});
+    gram_stamp_ = 1;
+  }
+  const auto place = [&](std::uint64_t key) {
+    std::uint64_t at = key * 0x9e3779b97f4a7c15U;
+    for (at ^= at >> 32;; ++at) {
+      auto& gram = gram_table_[at & mask];
+      if (gram.stamp != gram_stamp_ || gram.key == key) return &gram;
+    }
+  };
+  const auto key_of = [](std::uint32_t gram, std::uint32_t token) {
+    return static_cast<std::uint64_t>(gram) << 32 | token;
+  };
+  std::uint32_t ids = 0;
+  auto& counts = remaining_;  // predicted_.counts still tells what the prediction has
+  counts.clear();
+  for (std::size_t i = 0; i < limit; ++i) {
+    const auto before = wanted_.grams[i], token = wanted_.tokens[i + n - 1];
+    if (before == kUnmatched || predicted_.counts[before] == 0 ||
+        predicted_.token_counts[token] == 0) {
+      wanted_.grams[i] = kUnmatched;
+      continue;
+    }
+    const auto key = key_of(before, token);
+    auto* gram = place(key);
+    if (gram->stamp != gram_stamp_) {
+      *gram = {key, gram_stamp_, ids++};
+      counts.push_back(0);
+    }
+    wanted_.grams[i] = gram->id;
+    ++counts[gram->id];
+  }
+  wanted_.counts.swap(counts);
+  predicted_.counts.assign(ids, 0);
+  const auto predicted = ngrams(predicted_.tokens.size(), n);
+  for (std::size_t i = 0; i < predicted; ++i) {
+    const auto before = predicted_.grams[i], token = predicted_.tokens[i + n - 1];
+    predicted_.grams[i] = kUnmatched;
+    if (before == kUnmatched || token == kUnmatched) continue;
+    const auto* gram = place(key_of(before, token));
+    if (gram->stamp != gram_stamp_) continue;
+    predicted_.grams[i] = gram->id;
+    ++predicted_.counts[gram->id];
+  }
+}
+
+// Tokens that only one side has are in no common subsequence.
+std::size_t RougeScorer::lcs_length() {
+  kept_a_.clear();
+  for (const auto token : wanted_.tokens)
+    if (predicted_.token_counts[token] > 0) kept_a_.push_back(token);
+  kept_b_.clear();
+  for (const auto token : predicted_.tokens)
+    if (token != kUnmatched) kept_b_.push_back(token);
+  return lcs_.length(kept_a_, kept_b_, tokens_known_);
+}
+
+// Tokens of the reference that the prediction has not can go: the walk back passes by them. Those
+// of the prediction must stay, since where the walk turns depends on them.
+std::size_t RougeScorer::union_hits() {
+  // Each position of the reference is a hit at most once, so the reference's own counts never run
+  // out and only the prediction's are kept.
+  remaining_ = predicted_.token_counts;
+  std::size_t hits = 0, begin = 0;
+  for (const std::size_t end : reference_.sentence_ends) {
+    kept_a_.clear();
+    for (std::size_t i = begin; i < end; ++i)
+      if (predicted_.token_counts[wanted_.tokens[i]] > 0) kept_a_.push_back(wanted_.tokens[i]);
+    begin = end;
+    if (kept_a_.empty()) continue;
+    lcs_.set_pattern(kept_a_, tokens_known_);
+    taken_.assign(kept_a_.size(), 0);
+    std::size_t text_begin = 0;
+    for (const std::size_t text_end : prediction_.sentence_ends) {
+      lcs_.mark(std::span(predicted_.tokens).subspan(text_begin, text_end - text_begin), taken_);
+      text_begin = text_end;
+    }
+    for (std::size_t i = 0; i < taken_.size(); ++i) {
+      auto& left = remaining_[kept_a_[i]];
+      if (taken_[i] == 0 || left == 0) continue;
+      --left;
+      ++hits;
+    }
+  }
+  return hits;
+}
+
+}  // namespace rwkvx
