@@ -6,6 +6,12 @@ void TrainingConfig::check(const std::string& where) const {
   if (final_learning_rate > learning_rate)
     throw ConfigError(where + ".final_learning_rate", "must not be larger than learning_rate = " +
                                                           nlohmann::json(learning_rate).dump());
+  if (grad_checkpoint == "block" && operators != "fused")
+    throw ConfigError(where + ".grad_checkpoint", "block needs the fused operators");
+  if (device != "auto" && device != "cpu")
+    throw ConfigError(
+        where + ".device",
+        "\"" + device + "\" is not to be had in this build, which knows auto and cpu");
   if (output.empty()) throw ConfigError(where + ".output", "wanted the name of a folder");
 }
 

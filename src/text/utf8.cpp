@@ -84,4 +84,19 @@ std::size_t complete_utf8(std::string_view text) {
   return text.size();
 }
 
+std::string replace_invalid_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  while (!text.empty()) {
+    bool whole = false;
+    const std::size_t length = longest_start(text, whole);
+    if (whole)
+      out += text.substr(0, length);
+    else
+      out += "\xef\xbf\xbd";
+    text.remove_prefix(length == 0 ? 1 : length);
+  }
+  return out;
+}
+
 }  // namespace rwkvx

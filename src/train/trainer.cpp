@@ -16,6 +16,7 @@
 #include "rwkvx/data/batcher.h"
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/safetensors.h"
+#include "rwkvx/model/training_pass.h"
 #include "rwkvx/train/schedule.h"
 #include "train/run_folder.h"
 
@@ -72,6 +73,11 @@ class Run {
     valid_.check_vocab(config_.model.vocab_size);
     model_->initialise(static_cast<std::uint64_t>(config_.train.seed), config_.train.learning_rate);
     optimizer_ = std::make_unique<Optimizer>(*model_, config_.train);
+    const auto& t = config_.train;
+    if (t.operators == "fused" && TrainingPass::supports(config_.model))
+      pass_ = std::make_unique<TrainingPass>(
+          *model_, t.batch_size * t.ctx_len, t.ctx_len,
+          TrainingPassOptions{t.grad_checkpoint == "block", t.l2wrap});
   }
 
   TrainResult train(const TrainOptions& options);
@@ -81,11 +87,12 @@ class Run {
   std::int64_t step_tokens() const {
     return config_.train.accumulation * config_.train.batch_size * config_.train.ctx_len;
   }
+  double batch_gradients(const std::int64_t* inputs, const std::int64_t* targets);
   double step();
   double validate();
   [[noreturn]] void not_finite(const std::string& what);
   nlohmann::ordered_json log_line(double loss, double seconds, std::int64_t steps) const;
-  void validate_and_keep_best(Progress& bar, bool plain);
+  void validate_and_keep_best(bool quiet);
 
   std::unique_ptr<Tokenizer> tokenizer_;
   TrainConfig config_;
@@ -96,33 +103,44 @@ class Run {
   Rwkv model_;
   RunFolder folder_;
   std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<TrainingPass> pass_;  // none where the reference modules train
   Progression progress_;
   double grad_norm_ = 0, rate_ = 0;
 };
 
+// The loss of one batch, and its gradient divided by the number of accumulated batches.
+double Run::batch_gradients(const std::int64_t* inputs, const std::int64_t* targets) {
+  const auto& c = config_.train;
+  const int64_t B = c.batch_size, T = c.ctx_len, V = config_.model.vocab_size;
+  const double share = 1 / static_cast<double>(c.accumulation);
+  if (pass_ != nullptr) return pass_->loss_and_gradients(inputs, targets, B, T, share);
+  auto state = model_->start(B);
+  const auto options = torch::TensorOptions(torch::kInt64);
+  const auto tokens = torch::from_blob(const_cast<int64_t*>(inputs), {B, T}, options);
+  const auto wanted = torch::from_blob(const_cast<int64_t*>(targets), {B * T}, options);
+  const auto logits = model_->forward(tokens, state).view({B * T, V});  // (B T, V)
+  const auto loss = at::cross_entropy_loss(logits, wanted);
+  auto total = loss * share;
+  if (c.l2wrap > 0) {
+    const auto largest = std::get<0>(logits.max(/*dim=*/1));
+    total = total + (0.5 * c.l2wrap * share) * largest.square().mean();
+  }
+  total.backward();
+  return loss.item<double>();
+}
+
 // One optimiser step; the mean loss over its batches.
 double Run::step() {
   const auto& c = config_.train;
-  const int64_t B = c.batch_size, T = c.ctx_len, V = config_.model.vocab_size;
-  auto inputs = torch::empty({B, T}, torch::kInt64), targets = torch::empty({B, T}, torch::kInt64);
+  std::vector<std::int64_t> inputs(static_cast<size_t>(c.batch_size * c.ctx_len)),
+      targets(inputs.size());
   double loss_sum = 0;
   optimizer_->zero_grad();
   for (std::int64_t part = 0; part < c.accumulation; ++part) {
-    batches_.fill(progress_.step * c.accumulation + part, inputs.mutable_data_ptr<int64_t>(),
-                  targets.mutable_data_ptr<int64_t>());
-    auto state = model_->start(B);
-    const auto logits = model_->forward(inputs, state).view({B * T, V});  // (B T, V)
-    const auto loss = at::cross_entropy_loss(logits, targets.view({B * T}));
-    const double value = loss.item<double>();
-    if (!std::isfinite(value)) not_finite("the loss is " + std::to_string(value));
-    loss_sum += value;
-    auto total = loss / static_cast<double>(c.accumulation);
-    if (c.l2wrap > 0) {
-      const auto largest = std::get<0>(logits.max(/*dim=*/1));
-      total =
-          total + (0.5 * c.l2wrap / static_cast<double>(c.accumulation)) * largest.square().mean();
-    }
-    total.backward();
+    batches_.fill(progress_.step * c.accumulation + part, inputs.data(), targets.data());
+    const double loss = batch_gradients(inputs.data(), targets.data());
+    if (!std::isfinite(loss)) not_finite("the loss is " + std::to_string(loss));
+    loss_sum += loss;
   }
   grad_norm_ = optimizer_->grad_norm();
   if (!std::isfinite(grad_norm_)) not_finite("the gradient's norm is not finite");
@@ -146,16 +164,25 @@ void Run::not_finite(const std::string& what) {
 double Run::validate() {
   const torch::NoGradGuard no_grad;
   double sum = 0;
+  std::vector<std::int64_t> inputs, targets;
   for (std::int64_t i = 0; i < checks_.batches() && !interrupted(); ++i) {
     const auto shape = checks_.shape(i);
-    auto inputs = torch::empty({shape.rows, shape.length}, torch::kInt64);
-    auto targets = torch::empty({shape.rows, shape.length}, torch::kInt64);
-    checks_.fill(i, inputs.mutable_data_ptr<int64_t>(), targets.mutable_data_ptr<int64_t>());
+    inputs.resize(static_cast<size_t>(shape.rows * shape.length));
+    targets.resize(inputs.size());
+    checks_.fill(i, inputs.data(), targets.data());
+    const double tokens = static_cast<double>(inputs.size());
+    if (pass_ != nullptr) {
+      sum += tokens * pass_->loss(inputs.data(), targets.data(), shape.rows, shape.length);
+      continue;
+    }
+    const auto options = torch::TensorOptions(torch::kInt64);
     auto state = model_->start(shape.rows);
-    const auto logits = model_->forward(inputs, state);
-    sum += at::cross_entropy_loss(logits.view({shape.rows * shape.length, -1}), targets.view({-1}),
-                                  /*weight=*/{}, at::Reduction::Sum)
-               .item<double>();
+    const auto logits = model_->forward(
+        torch::from_blob(inputs.data(), {shape.rows, shape.length}, options), state);
+    sum += tokens * at::cross_entropy_loss(
+                        logits.view({shape.rows * shape.length, -1}),
+                        torch::from_blob(targets.data(), {shape.rows * shape.length}, options))
+                        .item<double>();
   }
   return interrupted() ? std::numeric_limits<double>::quiet_NaN()
                        : sum / static_cast<double>(checks_.targets());
@@ -172,7 +199,7 @@ nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t s
       {"peak_memory_bytes", static_cast<std::int64_t>(peak_memory())}};
 }
 
-void Run::validate_and_keep_best(Progress& bar, bool quiet) {
+void Run::validate_and_keep_best(bool quiet) {
   const double loss = validate();
   if (!std::isfinite(loss)) return;
   progress_.valid_loss = loss;
@@ -192,9 +219,7 @@ void Run::validate_and_keep_best(Progress& bar, bool quiet) {
   std::snprintf(text, sizeof text, "step %lld: validation loss %.4f, perplexity %.2f%s",
                 static_cast<long long>(progress_.step), loss, std::exp(loss),
                 best ? ", the best so far" : "");
-  clear_progress_line();
   log_info(text);
-  (void)bar;
 }
 
 TrainResult Run::train(const TrainOptions& options) {
@@ -244,7 +269,7 @@ TrainResult Run::train(const TrainOptions& options) {
       }
       const bool end = progress_.step == c.max_steps;
       if (end || (c.eval_every > 0 && progress_.step % c.eval_every == 0))
-        validate_and_keep_best(bar, options.quiet);
+        validate_and_keep_best(options.quiet);
       if (!end && c.save_every > 0 && progress_.step % c.save_every == 0) {
         result.checkpoint = folder_.save(*model_, *optimizer_, progress_);
         saved = progress_.step;

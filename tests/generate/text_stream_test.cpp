@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "rwkvx/text/utf8.h"
+
 namespace rwkvx {
 namespace {
 
@@ -11,7 +13,7 @@ std::string streamed(const std::string& bytes, const std::vector<std::string>& s
   std::string out;
   for (std::size_t i = 0; i < bytes.size(); i += piece) {
     const auto part = stream.push(std::string_view(bytes).substr(i, piece));
-    EXPECT_EQ(valid_utf8(part), part) << "a character was cut";
+    EXPECT_EQ(replace_invalid_utf8(part), part) << "a character was cut";
     out += part;
   }
   return out + stream.finish();
@@ -45,8 +47,8 @@ TEST(TextStream, ReplacesInvalidBytesAndDropsAnUnfinishedCharacterAtTheEnd) {
                      {}, 1),
             "a\xef\xbf\xbd"
             "b");
-  EXPECT_EQ(valid_utf8("\xed\xa0\x80"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
-  EXPECT_EQ(valid_utf8("\xf0\x9f\x99"), "\xef\xbf\xbd");
+  EXPECT_EQ(replace_invalid_utf8("\xed\xa0\x80"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
+  EXPECT_EQ(replace_invalid_utf8("\xf0\x9f\x99"), "\xef\xbf\xbd");
 }
 
 TEST(TextStream, IgnoresEmptyStopTexts) { EXPECT_EQ(streamed("abc", {""}, 2), "abc"); }

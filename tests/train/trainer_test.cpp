@@ -13,7 +13,7 @@
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/train/optimizer.h"
 #include "rwkvx/train/schedule.h"
-#include "support/folder.h"
+#include "support/scratch.h"
 
 namespace rwkvx {
 namespace {
@@ -30,12 +30,18 @@ std::string corpus() {
   return text;
 }
 
-TrainConfig tiny(const test::Folder& folder, const std::string& output = "run") {
+std::string text_file(const ScratchDirectory& folder, const std::string& name,
+                      const std::string& text) {
+  write_file(folder / name, text);
+  return (folder / name).string();
+}
+
+TrainConfig tiny(const ScratchDirectory& folder, const std::string& output = "run") {
   TrainConfig config;
   config.model.n_layer = 2;
   config.model.n_embd = 16;
   config.tokenizer.kind = "byte";
-  config.data.train = {folder.write("text.txt", corpus())};
+  config.data.train = {text_file(folder, "text.txt", corpus())};
   auto& t = config.train;
   t.output = (folder / output).string();
   t.ctx_len = 16;
@@ -77,7 +83,7 @@ std::map<std::string, std::string> contents(const fs::path& folder) {
 }
 
 TEST(Trainer, LowersTheLossAndKeepsTheBestAndTheLastCheckpoints) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   const auto config = tiny(folder);
   const auto result = train(config, quiet());
   EXPECT_TRUE(result.finished);
@@ -96,8 +102,26 @@ TEST(Trainer, LowersTheLossAndKeepsTheBestAndTheLastCheckpoints) {
   EXPECT_EQ(names, (std::set<std::string>{"step-00000018", "step-00000024", "best"}));
 }
 
+TEST(Trainer, FusedAndReferenceOperatorsGiveTheSameLosses) {
+  const ScratchDirectory folder;
+  auto fused = tiny(folder, "fused"), reference = tiny(folder, "reference"),
+       again = tiny(folder, "again");
+  reference.train.operators = "reference";
+  again.train.grad_checkpoint = "block";
+  train(fused, quiet());
+  train(reference, quiet());
+  train(again, quiet());
+  const auto a = log_lines(fused), b = log_lines(reference), c = log_lines(again);
+  ASSERT_EQ(a.size(), b.size());
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const char* field = a[i].contains("loss") ? "loss" : "valid_loss";
+    EXPECT_NEAR(a[i][field].get<double>(), b[i][field].get<double>(), 1e-4);
+    EXPECT_EQ(a[i][field], c[i][field]);
+  }
+}
+
 TEST(Trainer, WritesTheDocumentedLogFields) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   auto config = tiny(folder);
   config.train.max_steps = 4;
   train(config, quiet());
@@ -110,7 +134,7 @@ TEST(Trainer, WritesTheDocumentedLogFields) {
 }
 
 TEST(Trainer, StopAndResumeGivesTheSameBytesAsOneRun) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   auto straight = tiny(folder);
   train(straight, quiet());
   const auto checkpoint = fs::path(straight.train.output) / "checkpoints" / step_name(24);
@@ -132,7 +156,7 @@ TEST(Trainer, StopAndResumeGivesTheSameBytesAsOneRun) {
 }
 
 TEST(Trainer, LogOfAResumedRunHoldsEachStepOnce) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   auto config = tiny(folder);
   auto options = quiet();
   options.stop_after = 11;
@@ -150,7 +174,7 @@ TEST(Trainer, LogOfAResumedRunHoldsEachStepOnce) {
 }
 
 TEST(Trainer, RefusesToOverwriteARunInSilence) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   auto config = tiny(folder);
   config.train.max_steps = 2;
   train(config, quiet());
@@ -166,7 +190,7 @@ TEST(Trainer, RefusesToOverwriteARunInSilence) {
 }
 
 TEST(Trainer, NamesTheSettingInWhichAResumedModelDiffers) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   auto config = tiny(folder);
   config.train.max_steps = 2;
   train(config, quiet());
@@ -183,7 +207,7 @@ TEST(Trainer, NamesTheSettingInWhichAResumedModelDiffers) {
 }
 
 TEST(Trainer, StopsAtALossThatIsNotFiniteAndKeepsTheLastGoodCheckpoint) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   auto config = tiny(folder);
   config.train.learning_rate = 10;
   config.train.final_learning_rate = 10;
@@ -206,9 +230,9 @@ TEST(Trainer, StopsAtALossThatIsNotFiniteAndKeepsTheLastGoodCheckpoint) {
 }
 
 TEST(Trainer, ATextShorterThanTheContextIsRefusedWithBothNumbers) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   auto config = tiny(folder);
-  config.data.train = {folder.write("short.txt", "too short")};
+  config.data.train = {text_file(folder, "short.txt", "too short")};
   config.train.ctx_len = 100;
   try {
     train(config, quiet());
@@ -219,14 +243,14 @@ TEST(Trainer, ATextShorterThanTheContextIsRefusedWithBothNumbers) {
 }
 
 TEST(Trainer, AVocabularyTooSmallForTheTokenizerIsRefused) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   auto config = tiny(folder);
   config.model.vocab_size = 100;
   EXPECT_THROW(train(config, quiet()), ConfigError);
 }
 
 TEST(Trainer, DoesNotDependOnTheNumberOfThreadsInItsData) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   auto one = tiny(folder, "one"), two = tiny(folder, "two");
   one.train.max_steps = two.train.max_steps = 3;
   two.train.threads = 2;
@@ -237,7 +261,7 @@ TEST(Trainer, DoesNotDependOnTheNumberOfThreadsInItsData) {
 }
 
 TEST(Trainer, EstimatesWithoutTraining) {
-  const test::Folder folder;
+  const ScratchDirectory folder;
   const auto config = tiny(folder);
   const auto estimate = estimate_training(config, /*quiet=*/true);
   EXPECT_GT(estimate.parameters, 0);

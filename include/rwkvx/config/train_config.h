@@ -88,6 +88,8 @@ struct TrainingConfig {
   std::int64_t eval_tokens = 65536;
   std::int64_t save_every = 500;
   std::int64_t keep_last = 2;
+  std::string operators = "fused";
+  std::string grad_checkpoint = "none";
   std::int64_t threads = 0;
   std::string device = "auto";
 
@@ -125,8 +127,14 @@ struct TrainingConfig {
         I{"eval_tokens", &C::eval_tokens, "tokens of one validation; 0: all", 0, 1e12},
         I{"save_every", &C::save_every, "steps between checkpoints; 0: only at the end", 0, 1e12},
         I{"keep_last", &C::keep_last, "latest checkpoints kept beside the best", 1, 1000000},
+        choice<C>("operators", &C::operators,
+                  "fused, or reference: the modules with LibTorch's own gradients, slower",
+                  "fused|reference"),
+        choice<C>("grad_checkpoint", &C::grad_checkpoint,
+                  "block: keep only each block's input and run it again, less memory, slower",
+                  "none|block"),
         I{"threads", &C::threads, "processor threads; 0: one per core", 0, 1024},
-        Field<C, std::string>{"device", &C::device, "auto, cpu or cuda:N"},
+        Field<C, std::string>{"device", &C::device, "auto or cpu"},
     };
   }
   void check(const std::string& where) const;

@@ -1,18 +1,11 @@
 // Bytes of tokens to text that can be shown: whole UTF-8 characters, ending before a stop text.
 #pragma once
 
-#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace rwkvx {
-
-// The length of the longest prefix of `text` that does not end inside a UTF-8 character.
-std::size_t complete_utf8(std::string_view text);
-
-// `text` with every maximal invalid sequence replaced by U+FFFD.
-std::string valid_utf8(std::string_view text);
 
 // Collects the bytes of one sequence. What push() returns never cuts a character and never holds a
 // stop text or a beginning of one that may still be completed.

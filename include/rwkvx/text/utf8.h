@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace rwkvx {
@@ -18,5 +19,8 @@ std::int64_t count_invalid_utf8(std::string_view text);
 // Length of `text` without a character at its end that further bytes could still complete (0 to 3
 // bytes are held back). Ill-formed bytes elsewhere don't matter.
 std::size_t complete_utf8(std::string_view text);
+
+// `text` with U+FFFD in place of each ill-formed sequence, counted as above.
+std::string replace_invalid_utf8(std::string_view text);
 
 }  // namespace rwkvx
