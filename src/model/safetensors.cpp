@@ -81,8 +81,10 @@ std::optional<std::uint64_t> byte_count(DType dtype, std::span<const std::int64_
 struct Entry {
   std::string name;
   std::optional<DType> dtype;
-  std::optional<std::vector<std::int64_t>> shape;
-  std::optional<std::vector<std::uint64_t>> offsets;  // [begin, end) in the data
+  bool has_shape = false;
+  std::vector<std::int64_t> shape;
+  bool has_offsets = false;
+  std::vector<std::uint64_t> offsets;  // [begin, end) in the data
 };
 
 // Reads the header's JSON as a stream of events: nothing is built but entries and metadata, so the
@@ -104,13 +106,13 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool number_unsigned(number_unsigned_t value) override {
     if (place_ == Place::kShape) {
       if (value > std::numeric_limits<std::int64_t>::max() ||
-          entries.back().shape->size() >= kMaxDimensions)
+          entries.back().shape.size() >= kMaxDimensions)
         return unexpected(std::to_string(value));
-      entries.back().shape->push_back(static_cast<std::int64_t>(value));
+      entries.back().shape.push_back(static_cast<std::int64_t>(value));
       return true;
     }
-    if (place_ == Place::kOffsets && entries.back().offsets->size() < 2) {
-      entries.back().offsets->push_back(value);
+    if (place_ == Place::kOffsets && entries.back().offsets.size() < 2) {
+      entries.back().offsets.push_back(value);
       return true;
     }
     return unexpected(std::to_string(value));
@@ -139,7 +141,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       place_ = Place::kMetadata;
     } else {
       place_ = Place::kEntry;
-      entries.push_back({tensor, {}, {}, {}});
+      entries.emplace_back().name = tensor;
     }
     return true;
   }
@@ -159,8 +161,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       return true;
     }
     const auto& entry = entries.back();
-    if ((value == "dtype" && entry.dtype) || (value == "shape" && entry.shape) ||
-        (value == "data_offsets" && entry.offsets))
+    if ((value == "dtype" && entry.dtype) || (value == "shape" && entry.has_shape) ||
+        (value == "data_offsets" && entry.has_offsets))
       return complain("has \"" + value + "\" twice");
     if (value == "dtype" || value == "shape" || value == "data_offsets") return true;
     return complain("unknown key \"" + shown(value) + "\", wanted dtype, shape and data_offsets");
@@ -169,9 +171,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool end_object() override {
     if (place_ == Place::kEntry) {
       const auto& entry = entries.back();
-      if (!entry.dtype || !entry.shape || !entry.offsets)
+      if (!entry.dtype || !entry.has_shape || !entry.has_offsets)
         return complain("lacks dtype, shape or data_offsets");
-      if (entry.offsets->size() != 2) return complain("data_offsets must be two numbers");
+      if (entry.offsets.size() != 2) return complain("data_offsets must be two numbers");
     }
     place_ = place_ == Place::kTop ? Place::kEnd : Place::kTop;
     tensor.clear();
@@ -182,10 +184,10 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (place_ != Place::kEntry || key_ == "dtype") return unexpected("a list");
     if (key_ == "shape") {
       place_ = Place::kShape;
-      entries.back().shape.emplace();
+      entries.back().has_shape = true;
     } else {
       place_ = Place::kOffsets;
-      entries.back().offsets.emplace();
+      entries.back().has_offsets = true;
     }
     return true;
   }
@@ -346,11 +348,11 @@ void SafetensorsFile::parse() {
   metadata_ = std::move(reader.metadata);
   auto& entries = reader.entries;
   std::stable_sort(entries.begin(), entries.end(),
-                   [](const Entry& a, const Entry& b) { return *a.offsets < *b.offsets; });
+                   [](const Entry& a, const Entry& b) { return a.offsets < b.offsets; });
   std::uint64_t expected = 0;
   tensors_.reserve(entries.size());
   for (auto& entry : entries) {
-    const auto begin = (*entry.offsets)[0], end = (*entry.offsets)[1];
+    const auto begin = entry.offsets[0], end = entry.offsets[1];
     const auto range = "bytes " + std::to_string(begin) + " to " + std::to_string(end);
     if (begin > end || end > data.size())
       fail(entry.name, "should lie in " + range + " of the data, which has " +
@@ -358,15 +360,15 @@ void SafetensorsFile::parse() {
     if (begin != expected)
       fail(entry.name, "lies in " + range + " of the data, wanted it to begin at " +
                            std::to_string(expected) + ", where the one before ends");
-    const auto wanted = byte_count(*entry.dtype, *entry.shape);
+    const auto wanted = byte_count(*entry.dtype, entry.shape);
     if (!wanted || *wanted != end - begin)
-      fail(entry.name, "shape " + shape_text(*entry.shape) + " of " +
+      fail(entry.name, "shape " + shape_text(entry.shape) + " of " +
                            std::string(dtype_name(*entry.dtype)) + " needs " +
                            (wanted ? std::to_string(*wanted) : "too many") + " bytes, found " +
                            std::to_string(end - begin));
     expected = end;
     index_[entry.name] = tensors_.size();
-    tensors_.push_back({std::move(entry.name), *entry.dtype, std::move(*entry.shape),
+    tensors_.push_back({std::move(entry.name), *entry.dtype, std::move(entry.shape),
                         data.subspan(begin, end - begin)});
   }
   if (expected != data.size())

@@ -453,7 +453,7 @@ TEST(CheckpointDirectory, RandomDamageIsAnErrorOrTheSameContent) {
   std::mt19937 random(1);
   const Names files{"config.json", "model.safetensors", "checksums.json",
                     "tokenizer/tokenizer.json", "trainer/state.json"};
-  for (int round = 0; round < 600; ++round) {
+  for (int round = 0; round < 1000; ++round) {
     const auto path = folder / "best" / files[random() % files.size()];
     const auto good = read_file(path);
     auto damaged = good;
