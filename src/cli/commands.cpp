@@ -2,6 +2,11 @@
 
 namespace rwkvx {
 
-void add_commands(CLI::App& app) { (void)app; }
+void add_commands(CLI::App& app) {
+  add_train_command(app);
+  add_generate_command(app);
+  add_eval_command(app);
+  add_info_command(app);
+}
 
 }  // namespace rwkvx

@@ -9,4 +9,9 @@ namespace rwkvx {
 
 void add_commands(CLI::App& app);
 
+void add_eval_command(CLI::App& app);
+void add_generate_command(CLI::App& app);
+void add_info_command(CLI::App& app);
+void add_train_command(CLI::App& app);
+
 }  // namespace rwkvx

@@ -1,0 +1,88 @@
+// Scores of many predictions against their references, on all cores and in constant memory.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rwkvx/eval/pairs.h"
+#include "rwkvx/metrics/mean.h"
+#include "rwkvx/metrics/rouge.h"
+
+namespace rwkvx {
+
+// What to compute and how.
+struct MetricSet {
+  std::vector<RougeType> rouge;
+  bool stemmer = false;
+};
+
+// Reads "rouge1,rougeL": names in any order, each counted once. Throws ConfigError, with `where`
+// and the nearest valid name, for one that is not known.
+MetricSet parse_metrics(std::string_view names, bool stemmer, const std::string& where);
+
+// The scores of one pair, and what is worth a warning.
+struct SampleScores {
+  std::vector<RougeScore> rouge;  // in the order of MetricSet::rouge
+  std::uint64_t texts = 0, without_tokens = 0, invalid_utf8 = 0, with_nul = 0;
+  std::uint64_t references = 0;
+};
+
+// Scores pairs one by one. Not thread-safe: one for each thread.
+class PairScorer {
+ public:
+  explicit PairScorer(const MetricSet& metrics) : rouge_(metrics.rouge, metrics.stemmer) {}
+  void score(const TextPair& pair, SampleScores& scores);
+
+ private:
+  RougeScorer rouge_;
+};
+
+// {"line": 1, "id": "a", "scores": {"rougeL": {"precision": 0.5, …}}} and a line end.
+void append_sample_json(const MetricSet& metrics, const TextPair& pair, const SampleScores& scores,
+                        std::string& out);
+
+// The scores of a whole set: means over its samples.
+struct ScoreSummary {
+  std::string signature;  // all that the scores depend on
+  std::uint64_t n = 0;
+  std::uint64_t skipped = 0;      // lines that could not be read
+  std::vector<RougeScore> rouge;  // in the order of MetricSet::rouge
+};
+
+// Adds up samples. The result depends on their order in the last bits only, and not on threads.
+class ScoreSums {
+ public:
+  explicit ScoreSums(const MetricSet& metrics);
+  void add(const SampleScores& sample);
+  ScoreSummary summary() const;
+  // Logs a warning for each kind of oddity that was met, with counts.
+  void warn() const;
+
+ private:
+  struct Sums {
+    CompensatedSum precision, recall, f1;
+  };
+  MetricSet metrics_;
+  std::vector<Sums> rouge_;
+  std::uint64_t n_ = 0, texts_ = 0, without_tokens_ = 0;
+  std::uint64_t invalid_utf8_ = 0, samples_invalid_ = 0, texts_nul_ = 0;
+  std::uint64_t fewest_references_ = 0, most_references_ = 0;
+};
+
+struct ScoringOptions {
+  std::filesystem::path per_sample;  // file for one JSON object a sample; empty: none
+  bool skip_bad = false;             // count lines that cannot be read and go on
+  std::int64_t threads = 0;          // 0: one per core
+  bool quiet = true;                 // no progress bar
+};
+
+// Scores all pairs of a source. Throws DataError, naming file and line, for the first line that
+// cannot be read (unless they are skipped) and where no pair is left; FileError where the
+// per-sample file cannot be written. That file is whole or not there.
+ScoreSummary score_pairs(PairSource& source, const MetricSet& metrics,
+                         const ScoringOptions& options = {});
+
+}  // namespace rwkvx

@@ -1,0 +1,354 @@
+#include "rwkvx/eval/scoring.h"
+
+#include <algorithm>
+#include <charconv>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/base/log.h"
+#include "rwkvx/base/nearest.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/base/version.h"
+#include "rwkvx/text/utf8.h"
+
+namespace rwkvx {
+namespace {
+
+// A batch's text is given back to the system when it is larger than this.
+constexpr std::size_t kKeptBytes = std::size_t{1} << 23;
+
+bool all_ascii(std::string_view text) {
+  unsigned char seen = 0;
+  for (const char c : text) seen |= static_cast<unsigned char>(c);
+  return seen < 0x80;
+}
+
+void append_number(double value, std::string& out) {
+  char digits[32];
+  const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+  out.append(digits, end);
+  // A whole number is a float all the same for those who read it.
+  if (std::find_if(digits, end, [](char c) { return c == '.' || c == 'e'; }) == end) out += ".0";
+}
+
+// An id as it was written, but for bytes that may not stand in JSON.
+void append_clean_json(std::string_view json, std::string& out) {
+  while (!json.empty()) {
+    const auto size = utf8_character(json);
+    if (size == 0 || static_cast<unsigned char>(json[0]) < 0x20) {
+      out += "\\ufffd";
+      json.remove_prefix(1);
+    } else {
+      out += json.substr(0, size);
+      json.remove_prefix(size);
+    }
+  }
+}
+
+// One batch on its way through the threads.
+struct Slot {
+  PairBatch batch;
+  std::vector<SampleScores> scores;  // of the first `scored`; kept for their memory
+  std::size_t scored = 0;
+  std::string lines;  // for the per-sample file
+  std::uint64_t bad = 0;
+  std::string first_bad;
+  std::exception_ptr error;  // what ended the batch, after its scored samples
+  bool done = false;
+};
+
+class BatchScorer {
+ public:
+  BatchScorer(const PairSource& source, const MetricSet& metrics, const ScoringOptions& options)
+      : source_(source), metrics_(metrics), options_(options), scorer_(metrics) {}
+
+  void score(Slot& slot) {
+    slot.scored = 0;
+    slot.lines.clear();
+    slot.bad = 0;
+    slot.error = nullptr;
+    if (slot.scores.size() < slot.batch.items.size()) slot.scores.resize(slot.batch.items.size());
+    try {
+      for (const auto& item : slot.batch.items) {
+        if (!parse(slot, item)) continue;
+        auto& scores = slot.scores[slot.scored];
+        scorer_.score(pair_, scores);
+        if (!options_.per_sample.empty()) append_sample_json(metrics_, pair_, scores, slot.lines);
+        ++slot.scored;
+      }
+    } catch (...) {
+      slot.error = std::current_exception();
+    }
+    if (scratch_.room.capacity() > kKeptBytes) std::string().swap(scratch_.room);
+  }
+
+ private:
+  bool parse(Slot& slot, const PairBatch::Item& item) {
+    if (!options_.skip_bad) {
+      source_.parse(slot.batch, item, scratch_, pair_);
+      return true;
+    }
+    try {
+      source_.parse(slot.batch, item, scratch_, pair_);
+      return true;
+    } catch (const DataError& error) {
+      if (slot.bad++ == 0) slot.first_bad = error.what();
+      return false;
+    }
+  }
+  const PairSource& source_;
+  const MetricSet& metrics_;
+  const ScoringOptions& options_;
+  PairScorer scorer_;
+  PairSource::Scratch scratch_;
+  TextPair pair_;
+};
+
+// Threads that score slots in any order.
+class Workers {
+ public:
+  Workers(std::size_t count, const PairSource& source, const MetricSet& metrics,
+          const ScoringOptions& options) {
+    for (std::size_t i = 0; i < count; ++i)
+      threads_.emplace_back([this, &source, &metrics, &options] {
+        BatchScorer scorer(source, metrics, options);
+        for (;;) {
+          std::unique_lock lock(mutex_);
+          wake_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+          if (stopping_) return;
+          Slot* slot = waiting_.front();
+          waiting_.pop_front();
+          lock.unlock();
+          scorer.score(*slot);
+          lock.lock();
+          slot->done = true;
+          finished_.notify_one();
+        }
+      });
+  }
+  ~Workers() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (auto& thread : threads_) thread.join();
+  }
+  void give(Slot& slot) {
+    {
+      const std::lock_guard lock(mutex_);
+      slot.done = false;
+      waiting_.push_back(&slot);
+    }
+    wake_.notify_one();
+  }
+  void wait(const Slot& slot) {
+    std::unique_lock lock(mutex_);
+    finished_.wait(lock, [&] { return slot.done; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_, finished_;
+  std::deque<Slot*> waiting_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+std::string unknown_metric(std::string_view name) {
+  // As the valid names are written, so that ROUGE-l is nearest to rougeL and not to rouge1.
+  std::string likely(name);
+  for (char& c : likely) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    if (c == 'l') c = 'L';
+  }
+  return "unknown metric \"" + std::string(name) +
+         "\", wanted rouge1 to rouge9, rougeL or rougeLsum" + did_you_mean(likely, rouge_names());
+}
+
+std::string range_text(std::uint64_t from, std::uint64_t to) {
+  return from == to ? std::to_string(from) : std::to_string(from) + "-" + std::to_string(to);
+}
+
+}  // namespace
+
+MetricSet parse_metrics(std::string_view names, bool stemmer, const std::string& where) {
+  MetricSet metrics;
+  metrics.stemmer = stemmer;
+  for (std::size_t begin = 0; begin <= names.size();) {
+    const auto end = std::min(names.find(',', begin), names.size());
+    auto name = names.substr(begin, end - begin);
+    begin = end + 1;
+    while (name.starts_with(' ')) name.remove_prefix(1);
+    while (name.ends_with(' ')) name.remove_suffix(1);
+    const auto type = rouge_type(name);
+    if (!type) throw ConfigError(where, unknown_metric(name));
+    if (std::find(metrics.rouge.begin(), metrics.rouge.end(), *type) == metrics.rouge.end())
+      metrics.rouge.push_back(*type);
+  }
+  return metrics;
+}
+
+void PairScorer::score(const TextPair& pair, SampleScores& scores) {
+  scores.rouge.resize(rouge_.types().size());
+  rouge_.score(pair.prediction, pair.references, scores.rouge);
+  scores.references = pair.references.size();
+  scores.texts = 1 + pair.references.size();
+  scores.without_tokens = (rouge_.prediction_tokens() == 0) + rouge_.references_without_tokens();
+  scores.invalid_utf8 = scores.with_nul = 0;
+  const auto look = [&](std::string_view text) {
+    if (!all_ascii(text))
+      scores.invalid_utf8 += static_cast<std::uint64_t>(count_invalid_utf8(text));
+    scores.with_nul += text.find('\0') != text.npos;
+  };
+  look(pair.prediction);
+  for (const auto reference : pair.references) look(reference);
+}
+
+void append_sample_json(const MetricSet& metrics, const TextPair& pair, const SampleScores& scores,
+                        std::string& out) {
+  out += "{\"line\": " + std::to_string(pair.line);
+  if (!pair.id.empty()) {
+    out += ", \"id\": ";
+    append_clean_json(pair.id, out);
+  }
+  out += ", \"scores\": {";
+  for (std::size_t i = 0; i < metrics.rouge.size(); ++i) {
+    if (i > 0) out += ", ";
+    out += "\"" + rouge_name(metrics.rouge[i]) + "\": {\"precision\": ";
+    append_number(scores.rouge[i].precision, out);
+    out += ", \"recall\": ";
+    append_number(scores.rouge[i].recall, out);
+    out += ", \"f1\": ";
+    append_number(scores.rouge[i].f1, out);
+    out += "}";
+  }
+  out += "}}\n";
+}
+
+ScoreSums::ScoreSums(const MetricSet& metrics) : metrics_(metrics), rouge_(metrics.rouge.size()) {}
+
+void ScoreSums::add(const SampleScores& sample) {
+  for (std::size_t i = 0; i < rouge_.size(); ++i) {
+    rouge_[i].precision.add(sample.rouge[i].precision);
+    rouge_[i].recall.add(sample.rouge[i].recall);
+    rouge_[i].f1.add(sample.rouge[i].f1);
+  }
+  fewest_references_ =
+      n_ == 0 ? sample.references : std::min(fewest_references_, sample.references);
+  most_references_ = std::max(most_references_, sample.references);
+  ++n_;
+  texts_ += sample.texts;
+  without_tokens_ += sample.without_tokens;
+  invalid_utf8_ += sample.invalid_utf8;
+  samples_invalid_ += sample.invalid_utf8 > 0;
+  texts_nul_ += sample.with_nul;
+}
+
+ScoreSummary ScoreSums::summary() const {
+  ScoreSummary summary;
+  summary.n = n_;
+  const auto count = static_cast<double>(std::max<std::uint64_t>(n_, 1));
+  for (const auto& sums : rouge_)
+    summary.rouge.push_back(
+        {sums.precision.value() / count, sums.recall.value() / count, sums.f1.value() / count});
+  std::string names;
+  bool sum = false;
+  for (const auto& type : metrics_.rouge) {
+    names += (names.empty() ? "" : ",") + rouge_name(type);
+    sum = sum || type.kind == RougeType::Kind::kLcsSum;
+  }
+  summary.signature =
+      "metrics:" + names + "|tok:google|case:lc|stem:" + (metrics_.stemmer ? "porter-nltk" : "no") +
+      "|nrefs:" + range_text(fewest_references_, most_references_) + "|refs:best-f1|f:beta1" +
+      (sum ? "|lsum:newline,union" : "") + "|agg:mean|version:rwkvx-" + version();
+  return summary;
+}
+
+void ScoreSums::warn() const {
+  const auto count = [](std::uint64_t value) {
+    return count_text(static_cast<std::int64_t>(value));
+  };
+  if (without_tokens_ > 0)
+    log_warning(count(without_tokens_) + " of " + count(texts_) +
+                " texts have no tokens and score 0: the google tokenizer knows only a-z and 0-9");
+  if (invalid_utf8_ > 0)
+    log_warning(count(invalid_utf8_) + " invalid UTF-8 sequences in " + count(samples_invalid_) +
+                " of " + count(n_) + " pairs, kept as bytes");
+  if (texts_nul_ > 0)
+    log_warning(count(texts_nul_) + " of " + count(texts_) + " texts hold NUL bytes");
+}
+
+ScoreSummary score_pairs(PairSource& source, const MetricSet& metrics,
+                         const ScoringOptions& options) {
+  std::optional<AtomicFile> per_sample;
+  if (!options.per_sample.empty()) per_sample.emplace(options.per_sample);
+  const auto cores = std::max(1U, std::thread::hardware_concurrency());
+  const std::size_t threads =
+      options.threads > 0 ? static_cast<std::size_t>(options.threads) : cores;
+  Progress progress("scoring", static_cast<std::int64_t>(source.size()), options.quiet);
+  ScoreSums sums(metrics);
+  std::uint64_t bad = 0;
+  std::string first_bad;
+
+  // This thread reads ahead and adds up in order; the number of slots bounds the memory.
+  std::vector<Slot> slots(threads == 1 ? 1 : 3 * threads);
+  std::optional<BatchScorer> own;
+  std::optional<Workers> workers;
+  if (threads == 1)
+    own.emplace(source, metrics, options);
+  else
+    workers.emplace(threads, source, metrics, options);
+  std::exception_ptr read_error;
+  bool ended = false;
+  std::size_t given = 0, taken = 0;
+  for (;;) {
+    while (!ended && given - taken < slots.size()) {
+      auto& slot = slots[given % slots.size()];
+      try {
+        ended = !source.next(slot.batch);
+      } catch (...) {  // told after the errors of earlier lines
+        read_error = std::current_exception();
+        ended = true;
+      }
+      if (ended) break;
+      ++given;
+      if (own)
+        own->score(slot);
+      else
+        workers->give(slot);
+    }
+    if (taken == given) break;
+    auto& slot = slots[taken++ % slots.size()];
+    if (workers) workers->wait(slot);
+    for (std::size_t i = 0; i < slot.scored; ++i) sums.add(slot.scores[i]);
+    if (bad == 0 && slot.bad > 0) first_bad = slot.first_bad;
+    bad += slot.bad;
+    if (slot.error) std::rethrow_exception(slot.error);
+    if (per_sample) per_sample->write(slot.lines);
+    if (slot.batch.bytes.capacity() > kKeptBytes) std::string().swap(slot.batch.bytes);
+    progress.update(static_cast<std::int64_t>(source.bytes_read()));
+  }
+  progress.finish();
+  if (read_error) std::rethrow_exception(read_error);
+  auto summary = sums.summary();
+  if (summary.n == 0)
+    throw DataError(source.name(), "no pair is left to score; of " + std::to_string(bad) +
+                                       " bad lines the first: " + first_bad);
+  summary.skipped = bad;
+  if (bad > 0)
+    log_warning(count_text(static_cast<std::int64_t>(bad)) +
+                (bad == 1 ? " bad line was" : " bad lines were") +
+                " skipped, the first: " + first_bad);
+  sums.warn();
+  if (per_sample) per_sample->commit();
+  return summary;
+}
+
+}  // namespace rwkvx

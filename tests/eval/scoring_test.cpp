@@ -1,0 +1,162 @@
+#include "rwkvx/eval/scoring.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/base/log.h"
+#include "support/golden.h"
+#include "support/scratch.h"
+
+namespace rwkvx {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+class Scoring : public ::testing::Test {
+ protected:
+  void SetUp() override { set_log_level(LogLevel::kOff); }
+  void TearDown() override { set_log_level(LogLevel::kInfo); }
+  std::filesystem::path write_pairs(int count, int broken_every = 0) {
+    std::string bytes;
+    for (int i = 0; i < count; ++i)
+      bytes += broken_every > 0 && i % broken_every == 3
+                   ? "{broken\n"
+                   : json{{"id", i},
+                          {"prediction", "a b " + std::to_string(i % 7) + " c"},
+                          {"reference", "a c " + std::to_string(i % 5) + "\nb"}}
+                             .dump() +
+                         "\n";
+    write_file(scratch_ / "pairs.jsonl", bytes);
+    return scratch_ / "pairs.jsonl";
+  }
+  ScratchDirectory scratch_;
+};
+
+TEST_F(Scoring, ThreadsChangeNeitherScoresNorOrder) {
+  const auto path = write_pairs(3000);
+  const auto metrics = parse_metrics("rouge1,rouge2,rougeL,rougeLsum", true, "--metrics");
+  std::string first_lines;
+  ScoreSummary first;
+  for (const int threads : {1, 2, 5}) {
+    ScoringOptions options;
+    options.threads = threads;
+    options.per_sample = scratch_ / "samples.jsonl";
+    const auto summary = score_pairs(*pairs_from_json(path), metrics, options);
+    const auto lines = read_file(options.per_sample);
+    if (threads == 1) {
+      first = summary;
+      first_lines = lines;
+    }
+    EXPECT_EQ(summary.n, 3000U);
+    EXPECT_EQ(summary.rouge, first.rouge);
+    EXPECT_EQ(summary.signature, first.signature);
+    EXPECT_EQ(lines, first_lines);
+  }
+  std::ifstream samples(scratch_ / "samples.jsonl");
+  int id = 0;
+  for (std::string line; std::getline(samples, line); ++id) {
+    const auto sample = json::parse(line);
+    ASSERT_EQ(sample["id"], id);
+    ASSERT_EQ(sample["line"], id + 1);
+    ASSERT_EQ(sample["scores"].size(), 4U);
+  }
+  EXPECT_EQ(id, 3000);
+}
+
+TEST_F(Scoring, BadLinesStopItOrAreCounted) {
+  const auto path = write_pairs(2000, /*broken_every=*/100);
+  const auto metrics = parse_metrics("rougeL", false, "--metrics");
+  for (const int threads : {1, 3}) {
+    ScoringOptions options;
+    options.threads = threads;
+    options.per_sample = scratch_ / "samples.jsonl";
+    try {
+      score_pairs(*pairs_from_json(path), metrics, options);
+      ADD_FAILURE() << "a broken line was taken";
+    } catch (const DataError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("pairs.jsonl:4: not a JSON object"));
+    }
+    EXPECT_FALSE(std::filesystem::exists(options.per_sample));
+    EXPECT_FALSE(std::filesystem::exists(options.per_sample.string() + ".tmp"));
+    options.skip_bad = true;
+    const auto summary = score_pairs(*pairs_from_json(path), metrics, options);
+    EXPECT_EQ(summary.n, 1980U);
+    EXPECT_EQ(summary.skipped, 20U);
+    std::filesystem::remove(options.per_sample);
+  }
+  write_file(scratch_ / "all-bad", "x\ny\n");
+  ScoringOptions options;
+  options.skip_bad = true;
+  EXPECT_THROW(score_pairs(*pairs_from_json(scratch_ / "all-bad"), metrics, options), DataError);
+}
+
+TEST_F(Scoring, MeansAndSignatureNameWhatTheyDependOn) {
+  write_file(scratch_ / "p", "a b\nc\n");
+  write_file(scratch_ / "r", "a b\nd\n");
+  const auto metrics = parse_metrics("rougeLsum, rouge1", false, "--metrics");
+  const auto summary = score_pairs(*pairs_from_texts(scratch_ / "p", scratch_ / "r"), metrics);
+  EXPECT_EQ(summary.n, 2U);
+  ASSERT_EQ(summary.rouge.size(), 2U);
+  EXPECT_EQ(summary.rouge[0], (RougeScore{0.5, 0.5, 0.5}));
+  EXPECT_THAT(summary.signature,
+              AllOf(HasSubstr("rougeLsum,rouge1"), HasSubstr("tok:google"), HasSubstr("stem:no"),
+                    HasSubstr("nrefs:1"), HasSubstr("lsum:newline"), HasSubstr("version:rwkvx-")));
+}
+
+TEST_F(Scoring, UnknownMetricsAreRefusedWithTheNearest) {
+  for (const auto* name : {"rougel", "rouge-L", "rouge0", "rouge1,", ""}) {
+    try {
+      parse_metrics(name, false, "--metrics");
+      ADD_FAILURE() << name << " was taken";
+    } catch (const ConfigError& error) {
+      EXPECT_THAT(error.what(), HasSubstr("--metrics: unknown metric"));
+    }
+  }
+  try {
+    parse_metrics("rouge1,rougel", false, "--metrics");
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("did you mean \"rougeL\""));
+  }
+}
+
+TEST_F(Scoring, OddTextsAreCounted) {
+  RougeType type;
+  PairScorer scorer(MetricSet{{type}, false});
+  TextPair pair;
+  pair.prediction =
+      "\xff"
+      "a\xc3";
+  pair.references = {std::string_view("\0", 1), "中", "a"};
+  SampleScores scores;
+  scorer.score(pair, scores);
+  EXPECT_EQ(scores.texts, 4U);
+  EXPECT_EQ(scores.without_tokens, 2U);
+  EXPECT_EQ(scores.invalid_utf8, 2U);
+  EXPECT_EQ(scores.with_nul, 1U);
+  EXPECT_EQ(scores.rouge[0], (RougeScore{1, 1, 1}));
+}
+
+TEST_F(Scoring, SampleLinesAreJsonWhateverTheId) {
+  const auto metrics = parse_metrics("rouge1", false, "");
+  TextPair pair;
+  pair.line = 3;
+  pair.id = "\"\xff\t\"";
+  SampleScores scores;
+  scores.rouge = {{1, 0.1, 2.0 / 3}};
+  std::string line;
+  append_sample_json(metrics, pair, scores, line);
+  const auto sample = json::parse(line);
+  EXPECT_EQ(sample["id"], "\ufffd\ufffd");
+  EXPECT_EQ(sample["scores"]["rouge1"]["precision"].dump(), "1.0");
+  EXPECT_EQ(sample["scores"]["rouge1"]["f1"].get<double>(), 2.0 / 3);
+}
+
+}  // namespace
+}  // namespace rwkvx
