@@ -8,6 +8,7 @@ namespace {
 
 // Up to so many words a token's occurrences are kept as plain words: 4 x 64 tokens.
 constexpr std::size_t kSmallWords = 4;
+constexpr std::uint64_t kOnes = ~std::uint64_t{0};
 
 // One word of the update; `carry` goes from word to word. A zero bit of `v` says that the table
 // grows by one at this position.
@@ -92,32 +93,36 @@ inline void LcsMatcher::advance_small(std::uint64_t* column, std::uint32_t token
   for (std::size_t w = 0; w < kWords; ++w) column[w] = advance_word(column[w], matches[w], carry);
 }
 
-void LcsMatcher::advance_large(std::uint64_t* column, std::uint32_t token) const {
+void LcsMatcher::advance_large(std::uint64_t* column, std::uint32_t token, std::size_t& top) const {
   const auto row = rows_[token];
   if (row.count == 0) return;
   std::uint64_t carry = 0;
   if (row.dense) {
     const std::uint64_t* matches = dense_.data() + row.first * words_;
     for (std::size_t w = 0; w < words_; ++w) column[w] = advance_word(column[w], matches[w], carry);
+    for (top = words_ - 1; top > 0 && column[top] == kOnes; --top) {
+    }
     return;
   }
   std::size_t next = 0;  // the word that a carry goes into
   const auto ripple = [&](std::size_t end) {
     for (; carry != 0 && next < end; ++next) {
       const auto v = column[next];
-      carry = v == ~std::uint64_t{0};
+      carry = v == kOnes;
       column[next] = v | (v + 1);
     }
   };
   for (const auto& piece : std::span(pieces_).subspan(row.first, row.count)) {
-    ripple(piece.word);
+    ripple(std::min<std::size_t>(piece.word, top + 1));
+    // A carry that got above `top` runs on through the ones and changes nothing on its way.
     column[piece.word] = advance_word(column[piece.word], piece.bits, carry);
     next = piece.word + 1;
+    top = std::max<std::size_t>(top, piece.word);
   }
-  ripple(words_);
+  ripple(top + 1);
 }
 
-void LcsMatcher::advance(std::uint64_t* column, std::uint32_t token) const {
+void LcsMatcher::advance(std::uint64_t* column, std::uint32_t token, std::size_t& top) const {
   switch (words_) {
     case 1:
       return advance_small<1>(column, token);
@@ -128,7 +133,7 @@ void LcsMatcher::advance(std::uint64_t* column, std::uint32_t token) const {
     case 4:
       return advance_small<4>(column, token);
     default:
-      return advance_large(column, token);
+      return advance_large(column, token, top);
   }
 }
 
@@ -142,7 +147,7 @@ std::size_t LcsMatcher::zeros(const std::uint64_t* column) const {
 template <std::size_t kWords>
 std::size_t LcsMatcher::length_small(std::span<const std::uint32_t> text) const {
   std::uint64_t column[kWords];
-  std::fill_n(column, kWords, ~std::uint64_t{0});
+  std::fill_n(column, kWords, kOnes);
   for (const auto token : text) advance_small<kWords>(column, token);
   return zeros(column);
 }
@@ -175,8 +180,9 @@ std::size_t LcsMatcher::length(std::span<const std::uint32_t> a, std::span<const
     default:
       break;
   }
-  column_.assign(words_, ~std::uint64_t{0});
-  for (const auto token : b) advance_large(column_.data(), token);
+  column_.assign(words_, kOnes);
+  std::size_t top = 0;
+  for (const auto token : b) advance_large(column_.data(), token, top);
   return same + zeros(column_.data());
 }
 
@@ -195,21 +201,23 @@ std::size_t LcsMatcher::mark(std::span<const std::uint32_t> text, std::span<char
   std::uint64_t* starts = columns_.data();
   std::uint64_t* inside = starts + blocks * words;  // inside[(j + 1) words]: after token j
 
-  std::fill_n(starts, words, ~std::uint64_t{0});
+  std::fill_n(starts, words, kOnes);
+  std::size_t top = 0;
   for (std::size_t b = 0; b + 1 < blocks; ++b) {
     std::uint64_t* column = starts + (b + 1) * words;
     std::copy_n(column - words, words, column);
     for (const auto token : text.subspan(b * block, block))
-      if (token != kNowhere) advance(column, token);
+      if (token != kNowhere) advance(column, token, top);
   }
   std::size_t found = 0, i = pattern_.size();
   for (std::size_t b = blocks; b-- > 0 && i > 0;) {
     const auto part = text.subspan(b * block, std::min(block, text.size() - b * block));
     std::copy_n(starts + b * words, words, inside);
+    top = b == 0 ? 0 : words - 1;
     for (std::size_t j = 0; j < part.size(); ++j) {
       std::uint64_t* column = inside + (j + 1) * words;
       std::copy_n(column - words, words, column);
-      if (part[j] != kNowhere) advance(column, part[j]);
+      if (part[j] != kNowhere) advance(column, part[j], top);
     }
     for (std::size_t j = part.size(); j > 0 && i > 0;) {
       if (pattern_[i - 1] == part[j - 1]) {

@@ -1,7 +1,6 @@
 #include "rwkvx/metrics/rouge.h"
 
 #include <algorithm>
-#include <bit>
 
 namespace rwkvx {
 namespace {
@@ -146,24 +145,7 @@ std::size_t RougeScorer::common_grams() const {
 // ordinary texts.
 void RougeScorer::next_grams(std::size_t n) {
   const auto limit = ngrams(wanted_.tokens.size(), n);
-  const auto places = std::bit_ceil(2 * std::max<std::size_t>(limit, 8));
-  if (gram_table_.size() < places) gram_table_.resize(places);
-  const std::size_t mask = places - 1;  // of the table's start only, which stays in the cache
-  if (++gram_stamp_ == 0) {
-    std::fill(gram_table_.begin(), gram_table_.end(), Gram{});
-    gram_stamp_ = 1;
-  }
-  const auto place = [&](std::uint64_t key) {
-    std::uint64_t at = key * 0x9e3779b97f4a7c15U;
-    for (at ^= at >> 32;; ++at) {
-      auto& gram = gram_table_[at & mask];
-      if (gram.stamp != gram_stamp_ || gram.key == key) return &gram;
-    }
-  };
-  const auto key_of = [](std::uint32_t gram, std::uint32_t token) {
-    return static_cast<std::uint64_t>(gram) << 32 | token;
-  };
-  std::uint32_t ids = 0;
+  names_.clear(limit);
   auto& counts = remaining_;  // predicted_.counts still tells what the prediction has
   counts.clear();
   for (std::size_t i = 0; i < limit; ++i) {
@@ -173,26 +155,22 @@ void RougeScorer::next_grams(std::size_t n) {
       wanted_.grams[i] = kUnmatched;
       continue;
     }
-    const auto key = key_of(before, token);
-    auto* gram = place(key);
-    if (gram->stamp != gram_stamp_) {
-      *gram = {key, gram_stamp_, ids++};
-      counts.push_back(0);
-    }
-    wanted_.grams[i] = gram->id;
-    ++counts[gram->id];
+    const auto gram = names_.name(before, token);
+    if (gram == counts.size()) counts.push_back(0);
+    wanted_.grams[i] = gram;
+    ++counts[gram];
   }
   wanted_.counts.swap(counts);
-  predicted_.counts.assign(ids, 0);
+  predicted_.counts.assign(names_.size(), 0);
   const auto predicted = ngrams(predicted_.tokens.size(), n);
   for (std::size_t i = 0; i < predicted; ++i) {
     const auto before = predicted_.grams[i], token = predicted_.tokens[i + n - 1];
     predicted_.grams[i] = kUnmatched;
     if (before == kUnmatched || token == kUnmatched) continue;
-    const auto* gram = place(key_of(before, token));
-    if (gram->stamp != gram_stamp_) continue;
-    predicted_.grams[i] = gram->id;
-    ++predicted_.counts[gram->id];
+    const auto gram = names_.name_or(before, token, kUnmatched);
+    if (gram == kUnmatched) continue;
+    predicted_.grams[i] = gram;
+    ++predicted_.counts[gram];
   }
 }
 

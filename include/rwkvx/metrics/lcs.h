@@ -50,8 +50,9 @@ class LcsMatcher {
   void clear();
   template <std::size_t kWords>
   void advance_small(std::uint64_t* column, std::uint32_t token) const;
-  void advance_large(std::uint64_t* column, std::uint32_t token) const;
-  void advance(std::uint64_t* column, std::uint32_t token) const;
+  // `top` is the last word that may hold a zero bit, or a later one.
+  void advance_large(std::uint64_t* column, std::uint32_t token, std::size_t& top) const;
+  void advance(std::uint64_t* column, std::uint32_t token, std::size_t& top) const;
   template <std::size_t kWords>
   std::size_t length_small(std::span<const std::uint32_t> text) const;
   std::size_t zeros(const std::uint64_t* column) const;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "rwkvx/metrics/lcs.h"
+#include "rwkvx/metrics/ngram_names.h"
 #include "rwkvx/metrics/rouge_tokens.h"
 
 namespace rwkvx {
@@ -70,11 +71,6 @@ class RougeScorer {
     std::vector<std::uint32_t> counts;  // of each such n-gram
     std::vector<std::uint32_t> token_counts;
   };
-  // A hash table that is emptied by moving on to the next stamp.
-  struct Gram {
-    std::uint64_t key;
-    std::uint32_t stamp, id;
-  };
 
   void number_tokens();
   void next_grams(std::size_t n);
@@ -98,8 +94,7 @@ class RougeScorer {
   };
   std::vector<Numbered> numbered_;  // by the tokenizer's id
   std::uint32_t number_stamp_ = 0;
-  std::vector<Gram> gram_table_;
-  std::uint32_t gram_stamp_ = 0;
+  NgramNames names_;
 
   LcsMatcher lcs_;
   std::vector<std::uint32_t> kept_a_, kept_b_, remaining_;

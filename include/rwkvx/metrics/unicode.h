@@ -1,0 +1,42 @@
+// What text metrics need of Unicode: code points, lower case, a few classes.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace rwkvx::unicode {
+
+// Code points from here on stand for bytes that are not UTF-8, one for each.
+constexpr std::uint32_t kInvalidByte = 0x110000;
+
+// The code points of a text. Every byte that is not part of a well-formed character becomes
+// kInvalidByte + the byte.
+void decode(std::string_view text, std::vector<std::uint32_t>& codes);
+// Appends a code point as UTF-8, or the byte it stands for.
+void append(std::uint32_t code, std::string& text);
+
+// What Python's str.isspace() holds for.
+bool is_space(std::uint32_t code);
+// In \p{P}, \p{S}, \p{N}.
+bool is_punctuation(std::uint32_t code);
+bool is_symbol(std::uint32_t code);
+bool is_number(std::uint32_t code);
+
+// Python's str.lower(): the full mapping, with the final form of a capital sigma at a word's end.
+void lower(std::vector<std::uint32_t>& codes);
+
+// The tables behind these functions, sorted.
+struct Range {
+  std::uint32_t first, last;
+};
+struct LowerRun {  // first, first + stride, … last each become `delta` more
+  std::uint32_t first, last, stride;
+  std::int32_t delta;
+};
+extern const std::span<const Range> kPunctuation, kSymbol, kNumber, kCased, kPassedOver;
+extern const std::span<const LowerRun> kLower;
+
+}  // namespace rwkvx::unicode

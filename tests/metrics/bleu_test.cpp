@@ -1,0 +1,182 @@
+#include "rwkvx/metrics/bleu.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "rwkvx/metrics/chrf.h"
+#include "rwkvx/metrics/unicode.h"
+#include "support/golden.h"
+
+namespace rwkvx {
+namespace {
+
+using nlohmann::json;
+
+struct Segment {
+  std::string id, prediction;
+  std::vector<std::string> references;
+  json sentence;
+  std::vector<std::string_view> first(std::size_t count) const {
+    return {references.begin(),
+            references.begin() + static_cast<std::ptrdiff_t>(std::min(count, references.size()))};
+  }
+};
+
+std::vector<json> read_lines(const std::string& name) {
+  std::ifstream file(test::golden_dir() / "bleu" / name);
+  std::vector<json> lines;
+  for (std::string line; std::getline(file, line);)
+    if (!line.empty()) lines.push_back(json::parse(line));
+  return lines;
+}
+
+std::vector<Segment> read_segments() {
+  std::vector<Segment> segments;
+  for (const auto& line : read_lines("segments.jsonl"))
+    segments.push_back({line.value("id", ""), line["prediction"],
+                        line["references"].get<std::vector<std::string>>(), line["sentence"]});
+  return segments;
+}
+
+// "tok" of "nrefs:1|case:mixed|eff:no|tok:13a|smooth:add-k[1.00]".
+std::string part(const std::string& signature, const std::string& name) {
+  const auto at = ("|" + signature + "|").find("|" + name + ":");
+  if (at == std::string::npos) return "";
+  const auto begin = at + name.size() + 1;
+  return signature.substr(begin, signature.find('|', begin) - begin);
+}
+
+double smooth_value(const std::string& smooth) {
+  return std::stod(smooth.substr(smooth.find('[') + 1));
+}
+
+void expect_bleu(const std::vector<Segment>& segments, const json& wanted,
+                 const std::string& name) {
+  const std::string signature = wanted["signature"];
+  const auto tok = part(signature, "tok"), smooth = part(signature, "smooth");
+  const auto tokenizer = tok == "13a"    ? BleuTokenizer::k13a
+                         : tok == "intl" ? BleuTokenizer::kIntl
+                         : tok == "char" ? BleuTokenizer::kChar
+                                         : BleuTokenizer::kNone;
+  BleuCounter counter(tokenizer, part(signature, "case") == "lc");
+  BleuCounts counts;
+  for (const auto& segment : segments)
+    counts += counter.count(segment.prediction, segment.first(wanted["refs"]));
+  const auto found = smooth == "none" ? bleu_score(counts, BleuSmoothing::kNone)
+                     : smooth.starts_with("floor")
+                         ? bleu_score(counts, BleuSmoothing::kFloor, smooth_value(smooth))
+                     : smooth.starts_with("add-k")
+                         ? bleu_score(counts, BleuSmoothing::kAddK, smooth_value(smooth))
+                         : bleu_score(counts, BleuSmoothing::kExp);
+  EXPECT_NEAR(found.score, wanted["score"].get<double>(), 1e-9) << name;
+  EXPECT_NEAR(found.brevity_penalty, wanted["bp"].get<double>(), 1e-12) << name;
+  EXPECT_EQ(static_cast<double>(counts.predicted_length), wanted["sys_len"].get<double>()) << name;
+  EXPECT_EQ(static_cast<double>(counts.reference_length), wanted["ref_len"].get<double>()) << name;
+  for (std::size_t n = 0; n < 4; ++n) {
+    EXPECT_NEAR(found.precisions[n], wanted["precisions"][n].get<double>(), 1e-9) << name;
+    if (smooth.starts_with("add-k")) continue;  // there the golden counts have k in them
+    EXPECT_EQ(counts.hits[n], wanted["counts"][n].get<std::uint64_t>()) << name;
+    EXPECT_EQ(counts.totals[n], wanted["totals"][n].get<std::uint64_t>()) << name;
+  }
+}
+
+TEST(Bleu, EqualsEveryGoldenCorpusScoreAndSoDoesChrf) {
+  RWKVX_NEEDS_GOLDEN("bleu");
+  const auto all = read_segments();
+  std::ifstream file(test::golden_dir() / "bleu/corpus.json");
+  for (const auto& [name, wanted] : json::parse(file)["corpus"].items()) {
+    auto segments = all;
+    if (wanted.contains("segments")) {
+      const auto begin = wanted["segments"][0].get<std::ptrdiff_t>();
+      const auto end = wanted["segments"][1].get<std::ptrdiff_t>();
+      segments = {all.begin() + begin, all.begin() + end};
+    }
+    const std::string signature = wanted["signature"];
+    if (part(signature, "nc").empty()) {
+      expect_bleu(segments, wanted, name);
+      continue;
+    }
+    ChrfCounter counter(static_cast<std::size_t>(std::stoi(part(signature, "nw"))),
+                        part(signature, "case") == "lc");
+    ChrfCounts counts;
+    for (const auto& segment : segments)
+      counts += counter.count(segment.prediction, segment.first(wanted["refs"]));
+    EXPECT_NEAR(chrf_score(counts), wanted["score"].get<double>(), 1e-9) << name;
+  }
+}
+
+TEST(Bleu, EqualsEveryGoldenSentenceScoreAndSoDoesChrf) {
+  RWKVX_NEEDS_GOLDEN("bleu");
+  BleuCounter bleu;
+  ChrfCounter chrf, chrf_words(/*word_orders=*/2);
+  for (const auto& segment : read_segments()) {
+    const auto references = segment.first(segment.references.size());
+    const auto found = bleu_score(bleu.count(segment.prediction, references), BleuSmoothing::kExp,
+                                  std::nullopt, /*effective_order=*/true);
+    EXPECT_NEAR(found.score, segment.sentence["bleu"].get<double>(), 1e-9) << segment.id;
+    EXPECT_NEAR(chrf_score(chrf.count(segment.prediction, references)),
+                segment.sentence["chrf"].get<double>(), 1e-9)
+        << segment.id;
+    EXPECT_NEAR(chrf_score(chrf_words.count(segment.prediction, references)),
+                segment.sentence["chrfpp"].get<double>(), 1e-9)
+        << segment.id;
+  }
+}
+
+TEST(Bleu, CutsEveryGoldenTextAs13a) {
+  RWKVX_NEEDS_GOLDEN("bleu");
+  const auto cases = read_lines("tok13a.jsonl");
+  ASSERT_FALSE(cases.empty());
+  for (const auto& item : cases)
+    EXPECT_EQ(bleu_tokens(item["text"].get<std::string>(), BleuTokenizer::k13a),
+              item["tokens"].get<std::string>())
+        << item["text"];
+}
+
+TEST(Bleu, IntlPartsByUnicodeClasses) {
+  EXPECT_EQ(bleu_tokens("«Où?» 3,5 €5 a.b 10% x-y。", BleuTokenizer::kIntl),
+            "« Où ? » 3,5 € 5 a . b 10 % x - y 。");
+}
+
+TEST(Bleu, CharHasOneTokenForEachCharacter) {
+  EXPECT_EQ(bleu_tokens("a é\n中\xff", BleuTokenizer::kChar), "a é 中 \xff");
+}
+
+TEST(Bleu, EmptyTextsScoreZero) {
+  BleuCounter counter;
+  ChrfCounter chrf(2);
+  const std::vector<std::string_view> empty = {""}, word = {"a"};
+  for (const auto& [prediction, references] :
+       std::vector<std::pair<std::string, std::vector<std::string_view>>>{
+           {"", empty}, {"", word}, {"a", empty}}) {
+    EXPECT_EQ(bleu_score(counter.count(prediction, references)).score, 0);
+    EXPECT_EQ(chrf_score(chrf.count(prediction, references)), 0);
+  }
+}
+
+std::string lower(const std::string& text) {
+  std::vector<std::uint32_t> codes;
+  unicode::decode(text, codes);
+  unicode::lower(codes);
+  std::string out;
+  for (const auto code : codes) unicode::append(code, out);
+  return out;
+}
+
+TEST(Unicode, LowersAsPythonDoes) {
+  EXPECT_EQ(lower("ÀÉ Ÿ ŽĲ ẞ Ǆ Ⅷ Ⓐ Ａ 𐐀 Ω ℧ İ"), "àé ÿ žĳ ß ǆ ⅷ ⓐ ａ 𐐨 ω ℧ i̇");
+  EXPECT_EQ(lower("ΣΑΣ Σ ΑΣ. ΑΣΑ Α'Σ' 1Σ"), "σας σ ας. ασα α'ς' 1σ");
+}
+
+TEST(Unicode, BytesThatAreNotUtf8ComeBackAsTheyWere) {
+  const std::string bytes = "\x80\xc0\xaf\xe2\x84\xf5\xed\xa0\x80\xf4\x90\x80\x80 ok \xc3";
+  EXPECT_EQ(lower(bytes), bytes);
+}
+
+}  // namespace
+}  // namespace rwkvx
