@@ -20,6 +20,7 @@ struct EvalFlags {
   std::string predictions, references, pairs;
   PairFields fields;
   std::string metrics = "rouge1,rouge2,rougeL,rougeLsum";
+  std::string bleu_tokenizer = "13a";
   bool stemmer = false;
   ScoringOptions scoring;
   std::string per_sample;
@@ -51,18 +52,43 @@ nlohmann::ordered_json scores_json(const MetricSet& metrics, const ScoreSummary&
     scores[rouge_name(metrics.rouge[i])] = {
         {"precision", score.precision}, {"recall", score.recall}, {"f1", score.f1}};
   }
+  if (summary.bleu)
+    scores["bleu"] = {{"score", summary.bleu->score},
+                      {"precisions", summary.bleu->precisions},
+                      {"brevity_penalty", summary.bleu->brevity_penalty},
+                      {"prediction_tokens", summary.bleu_counts.predicted_length},
+                      {"reference_tokens", summary.bleu_counts.reference_length}};
+  if (summary.chrf) scores["chrf"] = {{"score", *summary.chrf}};
+  if (summary.chrf_words) scores["chrf++"] = {{"score", *summary.chrf_words}};
   return scores;
+}
+
+MetricSet read_metrics(const EvalFlags& flags) {
+  auto metrics = parse_metrics(flags.metrics, flags.stemmer, "--metrics");
+  const auto tokenizer = bleu_tokenizer(flags.bleu_tokenizer);
+  if (!tokenizer)
+    throw ConfigError("--bleu-tokenizer",
+                      "wanted 13a, intl, char or none, found \"" + flags.bleu_tokenizer + "\"");
+  metrics.bleu_tokenizer = *tokenizer;
+  return metrics;
 }
 
 // For the eyes, beside the JSON: on a percent scale.
 void print_table(const MetricSet& metrics, const ScoreSummary& summary) {
-  std::fprintf(stderr, "%-10s %9s %9s %9s   (%%, %s pairs)\n", "", "precision", "recall", "f1",
-               count_text(static_cast<std::int64_t>(summary.n)).c_str());
+  std::fprintf(stderr, "%s pairs, %%\n", count_text(static_cast<std::int64_t>(summary.n)).c_str());
+  if (!metrics.rouge.empty())
+    std::fprintf(stderr, "%-10s %9s %9s %9s\n", "", "precision", "recall", "f1");
   for (std::size_t i = 0; i < metrics.rouge.size(); ++i) {
     const auto& score = summary.rouge[i];
     std::fprintf(stderr, "%-10s %9.2f %9.2f %9.2f\n", rouge_name(metrics.rouge[i]).c_str(),
                  100 * score.precision, 100 * score.recall, 100 * score.f1);
   }
+  const auto print_score = [](const char* name, double score) {
+    std::fprintf(stderr, "%-10s %29.2f\n", name, score);
+  };
+  if (summary.bleu) print_score("bleu", summary.bleu->score);
+  if (summary.chrf) print_score("chrf", *summary.chrf);
+  if (summary.chrf_words) print_score("chrf++", *summary.chrf_words);
 }
 
 // Throws ConfigError for flags that do not go together.
@@ -93,7 +119,7 @@ void run_eval(const EvalFlags& flags, const EvalModelFlags& model) {
     finish_output();
     return;
   }
-  const auto metrics = parse_metrics(flags.metrics, flags.stemmer, "--metrics");
+  const auto metrics = read_metrics(flags);
   ScoreSummary summary;
   if (model.model.empty()) {
     const auto source = open_pairs(flags);
@@ -130,10 +156,13 @@ void add_eval_command(CLI::App& app) {
                    "name of the reference, a text or a list of texts [reference]")
       ->type_name("NAME");
   command
-      ->add_option("--metrics", flags->metrics,
-                   "of rouge1 to rouge9, rougeL, rougeLsum [" + flags->metrics + "]")
+      ->add_option(
+          "--metrics", flags->metrics,
+          "of rouge1 to rouge9, rougeL, rougeLsum, bleu, chrf, chrf++ [" + flags->metrics + "]")
       ->type_name("LIST");
-  command->add_flag("--stemmer", flags->stemmer, "compare Porter stems of words");
+  command->add_flag("--stemmer", flags->stemmer, "ROUGE of the words' Porter stems");
+  command->add_option("--bleu-tokenizer", flags->bleu_tokenizer, "13a, intl, char or none [13a]")
+      ->type_name("NAME");
   command
       ->add_option("--per-sample", flags->per_sample,
                    "also write the scores of every pair, a JSON object a line")

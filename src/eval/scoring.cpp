@@ -168,8 +168,13 @@ std::string unknown_metric(std::string_view name) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
     if (c == 'l') c = 'L';
   }
+  auto valid = rouge_names();
+  valid.insert(valid.end(), {"bLeu", "chrf", "chrf++"});
+  auto meant = nearest(likely, valid);
+  if (meant == "bLeu") meant = "bleu";
   return "unknown metric \"" + std::string(name) +
-         "\", wanted rouge1 to rouge9, rougeL or rougeLsum" + did_you_mean(likely, rouge_names());
+         "\", wanted rouge1 to rouge9, rougeL, rougeLsum, bleu, chrf or chrf++" +
+         (meant.empty() ? "" : "; did you mean \"" + meant + "\"?");
 }
 
 std::string range_text(std::uint64_t from, std::uint64_t to) {
@@ -187,6 +192,14 @@ MetricSet parse_metrics(std::string_view names, bool stemmer, const std::string&
     begin = end + 1;
     while (name.starts_with(' ')) name.remove_prefix(1);
     while (name.ends_with(' ')) name.remove_suffix(1);
+    bool* const other = name == "bleu"     ? &metrics.bleu
+                        : name == "chrf"   ? &metrics.chrf
+                        : name == "chrf++" ? &metrics.chrf_words
+                                           : nullptr;
+    if (other != nullptr) {
+      *other = true;
+      continue;
+    }
     const auto type = rouge_type(name);
     if (!type) throw ConfigError(where, unknown_metric(name));
     if (std::find(metrics.rouge.begin(), metrics.rouge.end(), *type) == metrics.rouge.end())
@@ -196,11 +209,17 @@ MetricSet parse_metrics(std::string_view names, bool stemmer, const std::string&
 }
 
 void PairScorer::score(const TextPair& pair, SampleScores& scores) {
-  scores.rouge.resize(rouge_.types().size());
-  rouge_.score(pair.prediction, pair.references, scores.rouge);
   scores.references = pair.references.size();
   scores.texts = 1 + pair.references.size();
-  scores.without_tokens = (rouge_.prediction_tokens() == 0) + rouge_.references_without_tokens();
+  scores.without_tokens = 0;
+  if (!metrics_.rouge.empty()) {
+    scores.rouge.resize(metrics_.rouge.size());
+    rouge_.score(pair.prediction, pair.references, scores.rouge);
+    scores.without_tokens = (rouge_.prediction_tokens() == 0) + rouge_.references_without_tokens();
+  }
+  if (metrics_.bleu) scores.bleu = bleu_.count(pair.prediction, pair.references);
+  if (metrics_.chrf) scores.chrf = chrf_.count(pair.prediction, pair.references);
+  if (metrics_.chrf_words) scores.chrf_words = chrf_words_.count(pair.prediction, pair.references);
   scores.invalid_utf8 = scores.with_nul = 0;
   const auto look = [&](std::string_view text) {
     if (!all_ascii(text))
@@ -219,9 +238,13 @@ void append_sample_json(const MetricSet& metrics, const TextPair& pair, const Sa
     append_clean_json(pair.id, out);
   }
   out += ", \"scores\": {";
+  bool first = true;
+  const auto begin = [&](const std::string& name, const char* part) {
+    out += std::string(first ? "" : ", ") + "\"" + name + "\": {\"" + part + "\": ";
+    first = false;
+  };
   for (std::size_t i = 0; i < metrics.rouge.size(); ++i) {
-    if (i > 0) out += ", ";
-    out += "\"" + rouge_name(metrics.rouge[i]) + "\": {\"precision\": ";
+    begin(rouge_name(metrics.rouge[i]), "precision");
     append_number(scores.rouge[i].precision, out);
     out += ", \"recall\": ";
     append_number(scores.rouge[i].recall, out);
@@ -229,6 +252,17 @@ void append_sample_json(const MetricSet& metrics, const TextPair& pair, const Sa
     append_number(scores.rouge[i].f1, out);
     out += "}";
   }
+  const auto append_score = [&](const std::string& name, double score) {
+    begin(name, "score");
+    append_number(score, out);
+    out += "}";
+  };
+  if (metrics.bleu)
+    append_score("bleu", bleu_score(scores.bleu, BleuSmoothing::kExp, std::nullopt,
+                                    /*effective_order=*/true)
+                             .score);
+  if (metrics.chrf) append_score("chrf", chrf_score(scores.chrf));
+  if (metrics.chrf_words) append_score("chrf++", chrf_score(scores.chrf_words));
   out += "}}\n";
 }
 
@@ -240,6 +274,9 @@ void ScoreSums::add(const SampleScores& sample) {
     rouge_[i].recall.add(sample.rouge[i].recall);
     rouge_[i].f1.add(sample.rouge[i].f1);
   }
+  bleu_ += sample.bleu;
+  chrf_ += sample.chrf;
+  chrf_words_ += sample.chrf_words;
   fewest_references_ =
       n_ == 0 ? sample.references : std::min(fewest_references_, sample.references);
   most_references_ = std::max(most_references_, sample.references);
@@ -251,6 +288,37 @@ void ScoreSums::add(const SampleScores& sample) {
   texts_nul_ += sample.with_nul;
 }
 
+std::string ScoreSums::signature() const {
+  std::string names, parts;
+  bool sum = false;
+  const auto add_name = [&](const std::string& name) {
+    names += (names.empty() ? "" : ",") + name;
+  };
+  for (const auto& type : metrics_.rouge) {
+    add_name(rouge_name(type));
+    sum = sum || type.kind == RougeType::Kind::kLcsSum;
+  }
+  if (!metrics_.rouge.empty())
+    parts += std::string("|rouge:tok:google,case:lc,stem:") +
+             (metrics_.stemmer ? "porter-nltk" : "no") + ",refs:best-f1,beta:1,agg:mean" +
+             (sum ? ",lsum:newline" : "");
+  if (metrics_.bleu) {
+    add_name("bleu");
+    parts += "|bleu:tok:" + bleu_tokenizer_name(metrics_.bleu_tokenizer) +
+             ",case:mixed,smooth:exp,eff:no";
+  }
+  if (metrics_.chrf) {
+    add_name("chrf");
+    parts += "|chrf:nc:6,nw:0,beta:2,case:mixed,space:no";
+  }
+  if (metrics_.chrf_words) {
+    add_name("chrf++");
+    parts += "|chrf++:nc:6,nw:2,beta:2,case:mixed,space:no";
+  }
+  return "metrics:" + names + "|nrefs:" + range_text(fewest_references_, most_references_) + parts +
+         "|version:rwkvx-" + version();
+}
+
 ScoreSummary ScoreSums::summary() const {
   ScoreSummary summary;
   summary.n = n_;
@@ -258,16 +326,11 @@ ScoreSummary ScoreSums::summary() const {
   for (const auto& sums : rouge_)
     summary.rouge.push_back(
         {sums.precision.value() / count, sums.recall.value() / count, sums.f1.value() / count});
-  std::string names;
-  bool sum = false;
-  for (const auto& type : metrics_.rouge) {
-    names += (names.empty() ? "" : ",") + rouge_name(type);
-    sum = sum || type.kind == RougeType::Kind::kLcsSum;
-  }
-  summary.signature =
-      "metrics:" + names + "|tok:google|case:lc|stem:" + (metrics_.stemmer ? "porter-nltk" : "no") +
-      "|nrefs:" + range_text(fewest_references_, most_references_) + "|refs:best-f1|f:beta1" +
-      (sum ? "|lsum:newline,union" : "") + "|agg:mean|version:rwkvx-" + version();
+  if (metrics_.bleu) summary.bleu = bleu_score(bleu_);
+  if (metrics_.chrf) summary.chrf = chrf_score(chrf_);
+  if (metrics_.chrf_words) summary.chrf_words = chrf_score(chrf_words_);
+  summary.bleu_counts = bleu_;
+  summary.signature = signature();
   return summary;
 }
 

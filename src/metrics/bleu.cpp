@@ -127,6 +127,26 @@ Codes cut(Codes text, BleuTokenizer tokenizer) {
 
 }  // namespace
 
+std::optional<BleuTokenizer> bleu_tokenizer(std::string_view name) {
+  for (const auto tokenizer :
+       {BleuTokenizer::k13a, BleuTokenizer::kIntl, BleuTokenizer::kChar, BleuTokenizer::kNone})
+    if (bleu_tokenizer_name(tokenizer) == name) return tokenizer;
+  return std::nullopt;
+}
+
+std::string bleu_tokenizer_name(BleuTokenizer tokenizer) {
+  switch (tokenizer) {
+    case BleuTokenizer::k13a:
+      return "13a";
+    case BleuTokenizer::kIntl:
+      return "intl";
+    case BleuTokenizer::kChar:
+      return "char";
+    default:
+      return "none";
+  }
+}
+
 std::string bleu_tokens(std::string_view text, BleuTokenizer tokenizer) {
   Codes codes;
   unicode::decode(text, codes);

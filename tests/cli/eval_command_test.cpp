@@ -62,7 +62,7 @@ TEST_F(EvalCommand, PrintsOneJsonObjectForTwoTextFiles) {
             (json{{"precision", 0.375}, {"recall", 0.375}, {"f1", 0.375}}));
   EXPECT_EQ(found["scores"]["rouge2"]["f1"].get<double>(), 1.0 / 3 / 2);
   EXPECT_THAT(found["signature"].get<std::string>(),
-              HasSubstr("metrics:rouge1,rouge2,rougeL,rougeLsum|tok:google"));
+              HasSubstr("metrics:rouge1,rouge2,rougeL,rougeLsum|nrefs:1|rouge:tok:google"));
 }
 
 TEST_F(EvalCommand, ScoresPairsWithNamedFieldsStemsAndChosenMetrics) {
@@ -115,6 +115,25 @@ TEST_F(EvalCommand, EqualsTheGoldenScoresSampleBySample) {
     }
 }
 
+TEST_F(EvalCommand, ScoresBleuAndChrfOfTheWholeSet) {
+  RWKVX_NEEDS_GOLDEN("bleu");
+  const auto segments = (test::golden_dir() / "bleu/segments.jsonl").string();
+  const auto corpus = json::parse(read_file(test::golden_dir() / "bleu/corpus.json"))["corpus"];
+  const auto result = run_program({"eval", "--pairs", segments, "--reference-field", "references",
+                                   "--metrics", "bleu,chrf,chrf++"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto scores = json::parse(result.out)["scores"];
+  EXPECT_EQ(scores.size(), 3U);
+  EXPECT_NEAR(scores["bleu"]["score"].get<double>(),
+              corpus["bleu_13a_multiref"]["score"].get<double>(), 1e-9);
+  EXPECT_NEAR(scores["chrf"]["score"].get<double>(), corpus["chrf_multiref"]["score"].get<double>(),
+              1e-9);
+  const auto characters =
+      run_program({"eval", "--pairs", segments, "--reference-field", "references", "--metrics",
+                   "bleu", "--bleu-tokenizer", "char"});
+  EXPECT_THAT(characters.out, HasSubstr("bleu:tok:char"));
+}
+
 TEST_F(EvalCommand, RefusesFlagsThatDoNotFitTogether) {
   const auto file = write("f", "a\n");
   expect_refused({}, 2, "wanted --predictions FILE and --references FILE, or --pairs FILE");
@@ -123,6 +142,8 @@ TEST_F(EvalCommand, RefusesFlagsThatDoNotFitTogether) {
   expect_refused({"--pairs", file, "--predictions", file}, 2, "--pairs: cannot be given together");
   expect_refused({"--pairs", file, "--metric", "rouge1"}, 2, "did you mean \"--metrics\"");
   expect_refused({"--pairs", file, "--metrics", "rougel"}, 2, "did you mean \"rougeL\"");
+  expect_refused({"--pairs", file, "--metrics", "BLEU"}, 2, "did you mean \"bleu\"");
+  expect_refused({"--pairs", file, "--bleu-tokenizer", "13b"}, 2, "wanted 13a, intl");
   expect_refused({"--pairs", file, "--threads", "-1"}, 2, "--threads");
 }
 

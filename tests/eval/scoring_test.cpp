@@ -107,7 +107,8 @@ TEST_F(Scoring, MeansAndSignatureNameWhatTheyDependOn) {
   EXPECT_EQ(summary.rouge[0], (RougeScore{0.5, 0.5, 0.5}));
   EXPECT_THAT(summary.signature,
               AllOf(HasSubstr("rougeLsum,rouge1"), HasSubstr("tok:google"), HasSubstr("stem:no"),
-                    HasSubstr("nrefs:1"), HasSubstr("lsum:newline"), HasSubstr("version:rwkvx-")));
+                    HasSubstr("nrefs:1"), HasSubstr("refs:best-f1"), HasSubstr("lsum:newline"),
+                    HasSubstr("version:rwkvx-")));
 }
 
 TEST_F(Scoring, UnknownMetricsAreRefusedWithTheNearest) {
@@ -123,6 +124,33 @@ TEST_F(Scoring, UnknownMetricsAreRefusedWithTheNearest) {
     parse_metrics("rouge1,rougel", false, "--metrics");
   } catch (const ConfigError& error) {
     EXPECT_THAT(error.what(), HasSubstr("did you mean \"rougeL\""));
+  }
+}
+
+TEST_F(Scoring, BleuAndChrfAreOfTheWholeSet) {
+  RWKVX_NEEDS_GOLDEN("bleu");
+  const auto path = test::golden_dir() / "bleu/segments.jsonl";
+  const auto metrics = parse_metrics("chrf++,rougeL,bleu,chrf", false, "--metrics");
+  ScoringOptions options;
+  options.threads = 2;
+  options.per_sample = scratch_ / "samples.jsonl";
+  const auto summary =
+      score_pairs(*pairs_from_json(path, {"prediction", "references"}), metrics, options);
+  std::ifstream corpus_file(test::golden_dir() / "bleu/corpus.json");
+  const auto corpus = json::parse(corpus_file)["corpus"];
+  ASSERT_TRUE(summary.bleu && summary.chrf && summary.chrf_words);
+  EXPECT_NEAR(summary.bleu->score, corpus["bleu_13a_multiref"]["score"].get<double>(), 1e-9);
+  EXPECT_NEAR(*summary.chrf, corpus["chrf_multiref"]["score"].get<double>(), 1e-9);
+  EXPECT_THAT(summary.signature, AllOf(HasSubstr("metrics:rougeL,bleu,chrf,chrf++|nrefs:3|"),
+                                       HasSubstr("|bleu:tok:13a,case:mixed,smooth:exp,eff:no|"),
+                                       HasSubstr("|chrf++:nc:6,nw:2,")));
+  std::ifstream segments(path), samples(options.per_sample);
+  for (std::string segment, sample; std::getline(segments, segment);) {
+    ASSERT_TRUE(std::getline(samples, sample));
+    const auto wanted = json::parse(segment)["sentence"], found = json::parse(sample)["scores"];
+    EXPECT_NEAR(found["bleu"]["score"].get<double>(), wanted["bleu"].get<double>(), 1e-9);
+    EXPECT_NEAR(found["chrf"]["score"].get<double>(), wanted["chrf"].get<double>(), 1e-9);
+    EXPECT_NEAR(found["chrf++"]["score"].get<double>(), wanted["chrfpp"].get<double>(), 1e-9);
   }
 }
 

@@ -59,11 +59,8 @@ void expect_bleu(const std::vector<Segment>& segments, const json& wanted,
                  const std::string& name) {
   const std::string signature = wanted["signature"];
   const auto tok = part(signature, "tok"), smooth = part(signature, "smooth");
-  const auto tokenizer = tok == "13a"    ? BleuTokenizer::k13a
-                         : tok == "intl" ? BleuTokenizer::kIntl
-                         : tok == "char" ? BleuTokenizer::kChar
-                                         : BleuTokenizer::kNone;
-  BleuCounter counter(tokenizer, part(signature, "case") == "lc");
+  ASSERT_TRUE(bleu_tokenizer(tok)) << tok;
+  BleuCounter counter(*bleu_tokenizer(tok), part(signature, "case") == "lc");
   BleuCounts counts;
   for (const auto& segment : segments)
     counts += counter.count(segment.prediction, segment.first(wanted["refs"]));

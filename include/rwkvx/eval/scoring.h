@@ -3,29 +3,36 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "rwkvx/eval/pairs.h"
+#include "rwkvx/metrics/bleu.h"
+#include "rwkvx/metrics/chrf.h"
 #include "rwkvx/metrics/mean.h"
 #include "rwkvx/metrics/rouge.h"
 
 namespace rwkvx {
 
-// What to compute and how.
+// What to compute and how. ROUGE is the mean over samples; BLEU and chrF are of the whole set.
 struct MetricSet {
   std::vector<RougeType> rouge;
-  bool stemmer = false;
+  bool stemmer = false;                                 // of ROUGE
+  bool bleu = false, chrf = false, chrf_words = false;  // the last is chrF++
+  BleuTokenizer bleu_tokenizer = BleuTokenizer::k13a;
 };
 
-// Reads "rouge1,rougeL": names in any order, each counted once. Throws ConfigError, with `where`
-// and the nearest valid name, for one that is not known.
+// Reads "rouge1,rougeL,bleu,chrf,chrf++": names in any order, each counted once. Throws
+// ConfigError, with `where` and the nearest valid name, for one that is not known.
 MetricSet parse_metrics(std::string_view names, bool stemmer, const std::string& where);
 
 // The scores of one pair, and what is worth a warning.
 struct SampleScores {
   std::vector<RougeScore> rouge;  // in the order of MetricSet::rouge
+  BleuCounts bleu;
+  ChrfCounts chrf, chrf_words;
   std::uint64_t texts = 0, without_tokens = 0, invalid_utf8 = 0, with_nul = 0;
   std::uint64_t references = 0;
 };
@@ -33,23 +40,32 @@ struct SampleScores {
 // Scores pairs one by one. Not thread-safe: one for each thread.
 class PairScorer {
  public:
-  explicit PairScorer(const MetricSet& metrics) : rouge_(metrics.rouge, metrics.stemmer) {}
+  explicit PairScorer(const MetricSet& metrics)
+      : metrics_(metrics), rouge_(metrics.rouge, metrics.stemmer), bleu_(metrics.bleu_tokenizer) {}
   void score(const TextPair& pair, SampleScores& scores);
 
  private:
+  MetricSet metrics_;
   RougeScorer rouge_;
+  BleuCounter bleu_;
+  ChrfCounter chrf_{/*word_orders=*/0}, chrf_words_{/*word_orders=*/2};
 };
 
-// {"line": 1, "id": "a", "scores": {"rougeL": {"precision": 0.5, …}}} and a line end.
+// {"line": 1, "id": "a", "scores": {"rougeL": {"precision": 0.5, …}, "chrf": {"score": 50.0}}} and
+// a line end. BLEU of one sample is taken over the orders that it has n-grams of.
 void append_sample_json(const MetricSet& metrics, const TextPair& pair, const SampleScores& scores,
                         std::string& out);
 
-// The scores of a whole set: means over its samples.
+// The scores of a whole set.
 struct ScoreSummary {
   std::string signature;  // all that the scores depend on
   std::uint64_t n = 0;
   std::uint64_t skipped = 0;      // lines that could not be read
-  std::vector<RougeScore> rouge;  // in the order of MetricSet::rouge
+  std::vector<RougeScore> rouge;  // means, in the order of MetricSet::rouge
+  // On a scale of 0 to 100, where they were asked for.
+  std::optional<BleuScore> bleu;
+  std::optional<double> chrf, chrf_words;
+  BleuCounts bleu_counts;
 };
 
 // Adds up samples. The result depends on their order in the last bits only, and not on threads.
@@ -62,11 +78,14 @@ class ScoreSums {
   void warn() const;
 
  private:
+  std::string signature() const;
   struct Sums {
     CompensatedSum precision, recall, f1;
   };
   MetricSet metrics_;
   std::vector<Sums> rouge_;
+  BleuCounts bleu_;
+  ChrfCounts chrf_, chrf_words_;
   std::uint64_t n_ = 0, texts_ = 0, without_tokens_ = 0;
   std::uint64_t invalid_utf8_ = 0, samples_invalid_ = 0, texts_nul_ = 0;
   std::uint64_t fewest_references_ = 0, most_references_ = 0;
