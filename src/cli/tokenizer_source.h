@@ -1,0 +1,21 @@
+// Which tokenizer a `--tokenizer` flag means.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "rwkvx/text/tokenizer.h"
+
+namespace rwkvx {
+
+inline constexpr const char* kTokenizerHelp =
+    "folder of a tokenizer, sentencepiece .model, RWKV-World .txt, or the word byte";
+
+// A path, or "byte" where no file or folder has that name.
+inline std::unique_ptr<Tokenizer> open_tokenizer(const std::string& name) {
+  if (name == "byte" && !std::filesystem::exists(name)) return make_byte_tokenizer();
+  return load_tokenizer(name);
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,159 @@
+// The commands tokenizer and data, run as a user runs them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "rwkvx/base/files.h"
+#include "support/program.h"
+
+namespace rwkvx {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+// Ended with `status` and one line of error that holds `text`.
+void expect_refused(const ProgramResult& result, int status, const std::string& text) {
+  EXPECT_EQ(result.status, status) << result.err;
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, StartsWith("rwkvx: error: "));
+  EXPECT_THAT(result.err, HasSubstr(text));
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+}
+
+class DataCommand : public ::testing::Test {
+ protected:
+  std::string path(const std::string& name) const { return (scratch_ / name).string(); }
+  // A folder with synthetic stories and a tokenizer trained on them.
+  void make_stories() {
+    const auto synth = run_program(
+        {"data", "synth", "--output", path("text"), "--stories", "60", "--quiet", "--pairs", "3"});
+    ASSERT_EQ(synth.status, 0) << synth.err;
+    const auto train =
+        run_program({"tokenizer", "train", "--input", path("text/train.txt"), "--output",
+                     path("tokenizer"), "--vocab-size", "600", "--json"});
+    ASSERT_EQ(train.status, 0) << train.err;
+    EXPECT_EQ(train.err, "") << "sentencepiece must not talk";
+    EXPECT_EQ(nlohmann::json::parse(train.out)["vocab_size"], 600);
+  }
+  ScratchDirectory scratch_;
+};
+
+TEST_F(DataCommand, EncodesAndDecodesToTheSameBytes) {
+  make_stories();
+  const std::string text("Mira went  to the mill.\n\n\t\xE2\x96\x81 \xFF\0 end", 38);
+  for (const std::string& tokenizer : {path("tokenizer"), std::string("byte")}) {
+    const auto ids = run_program({"tokenizer", "encode", "--tokenizer", tokenizer}, text);
+    ASSERT_EQ(ids.status, 0) << ids.err;
+    const auto back = run_program({"tokenizer", "decode", "--tokenizer", tokenizer}, ids.out);
+    EXPECT_EQ(back.status, 0) << back.err;
+    EXPECT_EQ(back.out, text);
+  }
+  write_file(path("in.txt"), "AB\n");
+  const auto file =
+      run_program({"tokenizer", "encode", "--tokenizer", "byte", "--input", path("in.txt")});
+  EXPECT_EQ(file.out, "65 66 10\n");
+  const auto pieces =
+      run_program({"tokenizer", "encode", "--tokenizer", "byte", "--pieces"}, "A\n");
+  EXPECT_EQ(pieces.out, "65\t\"A\"\n10\t\"\\n\"\n");
+  EXPECT_EQ(run_program({"tokenizer", "decode", "--tokenizer", "byte"}, "[72, 105]\n").out, "Hi");
+}
+
+TEST_F(DataCommand, RefusesIdsThatAreNone) {
+  const auto decode = [](const std::string& ids) {
+    return run_program({"tokenizer", "decode", "--tokenizer", "byte"}, ids);
+  };
+  for (const char* ids : {"72x", "-1", "257", "99999999999999999999", "1.5", "two"}) {
+    const auto result = decode(ids);
+    EXPECT_EQ(result.status, 3) << ids;
+    EXPECT_THAT(result.err, HasSubstr("standard input: id number 1 is \""));
+    EXPECT_THAT(result.err, HasSubstr("wanted 0 to 256"));
+  }
+}
+
+TEST_F(DataCommand, BuildsReusesAndInspectsATokenFile) {
+  make_stories();
+  const std::vector<std::string> build{
+      "data",        "build",           "--input",  path("text/train.txt"),
+      "--tokenizer", path("tokenizer"), "--output", path("out/train"),
+      "--quiet",     "--json"};
+  const auto first = run_program(build);
+  ASSERT_EQ(first.status, 0) << first.err;
+  const auto built = nlohmann::json::parse(first.out);
+  EXPECT_EQ(built["documents"], 60);
+  EXPECT_EQ(built["reused"], false);
+  EXPECT_EQ(nlohmann::json::parse(run_program(build).out)["reused"], true);
+
+  const auto json = run_program({"data", "inspect", path("out/train"), "--tokenizer",
+                                 path("tokenizer"), "--json", "--top", "5", "--document", "59"});
+  ASSERT_EQ(json.status, 0) << json.err;
+  const auto report = nlohmann::json::parse(json.out);
+  EXPECT_EQ(report["tokens"], built["tokens"]);
+  EXPECT_EQ(report["top"].size(), 5u);
+  EXPECT_GE(report["top"][0]["count"], report["top"][1]["count"]);
+  EXPECT_EQ(report["sample"]["ids"].size(), 64u);
+  const std::string text = report["sample"]["text"];
+  EXPECT_THAT(read_file(path("text/train.txt")), HasSubstr("<|endoftext|>\n" + text));
+
+  const auto human = run_program({"data", "inspect", path("out/train.idx")});
+  EXPECT_EQ(human.status, 0) << human.err;
+  EXPECT_THAT(human.out, HasSubstr("documents         60\n"));
+  EXPECT_THAT(human.out, HasSubstr("name the tokenizer"));
+}
+
+TEST_F(DataCommand, CountsInvalidUtf8InOneWarning) {
+  write_file(path("odd.txt"), "caf\xC3 \xFF\n");
+  const auto result = run_program({"data", "build", "--input", path("odd.txt"), "--tokenizer",
+                                   "byte", "--output", path("odd"), "--quiet"});
+  EXPECT_EQ(result.status, 0);
+  EXPECT_THAT(result.err, HasSubstr("2 sequences are not valid UTF-8"));
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1);
+  EXPECT_THAT(result.out, HasSubstr("invalid UTF-8     2\n"));
+}
+
+TEST_F(DataCommand, SaysWhatIsWrongInOneLine) {
+  write_file(path("empty.txt"), "");
+  write_file(path("bad.jsonl"), "{\"text\": \"x\"}\n{\"text\": 1}\n");
+  write_file(path("noise.model"), "noise");
+  write_file(path("small.txt"), "one two three\n");
+  const auto build = [&](const std::string& input, const std::string& tokenizer) {
+    return run_program({"data", "build", "--input", path(input), "--tokenizer", tokenizer,
+                        "--output", path("out"), "--quiet"});
+  };
+  expect_refused(build("empty.txt", "byte"), 3, "empty.txt: holds no text");
+  expect_refused(build("none.txt", "byte"), 3, "none.txt: cannot open");
+  expect_refused(build("bad.jsonl", "byte"), 3, "bad.jsonl:2: wanted a text in \"text\"");
+  expect_refused(build("small.txt", path("noise.model")), 3, "noise.model: is not a sentencepiece");
+  expect_refused(build("small.txt", path("none")), 3, "none: cannot open");
+  expect_refused(run_program({"tokenizer", "train", "--input", path("small.txt"), "--output",
+                              path("t"), "--vocab-size", "5000"}),
+                 3, "at most ");
+  expect_refused(run_program({"data", "inspect", path("none")}), 3, "none.bin: cannot open");
+  write_file(path("x.bin"), "ab");
+  write_file(path("x.idx"), "MMIDIDX");
+  expect_refused(run_program({"data", "inspect", path("x")}), 3, "x.idx: is not a binidx index");
+  expect_refused(run_program({"data", "synth", "--output", path("s"), "--task", "storeis"}), 2,
+                 "did you mean \"stories\"?");
+  expect_refused(run_program({"data", "synth", "--output", path("s"), "--megabytes", "0"}), 2,
+                 "--megabytes");
+  expect_refused(run_program({"data", "build", "--inptu", "x"}), 2, "--input");
+  expect_refused(run_program({"tokenizer", "train", "--input", "x", "--output", "y", "--algorithm",
+                              "wordpiece"}),
+                 2, "wordpiece");
+}
+
+TEST_F(DataCommand, WritesTheSameCorpusTwice) {
+  for (const char* name : {"a", "b"}) {
+    const auto result = run_program({"data", "synth", "--output", path(name), "--seed", "9",
+                                     "--megabytes", "0.1", "--quiet", "--json"});
+    ASSERT_EQ(result.status, 0) << result.err;
+    EXPECT_EQ(result.err, "");
+  }
+  for (const char* name :
+       {"train.txt", "valid.txt", "pairs.jsonl", "boundaries.jsonl", "manifest.json"})
+    EXPECT_EQ(read_file(path(std::string("a/") + name)), read_file(path(std::string("b/") + name)));
+}
+
+}  // namespace
+}  // namespace rwkvx
