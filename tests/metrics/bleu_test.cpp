@@ -86,7 +86,9 @@ TEST(Bleu, EqualsEveryGoldenCorpusScoreAndSoDoesChrf) {
   RWKVX_NEEDS_GOLDEN("bleu");
   const auto all = read_segments();
   std::ifstream file(test::golden_dir() / "bleu/corpus.json");
-  for (const auto& [name, wanted] : json::parse(file)["corpus"].items()) {
+  const auto corpus = json::parse(file)["corpus"];
+  ASSERT_FALSE(corpus.empty());
+  for (const auto& [name, wanted] : corpus.items()) {
     auto segments = all;
     if (wanted.contains("segments")) {
       const auto begin = wanted["segments"][0].get<std::ptrdiff_t>();
