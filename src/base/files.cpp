@@ -6,7 +6,9 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <vector>
@@ -161,6 +163,18 @@ void MappedFile::drop(std::uint64_t first, std::uint64_t count) const {
   const std::uint64_t end = std::min<std::uint64_t>(first + count, size_) / page * page;
   if (data_ == nullptr || begin >= end) return;
   ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
+}
+
+TemporaryFolder::TemporaryFolder() {
+  std::string name = (std::filesystem::temp_directory_path() / "rwkvx-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr)
+    fail(name, "cannot make a temporary folder here (TMPDIR names another place)");
+  path_ = name;
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
 }
 
 struct Hasher::Impl {

@@ -41,7 +41,7 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
     for (const auto& name : option->get_lnames()) valid.push_back("--" + name);
   for (const auto* sub : command->get_subcommands([](const CLI::App*) { return true; }))
     valid.push_back(sub->get_name());
-  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && !extras.empty()) {
+  if (!extras.empty()) {  // whatever else is missing, this word is the likelier slip
     const std::string word = extras.front().substr(0, extras.front().find('='));
     message = "unknown " + std::string(word.starts_with("-") ? "flag " : "word ") + word +
               did_you_mean(word, valid);

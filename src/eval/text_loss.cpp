@@ -1,47 +1,25 @@
 #include "rwkvx/eval/text_loss.h"
 
-#include <unistd.h>
-
 #include <cmath>
 #include <numbers>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/data/token_file.h"
 
 namespace rwkvx {
-namespace {
-
-namespace fs = std::filesystem;
-
-// A folder that goes away with the object.
-struct TemporaryFolder {
-  TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "rwkvx-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr)
-      throw FileError(name, "cannot make a temporary folder here; TMPDIR names another place");
-    path = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-  fs::path path;
-};
-
-}  // namespace
-
 double TextLoss::perplexity() const { return std::exp(loss()); }
 double TextLoss::bits_per_byte() const {
   return nats / (std::numbers::ln2 * static_cast<double>(bytes));
 }
 
-TextLoss text_loss(Generator& generator, const fs::path& text, const DataConfig& data,
+TextLoss text_loss(Generator& generator, const std::filesystem::path& text, const DataConfig& data,
                    std::int64_t threads, bool quiet) {
   const TemporaryFolder folder;
-  const auto prefix = folder.path / "text";
+  const auto prefix = folder.path() / "text";
   const auto manifest =
       build_tokens({text.string()}, data, generator.tokenizer(), prefix, threads, quiet);
   const TokenFile tokens(prefix);

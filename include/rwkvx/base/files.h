@@ -60,6 +60,20 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
+// A new folder among the temporary files, removed with all it holds when the object goes. Throws
+// FileError.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
 // XXH3-128 of bytes as 32 lower-case hex digits; `xxhsum -H2 FILE` prints the same for a file.
 std::string hash_bytes(std::string_view bytes);
 std::string hash_file(const std::filesystem::path& path);

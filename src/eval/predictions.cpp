@@ -1,0 +1,75 @@
+#include "rwkvx/eval/predictions.h"
+
+#include <nlohmann/json.hpp>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/nearest.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/eval/pairs.h"
+
+namespace rwkvx {
+namespace {
+
+// A field of a line, or an error that names file, line and field.
+const nlohmann::json& field_of(const nlohmann::json& line, const std::string& name,
+                               const std::string& where) {
+  if (!line.contains(name)) {
+    std::vector<std::string> names;
+    for (const auto& item : line.items()) names.push_back(item.key());
+    throw DataError(where, "has no field \"" + name + "\"" + did_you_mean(name, names));
+  }
+  return line[name];
+}
+
+}  // namespace
+
+std::string generation_signature(const GenerateConfig& config) {
+  const auto number = [](double value) { return nlohmann::json(value).dump(); };
+  std::string text = "max_tokens:" + std::to_string(config.max_tokens) +
+                     "|temperature:" + number(config.temperature) +
+                     "|top_k:" + std::to_string(config.top_k) + "|top_p:" + number(config.top_p) +
+                     "|seed:" + std::to_string(config.seed);
+  for (const auto& stop : config.stop)
+    text += "|stop:" +
+            nlohmann::json(stop).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  return text;
+}
+
+std::int64_t write_predictions(Generator& generator, const std::filesystem::path& prompts,
+                               const PromptFields& fields, const GenerateConfig& config,
+                               const std::filesystem::path& output, bool quiet) {
+  std::int64_t total = 0;
+  for (LineReader counting(prompts); counting.skip();) ++total;
+  LineReader reader(prompts);
+  AtomicFile file(output);
+  Progress bar("generating", total, quiet);
+  const InterruptGuard guard;
+  std::int64_t count = 0;
+  for (std::string text; text.clear(), reader.append(text);) {
+    const std::string where = prompts.string() + ":" + std::to_string(reader.lines());
+    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const auto line = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!line.is_object()) throw DataError(where, "is not a JSON object");
+    const auto& prompt = field_of(line, fields.prompt, where);
+    if (!prompt.is_string())
+      throw DataError(where, "field \"" + fields.prompt + "\" must be a string");
+    const auto result = generator.generate(prompt.get_ref<const std::string&>(), config, {},
+                                           static_cast<std::uint64_t>(count));
+    if (interrupted()) throw Error("eval", "interrupted before the last prompt");
+    nlohmann::ordered_json out;
+    out["id"] = line.contains("id") ? line["id"] : nlohmann::json(reader.lines());
+    out["prompt"] = prompt;
+    out["reference"] = field_of(line, fields.reference, where);
+    out["prediction"] = result.text;
+    file.write(out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    bar.update(++count);
+  }
+  bar.finish();
+  if (count == 0) throw DataError(prompts.string(), "holds no prompts");
+  file.commit();
+  return count;
+}
+
+}  // namespace rwkvx
