@@ -19,8 +19,6 @@ namespace {
 constexpr int64_t kChunk = 256;
 
 CheckpointDirectory open_model(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path))
-    throw CheckpointError(path.string(), "there is no such checkpoint or run folder");
   // The tensors carry their own checksums, so that a damaged one is named.
   return open_checkpoint(resolve_checkpoint(path), Verification::kTensors);
 }

@@ -100,7 +100,7 @@ void load_weights(RwkvImpl& model, const TensorFile& file, bool allow_new_shift)
 }
 
 Rwkv load_model(const std::filesystem::path& path) {
-  if (!std::filesystem::is_directory(path)) {
+  if (std::filesystem::is_regular_file(path)) {
     const auto file = open_tensors(path);
     Rwkv model(infer_config(file));
     load_weights(*model, file);

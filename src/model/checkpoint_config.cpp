@@ -82,9 +82,7 @@ ModelConfig infer_config(const TensorFile& file) {
 nlohmann::ordered_json describe_checkpoint(const std::filesystem::path& path) {
   nlohmann::ordered_json info;
   ModelConfig model;
-  if (!std::filesystem::exists(path))
-    throw CheckpointError(path.string(), "there is no such checkpoint, run folder or file");
-  if (std::filesystem::is_directory(path)) {
+  if (!std::filesystem::is_regular_file(path)) {
     const auto directory = open_checkpoint(resolve_checkpoint(path), Verification::kFiles);
     const auto config = read_checkpoint_config(directory.path);
     model = config.model;

@@ -187,11 +187,18 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
   write_file(trainer / kStateFile, state.dump(2) + "\n");
   writer.commit();
 
-  std::vector<CheckpointEntry> steps;
-  for (auto& entry : list_checkpoints(checkpoints()))
-    if (entry.step) steps.push_back(std::move(entry));
-  const auto keep = static_cast<size_t>(config_.train.keep_last);
-  for (size_t i = 0; i + keep < steps.size(); ++i) remove_checkpoint(steps[i].path);
+  // What lies above this step is of a run that was gone back on, or it could not be read; it goes,
+  // so that it never counts as one of the last.
+  std::vector<fs::path> before;
+  for (const auto& entry : list_checkpoints(checkpoints())) {
+    if (!entry.step || *entry.step == progress.step) continue;
+    if (*entry.step > progress.step || !entry.complete)
+      remove_checkpoint(entry.path);
+    else
+      before.push_back(entry.path);
+  }
+  const auto keep = static_cast<size_t>(config_.train.keep_last) - 1;
+  for (size_t i = 0; i + keep < before.size(); ++i) remove_checkpoint(before[i]);
   return path;
 }
 

@@ -173,6 +173,24 @@ TEST(Trainer, LogOfAResumedRunHoldsEachStepOnce) {
   for (const auto step : steps) EXPECT_EQ(steps.count(step), 1u) << step;
 }
 
+TEST(Trainer, ADamagedCheckpointNeverCountsAsOneOfTheLast) {
+  const ScratchDirectory folder;
+  auto config = tiny(folder);
+  config.train.keep_last = 1;
+  config.train.save_every = 1000;
+  auto options = quiet();
+  options.stop_after = 5;
+  train(config, options);
+  options.resume = true;
+  const auto first = *latest_checkpoint(config.train.output);
+  fs::copy(first, first.parent_path() / step_name(20), fs::copy_options::recursive);
+  fs::resize_file(first.parent_path() / step_name(20) / kWeightsFile, 100);
+  options.stop_after = 1;
+  train(config, options);  // goes on from step 5, below the damaged one
+  EXPECT_EQ(latest_checkpoint(config.train.output)->filename(), step_name(6));
+  EXPECT_FALSE(fs::exists(first.parent_path() / step_name(20)));
+}
+
 TEST(Trainer, RefusesToOverwriteARunInSilence) {
   const ScratchDirectory folder;
   auto config = tiny(folder);
