@@ -10,10 +10,6 @@ else
   bold='' red='' plain=''
 fi
 
-# Threads that wait for work sleep instead of spinning: one process alone loses a tenth of its speed,
-# but two on the same cores, as tests are, no longer slow each other down tenfold.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
-
 # A stage that begins; a detail of it; the end.
 say() { printf '%s%s: %s%s\n' "$bold" "$script" "$*" "$plain" >&2; }
 note() { printf '  %s\n' "$*" >&2; }
