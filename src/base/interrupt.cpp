@@ -35,4 +35,10 @@ InterruptGuard::~InterruptGuard() {
 int interrupt_signal() { return pending; }
 void clear_interrupt() { pending = 0; }
 
+void end_if_interrupted() {
+  if (pending == 0) return;
+  std::signal(pending, SIG_DFL);
+  std::raise(pending);
+}
+
 }  // namespace rwkvx

@@ -54,15 +54,11 @@ void run_generate(const GenerateFlags& flags, const nlohmann::json& given) {
   const auto prompt = read_prompt(flags);
   const InterruptGuard guard;
   bool open = !flags.echo || write_out(prompt);
-  const auto result = generator.generate(
+  generator.generate(
       prompt, config, [&](std::string_view text) { return open = open && write_out(text); },
       /*sequence=*/0, /*keep_text=*/false);
   if (open) write_out("\n");
-  if (const int signal = interrupt_signal(); signal != 0) {
-    std::signal(signal, SIG_DFL);  // end as the signal says, the text so far is out
-    std::raise(signal);
-  }
-  (void)result;
+  end_if_interrupted();  // the text so far is out
 }
 
 }  // namespace

@@ -25,8 +25,9 @@ void add_info_command(CLI::App& app) {
       return;
     }
     const auto show = [](const std::string& name, const std::string& value) {
-      std::cout << name << std::string(name.size() < 16 ? 16 - name.size() : 1, ' ') << value
-                << "\n";
+      constexpr std::size_t kWidth = 28;
+      std::cout << name << std::string(name.size() < kWidth ? kWidth - name.size() : 1, ' ')
+                << value << "\n";
     };
     for (const auto& item : info.items()) {
       if (item.value().is_object()) {

@@ -1,8 +1,10 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 
 #include "cli/commands.h"
+#include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/config/train_config.h"
@@ -19,6 +21,8 @@ struct TrainFlags {
 };
 
 TrainConfig read_config(const TrainFlags& flags) {
+  if (!std::filesystem::exists(flags.config))
+    throw ConfigError("--config", "there is no file " + flags.config);
   auto json = read_json_file(flags.config);
   for (const auto& assignment : flags.set) set_by_path(json, assignment);
   if (!flags.output.empty()) json["train"]["output"] = flags.output;
@@ -41,6 +45,17 @@ void print_estimate(const TrainConfig& config, const TrainEstimate& e) {
               duration_text(steps * e.seconds_per_step).c_str());
 }
 
+void report(const TrainResult& result) {
+  char loss[64] = "";
+  if (std::isfinite(result.valid_loss))
+    std::snprintf(loss, sizeof loss, ", validation loss %.4f", result.valid_loss);
+  log_info((result.signal != 0 ? "interrupted and saved at step "
+            : result.finished  ? "finished at step "
+                               : "stopped and saved at step ") +
+           std::to_string(result.step) + loss + ": " + result.checkpoint.string());
+  if (!result.finished) log_info("go on with the same command and --resume");
+}
+
 void run_train(const TrainFlags& flags) {
   const auto config = read_config(flags);
   if (flags.explain) {
@@ -52,15 +67,8 @@ void run_train(const TrainFlags& flags) {
     return;
   }
   const auto result = train(config, flags.options);
-  if (flags.options.quiet) return;
-  char loss[64] = "";
-  if (std::isfinite(result.valid_loss))
-    std::snprintf(loss, sizeof loss, ", validation loss %.4f", result.valid_loss);
-  log_info((result.signal != 0 ? "interrupted and saved at step "
-            : result.finished  ? "finished at step "
-                               : "stopped and saved at step ") +
-           std::to_string(result.step) + loss + ": " + result.checkpoint.string());
-  if (!result.finished) log_info("go on with the same command and --resume");
+  if (!flags.options.quiet) report(result);
+  end_if_interrupted();
 }
 
 }  // namespace

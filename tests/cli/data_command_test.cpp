@@ -11,16 +11,6 @@ namespace rwkvx {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::StartsWith;
-
-// Ended with `status` and one line of error that holds `text`.
-void expect_refused(const ProgramResult& result, int status, const std::string& text) {
-  EXPECT_EQ(result.status, status) << result.err;
-  EXPECT_EQ(result.out, "");
-  EXPECT_THAT(result.err, StartsWith("rwkvx: error: "));
-  EXPECT_THAT(result.err, HasSubstr(text));
-  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
-}
 
 class DataCommand : public ::testing::Test {
  protected:

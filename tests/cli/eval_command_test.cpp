@@ -18,7 +18,6 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
-using ::testing::StartsWith;
 
 class EvalCommand : public ::testing::Test {
  protected:
@@ -33,17 +32,11 @@ class EvalCommand : public ::testing::Test {
     for (std::string line; std::getline(file, line);) lines.push_back(json::parse(line));
     return lines;
   }
-  // Ended with `status`, nothing on standard output and one line of error that holds `text`.
   static void expect_refused(const std::vector<std::string>& args, int status,
                              const std::string& text) {
     std::vector<std::string> all = {"eval"};
     all.insert(all.end(), args.begin(), args.end());
-    const auto result = run_program(all);
-    EXPECT_EQ(result.status, status) << result.err;
-    EXPECT_EQ(result.out, "");
-    EXPECT_THAT(result.err, StartsWith("rwkvx: error: "));
-    EXPECT_THAT(result.err, HasSubstr(text));
-    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    rwkvx::expect_refused(run_program(all), status, text);
   }
   ScratchDirectory scratch_;
 };

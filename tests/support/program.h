@@ -2,11 +2,13 @@
 #pragma once
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdlib>
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -21,20 +23,21 @@ struct ProgramResult {
   std::string out, err;
 };
 
-// Runs `rwkvx args…` with `input` on standard input, in `directory` where one is given. Input and
-// output go through files, so no amount of either can block.
-inline ProgramResult run_program(const std::vector<std::string>& args,
-                                 const std::string& input = "", const std::string& directory = "") {
-  const ScratchDirectory scratch;
-  const std::string in = scratch / "in", out = scratch / "out", err = scratch / "err";
-  std::ofstream(in, std::ios::binary) << input;
-  std::vector<char*> argv;
-  std::string name = RWKVX_PROGRAM;
-  argv.push_back(name.data());
-  for (const auto& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
-  argv.push_back(nullptr);
-  const pid_t child = ::fork();
-  if (child == 0) {
+// `rwkvx args…` with `input` on standard input, in `directory` where one is given. Input and output
+// go through files, so no amount of either can block.
+class Program {
+ public:
+  explicit Program(const std::vector<std::string>& args, const std::string& input = "",
+                   const std::string& directory = "") {
+    const std::string in = scratch_ / "in", out = scratch_ / "out", err = scratch_ / "err";
+    std::ofstream(in, std::ios::binary) << input;
+    std::vector<char*> argv;
+    std::string name = RWKVX_PROGRAM;
+    argv.push_back(name.data());
+    for (const auto& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
+    argv.push_back(nullptr);
+    child_ = ::fork();
+    if (child_ != 0) return;
     const auto redirect = [](const std::string& path, int flags, int descriptor) {
       if (::dup2(::open(path.c_str(), flags, 0600), descriptor) < 0) ::_exit(126);
     };
@@ -45,15 +48,36 @@ inline ProgramResult run_program(const std::vector<std::string>& args,
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  const auto read = [](const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return std::string(std::istreambuf_iterator<char>(file), {});
-  };
-  ProgramResult result{WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read(out),
-                       read(err)};
-  return result;
+  void signal(int number) const { ::kill(child_, number); }
+  // Waits for its end.
+  ProgramResult result() const {
+    int status = 0;
+    ::waitpid(child_, &status, 0);
+    const auto read = [&](const char* name) {
+      std::ifstream file(scratch_ / name, std::ios::binary);
+      return std::string(std::istreambuf_iterator<char>(file), {});
+    };
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read("out"),
+            read("err")};
+  }
+
+ private:
+  ScratchDirectory scratch_;
+  pid_t child_ = 0;
+};
+
+inline ProgramResult run_program(const std::vector<std::string>& args,
+                                 const std::string& input = "", const std::string& directory = "") {
+  return Program(args, input, directory).result();
+}
+
+// Ended with `status`, nothing on standard output and one line of error that holds `text`.
+inline void expect_refused(const ProgramResult& result, int status, const std::string& text) {
+  EXPECT_EQ(result.status, status) << result.err;
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, testing::StartsWith("rwkvx: error: "));
+  EXPECT_THAT(result.err, testing::HasSubstr(text));
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
 }
 
 }  // namespace rwkvx

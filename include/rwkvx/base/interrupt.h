@@ -18,5 +18,8 @@ int interrupt_signal();
 inline bool interrupted() { return interrupt_signal() != 0; }
 // Forgets a signal that was dealt with.
 void clear_interrupt();
+// Ends the process by the signal that came, so that a calling shell sees it (status 128 + signal);
+// returns where none came.
+void end_if_interrupted();
 
 }  // namespace rwkvx

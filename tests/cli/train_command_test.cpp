@@ -1,0 +1,148 @@
+// The command train, run as a user runs it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "rwkvx/base/files.h"
+#include "support/program.h"
+#include "support/tiny_run.h"
+
+namespace rwkvx {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class TrainCommand : public TinyRun {
+ protected:
+  // `train` with the tiny config and more flags.
+  ProgramResult train(const std::vector<std::string>& flags) const {
+    return run_program(train_args(flags));
+  }
+  ProgramResult train_set(const std::string& assignment) const {
+    return train({"--set", assignment});
+  }
+};
+
+TEST_F(TrainCommand, WritesARunThatIsDescribedAndContinued) {
+  const auto first = train({"--stop-after", "6"});
+  ASSERT_EQ(first.status, 0) << first.err;
+  EXPECT_EQ(first.out, "");
+  EXPECT_THAT(first.err, AllOf(HasSubstr("parameters"), HasSubstr("stopped and saved at step 6"),
+                               HasSubstr("--resume")));
+  const auto second = train({"--resume", "--quiet"});
+  ASSERT_EQ(second.status, 0) << second.err;
+  EXPECT_EQ(second.err, "");
+  const auto info = run_program({"info", "--model", path("run"), "--json"});
+  ASSERT_EQ(info.status, 0) << info.err;
+  EXPECT_EQ(json::parse(info.out)["provenance"]["step"], 12);
+  std::ifstream log(path("run/log.jsonl"));
+  std::int64_t last = 0;
+  for (std::string line; std::getline(log, line);) last = json::parse(line)["step"];
+  EXPECT_EQ(last, 12);
+}
+
+TEST_F(TrainCommand, DryRunAndExplainTrainNothing) {
+  const auto dry = train({"--dry-run"});
+  ASSERT_EQ(dry.status, 0) << dry.err;
+  EXPECT_THAT(dry.out, AllOf(HasSubstr("parameters "), HasSubstr("memory "), HasSubstr("time ")));
+  EXPECT_FALSE(std::filesystem::exists(path("run/checkpoints")));
+  const auto explain = train({"--explain"});
+  ASSERT_EQ(explain.status, 0) << explain.err;
+  EXPECT_THAT(explain.out, AllOf(HasSubstr("blocks.1.ffn.receptance.weight"), HasSubstr("(16, 16)"),
+                                 HasSubstr("initial value")));
+}
+
+TEST_F(TrainCommand, SignalsSaveAndLeave) {
+  for (const int number : {SIGINT, SIGTERM}) {
+    const std::string output = path("run" + std::to_string(number));
+    const Program program(train_args(
+        {"--output", output, "--set", "train.max_steps=1000000", "--set", "train.log_every=1"}));
+    for (int i = 0; i < 600 && !std::filesystem::exists(output + "/log.jsonl"); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    program.signal(number);
+    const auto result = program.result();
+    EXPECT_EQ(result.status, 128 + number) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("interrupted and saved at step "));
+    EXPECT_EQ(run_program({"info", "--model", output + "/latest"}).status, 0);
+    const auto more =
+        run_program(train_args({"--output", output, "--set", "train.max_steps=1000000", "--set",
+                                "train.log_every=1", "--resume", "--stop-after", "1"}));
+    EXPECT_EQ(more.status, 0) << more.err;
+    EXPECT_THAT(more.err, HasSubstr("going on from step "));
+  }
+}
+
+TEST_F(TrainCommand, NamesTheNearestKeyAndFlag) {
+  expect_refused(train_set("train.batchsize=4"), 2, "did you mean \"batch_size\"");
+  expect_refused(train_set("modle.n_layer=4"), 2, "did you mean \"model\"");
+  expect_refused(train_set("model.shift.kindd=gps"), 2, "did you mean \"kind\"");
+  expect_refused(train({"--overwrit"}), 2, "did you mean \"--overwrite\"");
+  expect_refused(run_program({"trian"}), 2, "did you mean \"train\"");
+  expect_refused(run_program({"train"}), 2, "--config is required");
+}
+
+TEST_F(TrainCommand, SaysWhichValueIsWrongAndWhatIsAllowed) {
+  expect_refused(train_set("model.n_layer=0"), 2, "model.n_layer");
+  expect_refused(train_set("model.n_layer=1.5"), 2, "model.n_layer");
+  expect_refused(train_set("model.n_layer=\"two\""), 2, "model.n_layer");
+  expect_refused(train_set("model.shift.kind=\"gsp\""), 2, "gps");
+  expect_refused(train_set("train.beta2=1"), 2, "train.beta2");
+  expect_refused(train_set("train.learning_rate=NaN"), 2, "train.learning_rate");
+  expect_refused(train_set("train.n_layer"), 2, "train.n_layer");
+  expect_refused(train_set("train.device=\"gpu\""), 2, "train.device");
+  write_file(path("broken.json"), "{\"model\": {\"n_layer\": }");
+  expect_refused(run_program({"train", "--config", path("broken.json")}), 2, "broken.json");
+  write_file(path("list.json"), "[]");
+  expect_refused(run_program({"train", "--config", path("list.json")}), 2, "list.json");
+}
+
+TEST_F(TrainCommand, RefusesTextItCannotTrainOn) {
+  expect_refused(run_program({"train", "--config", path("none.json")}), 2, "none.json");
+  expect_refused(train_set("data.train=" + path("none.txt")), 3, "none.txt");
+  write_file(path("empty.txt"), "");
+  expect_refused(train_set("data.train=" + path("empty.txt")), 3, "empty.txt");
+  write_file(path("short.txt"), "only a few words\n");
+  expect_refused(train_set("data.train=" + path("short.txt")), 3, "ctx_len");
+  expect_refused(train_set("model.vocab_size=100"), 2, "model.vocab_size");
+  expect_refused(train({"--set", "tokenizer.path=" + path("none.model"), "--set",
+                        "tokenizer.kind=sentencepiece"}),
+                 3, "none.model");
+  write_file(path("file"), "");
+  expect_refused(train({"--output", path("file")}), 3, path("file"));
+}
+
+TEST_F(TrainCommand, CountsInvalidUtf8AndKeepsItAsBytes) {
+  write_file(path("bytes.txt"), text() + "\xff\xfe odd bytes \x80\n" + text());
+  const auto result = train({"--set", "data.train=" + path("bytes.txt"), "--stop-after", "1"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("3 sequences are not valid UTF-8"));
+}
+
+TEST_F(TrainCommand, RefusesToReplaceARunUnlessTold) {
+  ASSERT_EQ(train({"--stop-after", "2"}).status, 0);
+  const auto again = train({"--stop-after", "2", "--quiet"});
+  expect_refused(again, 2, "--resume");
+  EXPECT_EQ(train({"--stop-after", "1", "--overwrite"}).status, 0);
+}
+
+TEST_F(TrainCommand, StopsAtANonFiniteLossWithStepTensorAndLastGoodCheckpoint) {
+  ASSERT_EQ(train({"--stop-after", "2", "--quiet"}).status, 0);
+  const auto result = train({"--resume", "--quiet", "--set", "train.learning_rate=10", "--set",
+                             "train.grad_clip=0", "--set", "train.epsilon=1e-30", "--set",
+                             "train.max_steps=3000", "--set", "train.warmup_steps=0"});
+  if (result.status == 0) GTEST_SKIP() << "this model survives every rate";
+  expect_refused(result, 1, "step ");
+  EXPECT_THAT(result.err, AllOf(HasSubstr("first tensor that is not finite: "),
+                                HasSubstr("last good checkpoint: " + path("run"))));
+  EXPECT_EQ(run_program({"info", "--model", path("run/latest")}).status, 0);
+}
+
+}  // namespace
+}  // namespace rwkvx
