@@ -9,6 +9,7 @@ void add_commands(CLI::App& app) {
   add_info_command(app);
   add_tokenizer_command(app);
   add_data_command(app);
+  add_bench_command(app);
 }
 
 }  // namespace rwkvx

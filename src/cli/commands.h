@@ -9,6 +9,7 @@ namespace rwkvx {
 
 void add_commands(CLI::App& app);
 
+void add_bench_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
 void add_generate_command(CLI::App& app);

@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <vector>
 
@@ -38,21 +39,20 @@ void in_parallel(int64_t count, int64_t task, const Run& run) {
   });
 }
 
-// out (R, M) = a (R, N) w (M, N)^T.
-void linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w) {
-  auto target = out;
-  at::mm_out(target, a, w.t());
-}
-// out (R, N) = a (R, M) w (M, N).
-void linear_transposed(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w) {
-  auto target = out;
-  at::mm_out(target, a, w);
-}
-// grad (M, N) += dout (R, M)^T a (R, N).
-void add_weight_gradient(const at::Tensor& parameter, const at::Tensor& dout, const at::Tensor& a) {
-  auto grad = parameter.grad();
-  at::addmm_out(grad, grad, dout.t(), a);
-}
+// Adds the time of its life to an operator's.
+class Timed {
+ public:
+  Timed(OperatorSeconds& seconds, Operator op)
+      : slot_(seconds[static_cast<size_t>(op)]), start_(Clock::now()) {}
+  ~Timed() { slot_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+  Timed(const Timed&) = delete;
+  Timed& operator=(const Timed&) = delete;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  double& slot_;
+  Clock::time_point start_;
+};
 
 // Adds row sums that tasks left, (tasks, rows, C), to gradients of (C), row by row.
 void add_partial_sums(const float* parts, int64_t tasks, int64_t rows, int64_t C,
@@ -158,10 +158,12 @@ struct TrainingPass::Impl {
     return site;
   }
 
-  // The taps' factors of a site, (T, K), or undefined.
-  at::Tensor factors(const Site& site) const {
-    if (!site.learned.pos_u.defined()) return {};
-    return (1 + at::mm(phi, site.learned.pos_u.detach().t())).contiguous();
+  // The taps' factors of every site, (T, K), or undefined: the same for all sequences of a batch.
+  void find_factors() {
+    factors.assign(sites.size(), {});
+    for (size_t i = 0; i < sites.size(); ++i)
+      if (const auto& u = sites[i].learned.pos_u; u.defined())
+        factors[i] = (1 + at::mm(phi, u.detach().t())).contiguous();
   }
 
   ShiftMixSequence sequence(const at::Tensor& rows, const at::Tensor& m, int64_t b) const {
@@ -182,9 +184,30 @@ struct TrainingPass::Impl {
     return count * ((T + length - 1) / length);
   }
 
+  // out (R, M) = a (R, N) w (M, N)^T.
+  void linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w) {
+    const Timed timed(seconds, Operator::kMatrixProducts);
+    auto target = out;
+    at::mm_out(target, a, w.t());
+  }
+  // out (R, N) = a (R, M) w (M, N).
+  void linear_transposed(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w) {
+    const Timed timed(seconds, Operator::kMatrixProducts);
+    auto target = out;
+    at::mm_out(target, a, w);
+  }
+  // grad (M, N) += dout (R, M)^T a (R, N).
+  void add_weight_gradient(const at::Tensor& parameter, const at::Tensor& dout,
+                           const at::Tensor& a) {
+    const Timed timed(seconds, Operator::kMatrixProducts);
+    auto grad = parameter.grad();
+    at::addmm_out(grad, grad, dout.t(), a);
+  }
+
   // z[i] (count T, C) of sequences b0 .. b0 + count.
   void mix_forward(const Site& site, const at::Tensor& m, const at::Tensor& rows, int64_t b0,
-                   int64_t count, const std::vector<at::Tensor>& z) const {
+                   int64_t count, const std::vector<at::Tensor>& z) {
+    const Timed timed(seconds, Operator::kShiftMix);
     const auto view = site.view();
     for_segments(count, [&](int64_t b, int64_t first, int64_t last, int64_t) {
       float* out[kShiftMixMixes] = {};
@@ -196,6 +219,7 @@ struct TrainingPass::Impl {
   // Adds the gradient of the rows to `gradient` and those of the site's parameters to theirs.
   void mix_backward(const Site& site, const at::Tensor& m, const at::Tensor& rows, int64_t b0,
                     int64_t count, const std::vector<at::Tensor>& dz) {
+    const Timed timed(seconds, Operator::kShiftMix);
     const auto view = site.view();
     const int64_t tasks = segment_tasks(count), lines = shift_mix_grad_rows(view), K = view.taps;
     parts.resize(static_cast<size_t>(tasks * lines * C));
@@ -234,12 +258,20 @@ struct TrainingPass::Impl {
     return data(one.wkv) + b * wkv_segments(T) * 3 * A;
   }
   template <class Run>
-  void for_channels(int64_t count, const Run& run) const {
+  void for_channels(int64_t count, const Run& run) {
+    const Timed timed(seconds, Operator::kWkv);
     const int64_t blocks = (A + kWkvChannels - 1) / kWkvChannels;
     in_parallel(count * blocks, 1, [&](int64_t task, int64_t) {
       const int64_t first = task % blocks * kWkvChannels;
       run(task / blocks, first, std::min(A, first + kWkvChannels));
     });
+  }
+
+  // Runs an elementwise operator, run(first, last), over `count` numbers.
+  template <class Run>
+  void elementwise(int64_t count, const Run& run) {
+    const Timed timed(seconds, Operator::kActivation);
+    in_parallel(count, kElements, run);
   }
 
   at::Tensor rows(const at::Tensor& all, int64_t b0, int64_t count) const {
@@ -260,7 +292,7 @@ struct TrainingPass::Impl {
 
     const std::vector<at::Tensor> z{narrow_scratch(0, count, C), narrow_scratch(1, count, C),
                                     narrow_scratch(2, count, C)};
-    mix_forward(att, factors(att), x_in, b0, count, z);
+    mix_forward(att, factors[static_cast<size_t>(2 * l)], x_in, b0, count, z);
     linear(rows(keep.k, b0, count), z[0], block.att->key->weight);
     linear(rows(keep.v, b0, count), z[1], block.att->value->weight);
     linear(rows(keep.r, b0, count), z[2], block.att->receptance->weight);
@@ -274,14 +306,14 @@ struct TrainingPass::Impl {
     linear(z[0], rows(keep.y, b0, count), block.att->output->weight);
     float* x_mid = data(keep.x_mid) + b0 * T * C;
     const float* x_rows = read(x_in) + b0 * T * C;
-    in_parallel(R * C, kElements, [&](int64_t first, int64_t last) {
+    elementwise(R * C, [&](int64_t first, int64_t last) {
       residual_forward(x_rows + first, read(z[0]) + first, x_mid + first, last - first);
     });
 
-    mix_forward(ffn, factors(ffn), keep.x_mid, b0, count, {z[0], z[1]});
+    mix_forward(ffn, factors[static_cast<size_t>(2 * l + 1)], keep.x_mid, b0, count, {z[0], z[1]});
     const auto h = rows(keep.h, b0, count);
     linear(h, z[0], block.ffn->key->weight);
-    in_parallel(R * F, kElements, [&](int64_t first, int64_t last) {
+    elementwise(R * F, [&](int64_t first, int64_t last) {
       relu_square_forward(data(h) + first, last - first);
     });
     const auto r = rows(keep.ffn_r, b0, count), v = rows(keep.ffn_v, b0, count);
@@ -289,7 +321,7 @@ struct TrainingPass::Impl {
     linear(v, h, block.ffn->value->weight);
     if (!advance) return;
     float* x_out = data(x[static_cast<size_t>(l + 1)]) + b0 * T * C;
-    in_parallel(R * C, kElements, [&](int64_t first, int64_t last) {
+    elementwise(R * C, [&](int64_t first, int64_t last) {
       gated_residual_forward(x_mid + first, read(r) + first, read(v) + first, x_out + first,
                              last - first);
     });
@@ -313,17 +345,17 @@ struct TrainingPass::Impl {
     const auto h = rows(keep.h, b0, count);
     const auto r = rows(keep.ffn_r, b0, count), v = rows(keep.ffn_v, b0, count);
     const auto &dr = a, &dv = b;
-    in_parallel(R * C, kElements, [&](int64_t first, int64_t last) {
+    elementwise(R * C, [&](int64_t first, int64_t last) {
       gated_residual_backward(read(grad) + first, read(r) + first, read(v) + first,
                               data(dr) + first, data(dv) + first, last - first);
     });
     const auto dh = wide_scratch.narrow(0, 0, R);
     linear_transposed(dh, dv, block.ffn->value->weight);
     add_weight_gradient(block.ffn->value->weight, dv, h);
-    in_parallel(R * F, kElements, [&](int64_t first, int64_t last) {
+    elementwise(R * F, [&](int64_t first, int64_t last) {
       relu_square_backward(read(h) + first, data(dh) + first, last - first);
     });
-    const auto ffn_m = factors(ffn);
+    const auto& ffn_m = factors[static_cast<size_t>(2 * l + 1)];
     mix_forward(ffn, ffn_m, keep.x_mid, b0, count, {z[0], z[1]});
     add_weight_gradient(block.ffn->key->weight, dh, z[0]);
     add_weight_gradient(block.ffn->receptance->weight, dr, z[1]);
@@ -366,7 +398,7 @@ struct TrainingPass::Impl {
     // w = -exp(time_decay), so dw / dtime_decay = w.
     block.att->time_decay.mutable_grad().add_(grad_w.sum(0) * w);
     block.att->time_first.mutable_grad().add_(grad_u.sum(0));
-    const auto att_m = factors(att);
+    const auto& att_m = factors[static_cast<size_t>(2 * l)];
     mix_forward(att, att_m, x_in, b0, count, z);
     const auto dk = rows(keep.k, b0, count), dvalue = rows(keep.v, b0, count),
                dreceptance = rows(keep.r, b0, count);
@@ -381,6 +413,7 @@ struct TrainingPass::Impl {
 
   // Layer norm of rows 0 .. N' of `from`, in parallel.
   void norm_forward(const torch::nn::LayerNorm& norm, const float* from, int64_t count, float* to) {
+    const Timed timed(seconds, Operator::kNormAndEmbedding);
     in_parallel(count, 64, [&](int64_t first, int64_t last) {
       layer_norm_forward(from, read(norm->weight), read(norm->bias), C, first, last, to);
     });
@@ -388,6 +421,7 @@ struct TrainingPass::Impl {
   // to <- gradient of the norm's input rows; may be dy.
   void norm_backward(const torch::nn::LayerNorm& norm, const float* from, const float* dy,
                      int64_t count, float* to) {
+    const Timed timed(seconds, Operator::kNormAndEmbedding);
     const int64_t tasks = (count + 63) / 64;
     parts.resize(static_cast<size_t>(tasks * 2 * C));
     in_parallel(count, 64, [&](int64_t first, int64_t last) {
@@ -411,11 +445,23 @@ struct TrainingPass::Impl {
   }
   void embed_backward(const std::int64_t* inputs) {
     norm_backward(model.block(0).ln0, read(embedded), read(gradient), used, data(gradient));
+    const Timed timed(seconds, Operator::kNormAndEmbedding);
     float* grad = data(model.emb->weight.grad());
     // By channels, so that tokens that occur twice never meet in two threads.
     in_parallel(C, 16, [&](int64_t first, int64_t last) {
       for (int64_t i = 0; i < used; ++i)
         add_to(grad + inputs[i] * C + first, read(gradient) + i * C + first, last - first);
+    });
+  }
+
+  // Losses of `count` rows of logits, which become their gradients times `scale`.
+  void cross_entropy(const at::Tensor& rows, const std::int64_t* targets, int64_t count,
+                     double scale, double* losses) {
+    const Timed timed(seconds, Operator::kLoss);
+    in_parallel(count, 8, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i)
+        losses[i] = cross_entropy_row(data(rows) + i * V, V, targets[i], static_cast<float>(scale),
+                                      static_cast<float>(options.l2wrap));
     });
   }
 
@@ -429,12 +475,7 @@ struct TrainingPass::Impl {
       const float* from = read(last_x) + begin * C;
       norm_forward(model.ln_out, from, count, data(normal));
       linear(out, normal, model.head->weight);
-      in_parallel(count, 8, [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; ++i)
-          losses[static_cast<size_t>(begin + i)] =
-              cross_entropy_row(data(out) + i * V, V, targets[begin + i], static_cast<float>(scale),
-                                static_cast<float>(options.l2wrap));
-      });
+      cross_entropy(out, targets + begin, count, scale, losses.data() + begin);
       if (scale == 0) continue;
       add_weight_gradient(model.head->weight, out, normal);
       linear_transposed(gradient.narrow(0, begin, count), out, model.head->weight);
@@ -464,6 +505,7 @@ struct TrainingPass::Impl {
                 .squeeze(0)
                 .to(torch::kFloat32)
                 .contiguous();  // (T, F)
+    find_factors();
     embed(inputs);
     for (int64_t l = 0; l < L; ++l)
       for_groups([&](int64_t b0, int64_t count) { block_forward(l, b0, count, true); });
@@ -481,12 +523,14 @@ struct TrainingPass::Impl {
   TrainingPassOptions options;
   int64_t N, longest, L = 0, C = 0, A = 0, F = 0, V = 0, group_tokens = 0, head_rows = 0;
   int64_t B = 0, T = 0, used = 0;
-  std::vector<Site> sites;    // att and ffn of each block in turn
-  std::vector<at::Tensor> x;  // (N, C), input of each block, then of ln_out
+  std::vector<Site> sites;          // att and ffn of each block in turn
+  std::vector<at::Tensor> factors;  // of the sites
+  std::vector<at::Tensor> x;        // (N, C), input of each block, then of ln_out
   std::vector<Kept> kept;
   at::Tensor embedded, gradient;  // (N, C)
   at::Tensor scratch[5], wide_scratch, logits, normalised, zero_state, wkv_zero, phi;
   std::vector<float> parts;
+  OperatorSeconds seconds{};
 };
 
 bool TrainingPass::supports(const ModelConfig& config) {
@@ -518,6 +562,7 @@ TrainingPass::TrainingPass(RwkvImpl& model, std::int64_t tokens, std::int64_t lo
     : impl_(std::make_unique<Impl>(model, tokens, longest, options)) {}
 TrainingPass::~TrainingPass() = default;
 
+const OperatorSeconds& TrainingPass::seconds() const { return impl_->seconds; }
 double TrainingPass::loss_and_gradients(const std::int64_t* inputs, const std::int64_t* targets,
                                         std::int64_t B, std::int64_t T, double scale) {
   return impl_->run(inputs, targets, B, T, scale);

@@ -29,6 +29,7 @@ HWY_INLINE void UpdateAt(D d, const AdamwStep& s, std::int64_t i) {
   const auto x = hn::LoadU(d, s.x + i);
   const auto kept = hn::Mul(x, set(1 - s.rate * s.decay));
   hn::StoreU(hn::NegMulAdd(set(s.rate), away, kept), d, s.x + i);
+  hn::StoreU(hn::Zero(d), d, s.grad + i);
 }
 
 void Step(const AdamwStep& s) {

@@ -73,23 +73,23 @@ Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config)
     for (int64_t begin = 0; begin < segment.row.count(); begin += kTask)
       impl_->tasks.push_back(
           {segment.offset + begin, std::min(kTask, segment.row.count() - begin), &segment});
+  // The parameters move first, so that their old places are free before the other buffers exist.
   impl_->values = torch::zeros({size});
-  impl_->grads = torch::zeros({size});
-  impl_->m = torch::zeros({size});
-  impl_->v = torch::zeros({size});
   auto parameters = model.named_parameters();
   for (const auto& segment : impl_->segments) {
     auto& parameter = parameters[segment.row.name];
     const auto place = impl_->view(impl_->values, segment);
     place.copy_(parameter);
     parameter.set_data(place);
-    parameter.mutable_grad() = impl_->view(impl_->grads, segment);
   }
+  impl_->grads = torch::zeros({size});
+  impl_->m = torch::zeros({size});
+  impl_->v = torch::zeros({size});
+  for (const auto& segment : impl_->segments)
+    parameters[segment.row.name].mutable_grad() = impl_->view(impl_->grads, segment);
 }
 
 Optimizer::~Optimizer() = default;
-
-void Optimizer::zero_grad() { impl_->grads.zero_(); }
 
 double Optimizer::grad_norm() const {
   const float* grads = impl_->grads.const_data_ptr<float>();
@@ -110,8 +110,7 @@ void Optimizer::step(double rate, double norm) {
   const auto taken = static_cast<double>(++impl_->steps);
   const double clip = config.grad_clip > 0 && norm > config.grad_clip ? config.grad_clip / norm : 1;
   float *values = impl_->values.mutable_data_ptr<float>(), *m = impl_->m.mutable_data_ptr<float>(),
-        *v = impl_->v.mutable_data_ptr<float>();
-  const float* grads = impl_->grads.const_data_ptr<float>();
+        *v = impl_->v.mutable_data_ptr<float>(), *grads = impl_->grads.mutable_data_ptr<float>();
   at::parallel_for(
       0, static_cast<int64_t>(impl_->tasks.size()), 1, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {

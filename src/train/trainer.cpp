@@ -2,16 +2,18 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/cross_entropy_loss.h>
-#include <sys/resource.h>
+#include <malloc.h>
 #include <torch/types.h>
 
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <future>
 #include <thread>
 
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
+#include "rwkvx/base/memory.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/data/batcher.h"
 #include "rwkvx/model/checkpoint_directory.h"
@@ -25,15 +27,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// What the matrix products' library and its threads take once they work.
+constexpr double kWorkspaceBytes = 16e6;
+
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// The largest resident size of this process so far, in bytes.
-double peak_memory() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) * 1024;
 }
 
 void use_threads(std::int64_t threads) {
@@ -53,6 +51,36 @@ TrainConfig resolved(const TrainConfig& given, const Tokenizer& tokenizer) {
   return config;
 }
 
+// Batches one ahead: while a step runs, the next batch is read from the token file.
+class BatchAhead {
+ public:
+  struct Batch {
+    std::int64_t index = -1;
+    std::vector<std::int64_t> inputs, targets;
+  };
+  BatchAhead(const Batcher& batches, std::int64_t tokens) : batches_(batches) {
+    for (auto* batch : {&current_, &next_})
+      for (auto* ids : {&batch->inputs, &batch->targets}) ids->resize(static_cast<size_t>(tokens));
+  }
+  // Valid until the next call.
+  const Batch& get(std::int64_t index) {
+    if (reading_.valid()) reading_.get();
+    if (next_.index != index) read(next_, index);
+    std::swap(current_, next_);
+    reading_ = std::async(std::launch::async, [this, index] { read(next_, index + 1); });
+    return current_;
+  }
+
+ private:
+  void read(Batch& batch, std::int64_t index) const {
+    batches_.fill(index, batch.inputs.data(), batch.targets.data());
+    batch.index = index;
+  }
+  const Batcher& batches_;
+  Batch current_, next_;
+  std::future<void> reading_;  // waits in its destructor
+};
+
 // Everything a run works with.
 class Run {
  public:
@@ -66,6 +94,7 @@ class Run {
         valid_(sets_.valid),
         batches_(train_, config_.train.ctx_len, config_.train.batch_size,
                  static_cast<std::uint64_t>(config_.train.seed)),
+        ahead_(batches_, config_.train.batch_size * config_.train.ctx_len),
         checks_(valid_, config_.train.ctx_len, config_.train.batch_size, config_.train.eval_tokens),
         model_(config_.model),
         folder_(config_, *tokenizer_, sets_) {
@@ -74,10 +103,13 @@ class Run {
     model_->initialise(static_cast<std::uint64_t>(config_.train.seed), config_.train.learning_rate);
     optimizer_ = std::make_unique<Optimizer>(*model_, config_.train);
     const auto& t = config_.train;
-    if (t.operators == "fused" && TrainingPass::supports(config_.model))
-      pass_ = std::make_unique<TrainingPass>(
-          *model_, t.batch_size * t.ctx_len, t.ctx_len,
-          TrainingPassOptions{t.grad_checkpoint == "block", t.l2wrap});
+    const TrainingPassOptions options{t.grad_checkpoint == "block", t.l2wrap};
+    const std::int64_t tokens = t.batch_size * t.ctx_len;
+    if (t.operators != "fused" || !TrainingPass::supports(config_.model)) return;
+    ::malloc_trim(0);  // what training the tokenizer and reading the text left behind
+    memory_ = resident_memory_bytes() + kWorkspaceBytes +
+              TrainingPass::buffer_bytes(config_.model, tokens, t.ctx_len, options);
+    pass_ = std::make_unique<TrainingPass>(*model_, tokens, t.ctx_len, options);
   }
 
   TrainResult train(const TrainOptions& options);
@@ -99,6 +131,7 @@ class Run {
   TokenSets sets_;
   TokenFile train_, valid_;
   Batcher batches_;
+  BatchAhead ahead_;
   EvaluationBatches checks_;
   Rwkv model_;
   RunFolder folder_;
@@ -106,6 +139,7 @@ class Run {
   std::unique_ptr<TrainingPass> pass_;  // none where the reference modules train
   Progression progress_;
   double grad_norm_ = 0, rate_ = 0;
+  double memory_ = 0;  // expected at the peak, bytes; 0 where the modules train
 };
 
 // The loss of one batch, and its gradient divided by the number of accumulated batches.
@@ -132,13 +166,10 @@ double Run::batch_gradients(const std::int64_t* inputs, const std::int64_t* targ
 // One optimiser step; the mean loss over its batches.
 double Run::step() {
   const auto& c = config_.train;
-  std::vector<std::int64_t> inputs(static_cast<size_t>(c.batch_size * c.ctx_len)),
-      targets(inputs.size());
   double loss_sum = 0;
-  optimizer_->zero_grad();
   for (std::int64_t part = 0; part < c.accumulation; ++part) {
-    batches_.fill(progress_.step * c.accumulation + part, inputs.data(), targets.data());
-    const double loss = batch_gradients(inputs.data(), targets.data());
+    const auto& batch = ahead_.get(progress_.step * c.accumulation + part);
+    const double loss = batch_gradients(batch.inputs.data(), batch.targets.data());
     if (!std::isfinite(loss)) not_finite("the loss is " + std::to_string(loss));
     loss_sum += loss;
   }
@@ -196,7 +227,7 @@ nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t s
       {"learning_rate", rate_},
       {"grad_norm", grad_norm_},
       {"tokens_per_second", seconds > 0 ? static_cast<double>(steps * step_tokens()) / seconds : 0},
-      {"peak_memory_bytes", static_cast<std::int64_t>(peak_memory())}};
+      {"peak_memory_bytes", static_cast<std::int64_t>(peak_memory_bytes())}};
 }
 
 void Run::validate_and_keep_best(bool quiet) {
@@ -229,7 +260,8 @@ TrainResult Run::train(const TrainOptions& options) {
   if (!options.quiet) {
     log_info(count_text(parameter_count(config_.model)) + " parameters, vocabulary " +
              count_text(config_.model.vocab_size) + "; training text " + count_text(train_.size()) +
-             " tokens, validation " + count_text(valid_.size()));
+             " tokens, validation " + count_text(valid_.size()) +
+             (memory_ > 0 ? "; memory " + bytes_text(memory_) : ""));
     if (resumed)
       log_info("going on from step " + std::to_string(progress_.step));
     else if (options.resume)
@@ -300,7 +332,7 @@ TrainEstimate Run::estimate() {
   const auto start = Clock::now();
   step();
   estimate.seconds_per_step = seconds_since(start);
-  estimate.memory_bytes = peak_memory();
+  estimate.memory_bytes = peak_memory_bytes();
   return estimate;
 }
 

@@ -120,6 +120,33 @@ TEST(Trainer, FusedAndReferenceOperatorsGiveTheSameLosses) {
   }
 }
 
+TEST(TrainerSlow, FusedAndReferenceOperatorsKeepTheSameLossesOverTwoHundredSteps) {
+  const ScratchDirectory folder;
+  auto fused = tiny(folder, "fused");
+  fused.model.n_layer = 3;
+  fused.model.n_embd = 48;
+  fused.train.ctx_len = 64;
+  fused.train.accumulation = 1;
+  fused.train.max_steps = 200;
+  fused.train.log_every = 1;
+  fused.train.eval_every = fused.train.save_every = 0;
+  fused.train.learning_rate = 1e-3;
+  fused.train.final_learning_rate = 1e-4;
+  auto reference = fused;
+  reference.train.output = (folder / "reference").string();
+  reference.train.operators = "reference";
+  train(fused, quiet());
+  train(reference, quiet());
+  const auto a = log_lines(fused), b = log_lines(reference);
+  ASSERT_EQ(a.size(), b.size());
+  ASSERT_GE(a.size(), 200u);
+  for (std::size_t i = 0; i < a.size(); ++i)
+    if (a[i].contains("loss")) {
+      EXPECT_NEAR(a[i]["loss"].get<double>(), b[i]["loss"].get<double>(), 1e-4) << a[i];
+    }
+  EXPECT_LT(a[199]["loss"].get<double>(), 3);
+}
+
 TEST(Trainer, WritesTheDocumentedLogFields) {
   const ScratchDirectory folder;
   auto config = tiny(folder);

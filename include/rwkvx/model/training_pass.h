@@ -5,8 +5,10 @@
 // that are cheap to compute again are not kept, and no step allocates.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "rwkvx/config/model_config.h"
 
@@ -18,6 +20,12 @@ struct TrainingPassOptions {
   bool checkpoint_blocks = false;  // keep only each block's input, and run the block again
   double l2wrap = 0;               // see TrainingConfig
 };
+
+// What a pass spends its time on.
+enum class Operator { kMatrixProducts, kShiftMix, kWkv, kActivation, kLoss, kNormAndEmbedding };
+inline constexpr std::array<std::string_view, 6> kOperatorNames{
+    "matrix_products", "shift_mix", "wkv", "activation", "loss", "norm_and_embedding"};
+using OperatorSeconds = std::array<double, kOperatorNames.size()>;
 
 class TrainingPass {
  public:
@@ -43,6 +51,8 @@ class TrainingPass {
   // The mean cross-entropy alone.
   double loss(const std::int64_t* inputs, const std::int64_t* targets, std::int64_t B,
               std::int64_t T);
+  // Seconds by operator, summed over all calls so far.
+  const OperatorSeconds& seconds() const;
 
  private:
   struct Impl;

@@ -12,7 +12,7 @@ namespace rwkvx {
 struct AdamwStep {
   std::int64_t count;
   float* x;
-  const float* grad;
+  float* grad;  // zeros afterwards, for the next step to add to
   float* m;
   float* v;
   float grad_scale, rate, decay, beta1, beta2, epsilon;

@@ -24,18 +24,17 @@ double weight_decay_of(const ParameterInfo& row, const TrainingConfig& config);
 
 class Optimizer {
  public:
-  // Moves the model's parameters and gradients into flat float32 buffers of its own; the model is
-  // used as before.
+  // Moves the model's parameters into a flat float32 buffer of its own and gives them gradients of
+  // zeros in another; the model is used as before.
   Optimizer(RwkvImpl& model, const TrainingConfig& config);
   ~Optimizer();
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  void zero_grad();
   // The global 2-norm of the gradient.
   double grad_norm() const;
-  // One AdamW step at learning rate `rate`; gradients are scaled so that their norm, which is
-  // `norm`, is at most grad_clip.
+  // One AdamW step at learning rate `rate`, after which the gradients are zeros; gradients are
+  // scaled so that their norm, which is `norm`, is at most grad_clip.
   void step(double rate, double norm);
   // Steps taken so far.
   std::int64_t steps() const;

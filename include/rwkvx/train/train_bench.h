@@ -1,0 +1,40 @@
+// How fast training steps are on this machine, beside the matrix products that they cannot avoid.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "rwkvx/config/train_config.h"
+
+namespace rwkvx {
+
+// What is timed in turn. `enhanced` is the model as configured, `baseline` the same with the shift
+// off, `reference` the configured model through its modules with LibTorch's gradients.
+// `matrix_products` is the limit: the products of all linear layers of a step, forward and both
+// gradients, into buffers that exist, and nothing else.
+inline constexpr const char* kTrainBenchKinds[] = {"baseline", "enhanced", "matrix_products",
+                                                   "reference"};
+
+struct TrainBenchSeries {
+  std::string kind;
+  std::vector<double> seconds;  // of each repetition
+  // Seconds by operator, summed over the repetitions; empty where nothing counts them.
+  std::vector<std::pair<std::string, double>> operators;
+  double peak_memory_bytes = 0;  // of a process that does only this
+};
+
+struct TrainBenchOptions {
+  std::vector<std::string> kinds = {"baseline", "enhanced", "matrix_products"};
+  std::int64_t repeats = 5;
+};
+
+// Times whole steps (batch, gradients, norm, AdamW) of config.model with config.train's batch,
+// context, operators and threads on random tokens. Each repetition takes every kind once, in turn;
+// a first, unmeasured one pays for warming up. config.model.vocab_size is set.
+std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
+                                             const TrainBenchOptions& options);
+
+double median(std::vector<double> values);
+
+}  // namespace rwkvx

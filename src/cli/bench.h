@@ -1,0 +1,22 @@
+// The subcommands of `rwkvx bench`, and the shapes that they name.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace CLI {
+class App;
+}
+
+namespace rwkvx {
+
+struct ModelConfig;
+
+// RWKV-4 shapes that figures are published for; base is that of the 169M model.
+inline constexpr char kBenchShapes[] = "tiny|small|base";
+// Sets layers, channels and vocabulary. Throws ConfigError for a name that is none.
+void set_bench_shape(ModelConfig& model, const std::string& name);
+
+void add_bench_train(CLI::App& bench);
+
+}  // namespace rwkvx
