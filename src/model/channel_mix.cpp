@@ -2,7 +2,7 @@
 
 #include <torch/types.h>
 
-#include "rwkvx/ops/token_shift.h"
+#include "rwkvx/ops/shift_mix.h"
 
 namespace rwkvx {
 
@@ -22,12 +22,11 @@ void ChannelMixImpl::reset() {
 }
 
 at::Tensor ChannelMixImpl::forward(const at::Tensor& x, const at::Tensor& phi, LayerState& state) {
-  const auto b = shift.is_empty() ? x : shift->forward(x, phi, state.ffn_ring);  // (B, T, C)
-  const auto prev = token_shift(b, state.ffn_x);                                 // (B, T, C)
-  state.ffn_x = b.select(/*dim=*/1, -1).detach().clone();                        // (B, C)
-  const auto h = torch::relu(key(torch::lerp(prev, b, time_mix_k))).square();    // (B, T, F)
-  const auto r = receptance(torch::lerp(prev, b, time_mix_r));                   // (B, T, C)
-  return torch::sigmoid(r) * value(h);                                           // (B, T, C)
+  const auto z = shift_mix(x, shift.is_empty() ? ConvShiftParameters() : shift->learned, phi,
+                           {time_mix_k, time_mix_r}, state.ffn_ring, state.ffn_x);
+  const auto h = torch::relu(key(z[0])).square();  // (B, T, F)
+  const auto r = receptance(z[1]);                 // (B, T, C)
+  return torch::sigmoid(r) * value(h);             // (B, T, C)
 }
 
 }  // namespace rwkvx

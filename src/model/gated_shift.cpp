@@ -31,10 +31,6 @@ void GatedShiftImpl::reset() {
   learned.gate_b = add("gate_b", {gates});
 }
 
-at::Tensor GatedShiftImpl::forward(const at::Tensor& a, const at::Tensor& phi, at::Tensor& ring) {
-  return conv_shift(a, learned, phi, ring);
-}
-
 at::Tensor GatedShiftImpl::gate(const at::Tensor& a, const at::Tensor& phi,
                                 const at::Tensor& ring) const {
   return conv_shift_gate(a, learned, phi, ring);

@@ -2,7 +2,7 @@
 
 #include <torch/types.h>
 
-#include "rwkvx/ops/token_shift.h"
+#include "rwkvx/ops/shift_mix.h"
 #include "rwkvx/ops/wkv.h"
 
 namespace rwkvx {
@@ -27,14 +27,11 @@ void TimeMixImpl::reset() {
 }
 
 at::Tensor TimeMixImpl::forward(const at::Tensor& x, const at::Tensor& phi, LayerState& state) {
-  const auto a = shift.is_empty() ? x : shift->forward(x, phi, state.att_ring);  // (B, T, C)
-  const auto prev = token_shift(a, state.att_x);                                 // (B, T, C)
-  state.att_x = a.select(/*dim=*/1, -1).detach().clone();                        // (B, C)
-  const auto k = key(torch::lerp(prev, a, time_mix_k));                          // (B, T, A)
-  const auto v = value(torch::lerp(prev, a, time_mix_v));                        // (B, T, A)
-  const auto r = receptance(torch::lerp(prev, a, time_mix_r));                   // (B, T, A)
-  const auto w = -torch::exp(time_decay);                                        // (A)
-  const auto [y, wkv_state] = wkv(w, time_first, k, v, state.wkv, r);            // (B, T, A)
+  const auto z = shift_mix(x, shift.is_empty() ? ConvShiftParameters() : shift->learned, phi,
+                           {time_mix_k, time_mix_v, time_mix_r}, state.att_ring, state.att_x);
+  const auto k = key(z[0]), v = value(z[1]), r = receptance(z[2]);     // (B, T, A)
+  const auto w = -torch::exp(time_decay);                              // (A)
+  const auto [y, wkv_state] = wkv(w, time_first, k, v, state.wkv, r);  // (B, T, A)
   state.wkv = wkv_state.detach();
   return output(y);  // (B, T, C)
 }

@@ -14,12 +14,10 @@ class GatedShiftImpl : public torch::nn::Cloneable<GatedShiftImpl> {
  public:
   explicit GatedShiftImpl(const ModelConfig& config);
   void reset() override;
-  // a (B, T, C) -> (B, T, C). phi: position_features() or undefined. Replaces ring (B, H, C).
-  at::Tensor forward(const at::Tensor& a, const at::Tensor& phi, at::Tensor& ring);
-  // The gate of every token and channel, (B, T, C); changes nothing.
+  // The gate of every token and channel of a (B, T, C): (B, T, C). Changes nothing.
   at::Tensor gate(const at::Tensor& a, const at::Tensor& phi, const at::Tensor& ring) const;
 
-  ConvShiftParameters learned;
+  ConvShiftParameters learned;  // what the mixers hand to ops/shift_mix.h
 
  private:
   ModelConfig config_;

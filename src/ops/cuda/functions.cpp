@@ -1,0 +1,289 @@
+#include "ops/cuda/functions.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "ops/cuda/emulate.h"
+#include "ops/cuda/launch.h"
+#include "rwkvx/ops/device.h"
+#include "rwkvx/ops/wkv_kernel.h"
+
+#ifdef RWKVX_CUDA
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#endif
+
+namespace rwkvx::cuda {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+thread_local bool emulated = false;
+
+// Autograd takes no undefined tensors: one without elements stands for them.
+at::Tensor present(const at::Tensor& tensor, const at::Tensor& like) {
+  return tensor.defined() ? tensor.contiguous() : like.new_empty({0});
+}
+
+template <class Value>
+const Value* data(const at::Tensor& tensor) {
+  if (!tensor.defined() || tensor.numel() == 0) return nullptr;
+  return static_cast<const Value*>(tensor.const_data_ptr());
+}
+template <class Value>
+Value* mutable_data(const at::Tensor& tensor) {
+  return tensor.defined() ? static_cast<Value*>(tensor.mutable_data_ptr()) : nullptr;
+}
+
+// Runs a kernel where the tensor `place` lies.
+template <class Call>
+void run(const Call& call, const at::Tensor& place) {
+  if (place.is_cpu()) return emulate(call);
+#ifdef RWKVX_CUDA
+  const c10::cuda::CUDAGuard guard(place.device());
+  const auto error = launch(call, c10::cuda::getCurrentCUDAStream(place.device().index()).stream());
+  TORCH_CHECK(error.empty(), "rwkvx's CUDA kernel could not be started: ", error);
+#else
+  TORCH_CHECK(false, "rwkvx was built without CUDA kernels, got a tensor on ", place.device());
+#endif
+}
+
+// Calls use.operator()<Value>() for float32 or bfloat16.
+template <class Use>
+void with_type(at::ScalarType type, const Use& use) {
+  if (type == at::kFloat) return use.template operator()<float>();
+  TORCH_CHECK(type == at::kBFloat16, "wanted float32 or bfloat16, got ", type);
+  use.template operator()<Bf16>();
+}
+
+at::Tensor gradient(const at::Tensor& given, const at::Tensor& like) {
+  return given.defined() ? given.to(like.scalar_type()).contiguous() : at::zeros_like(like);
+}
+
+class Wkv : public torch::autograd::Function<Wkv> {
+ public:
+  static variable_list forward(AutogradContext* context, at::Tensor w, at::Tensor u, at::Tensor k,
+                               at::Tensor v, at::Tensor state, at::Tensor r, bool keep) {
+    const int64_t B = k.size(0), T = k.size(1), C = k.size(2);
+    auto y = at::empty_like(k), state_out = at::empty_like(state);
+    at::Tensor kept;
+    if (keep) kept = at::empty({B, wkv_kept_states(T), 3, C}, state.options());
+    with_type(k.scalar_type(), [&]<class Value>() {
+      run(WkvForwardCall<Value>{B, T, C, data<float>(w), data<float>(u), data<Value>(k),
+                                data<Value>(v), data<Value>(r), mutable_data<Value>(y),
+                                data<float>(state), mutable_data<float>(state_out),
+                                mutable_data<float>(kept)},
+          k);
+    });
+    context->saved_data["state_wanted"] = state.requires_grad();
+    context->save_for_backward({w, u, k, v, r, state, state_out, kept});
+    return {y, state_out};
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const auto saved = context->get_saved_variables();
+    const auto &w = saved[0], &u = saved[1], &k = saved[2], &v = saved[3], &r = saved[4],
+               &state = saved[5], &state_out = saved[6], &kept = saved[7];
+    const int64_t B = k.size(0), T = k.size(1), C = k.size(2);
+    const auto grad_y = gradient(grads[0], k);
+    const auto grad_state_out = grads[1].defined() ? grads[1].contiguous() : at::Tensor();
+    auto grad_k = at::empty_like(k), grad_v = at::empty_like(k);
+    auto grad_w = at::empty({B, C}, state.options()), grad_u = at::empty({B, C}, state.options());
+    at::Tensor grad_r, grad_state;
+    if (r.numel() > 0) grad_r = at::empty_like(k);
+    if (context->saved_data["state_wanted"].toBool()) grad_state = at::empty_like(state);
+    with_type(k.scalar_type(), [&]<class Value>() {
+      run(WkvBackwardCall<Value>{B, T, C, data<float>(w), data<float>(u), data<Value>(k),
+                                 data<Value>(v), data<Value>(r), data<float>(kept),
+                                 data<float>(state), data<float>(state_out), data<Value>(grad_y),
+                                 data<float>(grad_state_out), mutable_data<Value>(grad_k),
+                                 mutable_data<Value>(grad_v), mutable_data<Value>(grad_r),
+                                 mutable_data<float>(grad_w), mutable_data<float>(grad_u),
+                                 mutable_data<float>(grad_state)},
+          k);
+    });
+    return {grad_w.sum(0), grad_u.sum(0), grad_k, grad_v, grad_state, grad_r, at::Tensor()};
+  }
+};
+
+// The tensors of a site, in the order of ShiftMix's arguments.
+enum Argument { kA, kConv, kM, kGateX, kGateS, kGateB, kLogits, kRing, kPrev, kMixes };
+
+ShiftMixInputs<float> inputs_of(const variable_list& x, int mixes) {
+  const auto &a = x[kA], &m = x[kM], &logits = x[kLogits];
+  const int64_t T = a.size(1);
+  ShiftMixInputs<float> in{};
+  in.B = a.size(0), in.T = T, in.C = a.size(2);
+  in.taps = x[kConv].numel() > 0 ? static_cast<int>(x[kConv].size(0)) : 0;
+  in.mixes = mixes;
+  in.a = data<float>(a);
+  in.m = data<float>(m);
+  in.m_stride = m.numel() > 0 && m.size(0) > 1 ? T * in.taps : 0;
+  in.conv = data<float>(x[kConv]);
+  in.gate_x = data<float>(x[kGateX]);
+  in.gate_s = data<float>(x[kGateS]);
+  in.gate_b = data<float>(x[kGateB]);
+  in.logits = data<float>(logits);
+  in.gates = logits.numel() > 0 ? logits.size(2) : 0;
+  in.ring = data<float>(x[kRing]);
+  in.prev = data<float>(x[kPrev]);
+  for (int i = 0; i < mixes; ++i) in.mix[i] = data<float>(x[static_cast<size_t>(kMixes + i)]);
+  return in;
+}
+
+class ShiftMix : public torch::autograd::Function<ShiftMix> {
+ public:
+  // mix2 without elements: two mixes. Returns the mixes and b of the last token.
+  static variable_list forward(AutogradContext* context, at::Tensor a, at::Tensor conv,
+                               at::Tensor m, at::Tensor gate_x, at::Tensor gate_s,
+                               at::Tensor gate_b, at::Tensor logits, at::Tensor ring,
+                               at::Tensor prev, at::Tensor mix0, at::Tensor mix1, at::Tensor mix2,
+                               at::ScalarType type) {
+    const variable_list x{a, conv, m, gate_x, gate_s, gate_b, logits, ring, prev, mix0, mix1, mix2};
+    const int mixes = mix2.numel() > 0 ? 3 : 2;
+    variable_list out;
+    for (int i = 0; i < mixes; ++i) out.push_back(at::empty_like(a, a.options().dtype(type)));
+    out.push_back(at::empty_like(prev));
+    with_type(type, [&]<class Out>() {
+      ShiftMixForwardCall<float, Out> call{
+          inputs_of(x, mixes), {}, mutable_data<float>(out.back())};
+      for (int i = 0; i < mixes; ++i) call.z[i] = mutable_data<Out>(out[static_cast<size_t>(i)]);
+      run(call, a);
+    });
+    context->saved_data["type"] = static_cast<int64_t>(type);
+    context->save_for_backward(x);
+    context->mark_non_differentiable({out.back()});
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list grads) {
+    const auto x = context->get_saved_variables();
+    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
+    const auto& a = x[kA];
+    const int mixes = static_cast<int>(grads.size()) - 1;
+    const auto in = inputs_of(x, mixes);
+    const int64_t B = in.B, T = in.T, C = in.C, K = in.taps, G = in.gates;
+    const int64_t lanes = a.is_cpu() ? OneLane::kCount : kLaunchLanes;
+    const auto like = at::empty({0}, a.options().dtype(type));
+    variable_list dz;
+    for (int i = 0; i < mixes; ++i) {
+      const auto& given = grads[static_cast<size_t>(i)];
+      dz.push_back(given.defined() ? given.to(type).contiguous() : like.new_zeros({B, T, C}));
+    }
+    auto da = at::empty_like(a);
+    auto rows = at::empty({B, shift_mix_tiles(T), kShiftMixGradRows + K, C}, a.options());
+    at::Tensor dlogits, dm;
+    if (G > 0) dlogits = at::empty_like(a);
+    if (in.m != nullptr) dm = at::empty({(C + lanes - 1) / lanes, B, T, K}, a.options());
+    with_type(type, [&]<class Out>() {
+      ShiftMixBackwardCall<float, Out> call{in,
+                                            {},
+                                            mutable_data<float>(da),
+                                            mutable_data<float>(dlogits),
+                                            mutable_data<float>(rows),
+                                            mutable_data<float>(dm)};
+      for (int i = 0; i < mixes; ++i) call.dz[i] = data<Out>(dz[static_cast<size_t>(i)]);
+      run(call, a);
+    });
+    const auto sums = rows.sum({0, 1});  // (6 + K, C)
+    variable_list result(13);
+    result[kA] = da;
+    if (K > 0) result[kConv] = sums.slice(0, kShiftMixGradRows);
+    if (dm.defined())
+      result[kM] = x[kM].size(0) > 1 ? dm.sum(0) : dm.sum({0, 1}).unsqueeze(0);  // as m
+    if (in.gate_b != nullptr)
+      for (int i = 0; i < 3; ++i) result[static_cast<size_t>(kGateX + i)] = sums[i];
+    if (G > 0) result[kLogits] = dlogits.view({B, T, G, C / G}).sum(3);
+    for (int i = 0; i < mixes; ++i) result[static_cast<size_t>(kMixes + i)] = sums[3 + i];
+    return result;
+  }
+};
+
+// What the shift adds to the kernel's arguments: taps, their factors, and a gate's inner value
+// where the kernel does not make it itself.
+struct Shift {
+  at::Tensor conv, m, logits;
+};
+
+Shift shift_of(const at::Tensor& a, const ConvShiftParameters& learned, const at::Tensor& phi) {
+  Shift shift{learned.conv, {}, {}};
+  if (!learned.conv.defined()) {  // s_t = a_{t-1}
+    shift.conv = a.new_zeros({2, a.size(2)});
+    shift.conv[1].fill_(1);
+  }
+  if (learned.pos_u.defined()) shift.m = 1 + at::matmul(phi.to(a.dtype()), learned.pos_u.t());
+  if (learned.gate_w.defined())
+    shift.logits = at::matmul(a, learned.gate_w.t()) + learned.gate_b;  // (B, T, G)
+  if (learned.gate_d.defined())
+    shift.logits =
+        at::matmul(at::matmul(a, learned.gate_d.t()), learned.gate_u.t()) + learned.gate_b;
+  return shift;
+}
+
+}  // namespace
+
+Emulation::Emulation() { emulated = true; }
+Emulation::~Emulation() { emulated = false; }
+
+bool takes(const at::Tensor& x) {
+  if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return false;
+#ifdef RWKVX_CUDA
+  if (x.is_cuda()) return true;
+#endif
+  return emulated && x.is_cpu();
+}
+
+std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
+                                      const at::Tensor& v, const at::Tensor& state,
+                                      const at::Tensor& r) {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  TORCH_CHECK(state.scalar_type() == at::kFloat, "wkv: the state must be float32, got ",
+              state.scalar_type());
+  const auto type = k.scalar_type();
+  const bool keep =
+      at::GradMode::is_enabled() &&
+      (w.requires_grad() || u.requires_grad() || k.requires_grad() || v.requires_grad() ||
+       state.requires_grad() || (r.defined() && r.requires_grad()));
+  const auto result =
+      Wkv::apply(w.to(at::kFloat).clamp(-kWkvLargestExponent, 0).contiguous(),
+                 u.to(at::kFloat).clamp(-kWkvLargestExponent, kWkvLargestExponent).contiguous(),
+                 k.contiguous(), v.to(type).contiguous(), state.contiguous(),
+                 r.defined() ? r.to(type).contiguous() : k.new_empty({0}), keep);
+  return {result[0], result[1]};
+}
+
+std::vector<at::Tensor> shift_mix(const at::Tensor& given, const ConvShiftParameters& learned,
+                                  const at::Tensor& phi, const std::vector<at::Tensor>& mixes,
+                                  at::Tensor& ring, at::Tensor& prev) {
+  const auto type = linear_type(given.device(), given.scalar_type());
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  const auto a = given.to(at::kFloat).contiguous();  // (B, T, C)
+  const int64_t T = a.size(1), C = a.size(2);
+  TORCH_CHECK(mixes.size() == 2 || mixes.size() == 3, "shift_mix: wanted 2 or 3 mixes, got ",
+              mixes.size());
+  TORCH_CHECK(!learned.conv.defined() || learned.conv.size(0) <= kShiftMixMostTaps,
+              "shift_mix: wanted at most ", kShiftMixMostTaps, " taps, got ",
+              learned.conv.defined() ? learned.conv.size(0) : 0);
+  const bool shifted = ring.defined();
+  const auto shift = shifted ? shift_of(a, learned, phi) : Shift{};
+  const bool diag = shifted && learned.gate_x.defined();
+  const auto none = at::Tensor();
+  const auto mix = [&](size_t i) {
+    return i < mixes.size() ? mixes[i].to(at::kFloat).reshape({C}).contiguous() : a.new_empty({0});
+  };
+  auto out = ShiftMix::apply(
+      a, present(shift.conv, a), present(shift.m, a), present(diag ? learned.gate_x : none, a),
+      present(diag ? learned.gate_s : none, a), present(diag ? learned.gate_b : none, a),
+      present(shift.logits, a), present(ring, a), prev.contiguous(), mix(0), mix(1), mix(2), type);
+  if (shifted) {
+    const int64_t H = ring.size(1);
+    const auto past = at::cat({ring, a.detach().slice(1, std::max<int64_t>(T - H, 0))}, 1);
+    ring = past.slice(1, past.size(1) - H).clone(at::MemoryFormat::Contiguous);
+  }
+  prev = out.back().detach();
+  out.pop_back();
+  return out;
+}
+
+}  // namespace rwkvx::cuda

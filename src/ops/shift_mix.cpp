@@ -1,0 +1,22 @@
+#include "rwkvx/ops/shift_mix.h"
+
+#include <ATen/ATen.h>
+
+#include "ops/cuda/functions.h"
+#include "rwkvx/ops/token_shift.h"
+
+namespace rwkvx {
+
+std::vector<at::Tensor> shift_mix(const at::Tensor& a, const ConvShiftParameters& learned,
+                                  const at::Tensor& phi, const std::vector<at::Tensor>& mixes,
+                                  at::Tensor& ring, at::Tensor& prev) {
+  if (cuda::takes(a)) return cuda::shift_mix(a, learned, phi, mixes, ring, prev);
+  const auto b = ring.defined() ? conv_shift(a, learned, phi, ring) : a;  // (B, T, C)
+  const auto before = token_shift(b, prev);                               // (B, T, C)
+  prev = b.select(/*dim=*/1, -1).detach().clone();                        // (B, C)
+  std::vector<at::Tensor> z;
+  for (const auto& mix : mixes) z.push_back(at::lerp(before, b, mix));  // (B, T, C)
+  return z;
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,88 @@
+// The way through the modules that a GPU takes, with the CUDA kernels' bodies on the processor.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include "ops/cuda/functions.h"
+#include "rwkvx/model/rwkv.h"
+#include "rwkvx/ops/device.h"
+#include "support/tensors.h"
+
+namespace rwkvx {
+namespace {
+
+using test::expect_near_in_norm;
+
+Rwkv make_model(const char* gate, const char* kind) {
+  ModelConfig config;
+  config.n_layer = 2, config.n_embd = 16, config.vocab_size = 40;
+  config.shift.kind = kind;
+  config.shift.gate = gate;
+  Rwkv model(config);
+  model->initialise(/*seed=*/1, /*embedding_range=*/0.5);
+  at::manual_seed(4);
+  for (auto& item : model->named_parameters()) {  // so that no gradient is zero
+    const torch::NoGradGuard no_grad;
+    item.value().add_(at::randn_like(item.value()) * 0.1);
+  }
+  return model;
+}
+
+// The loss, then the gradient of every parameter.
+std::vector<at::Tensor> gradients(Rwkv& model) {
+  at::manual_seed(6);
+  const auto tokens = at::randint(40, {2, 41}, at::kLong);
+  auto state = model->start(2);
+  const auto logits = model->forward(tokens.slice(1, 0, 40), state);
+  const auto loss = at::cross_entropy_loss(logits.to(at::kFloat).view({80, 40}),
+                                           tokens.slice(1, 1).reshape({80}));
+  model->zero_grad();
+  loss.backward();
+  std::vector<at::Tensor> all{loss.detach()};
+  for (const auto& item : model->named_parameters()) {
+    EXPECT_EQ(item.value().grad().scalar_type(), at::kFloat) << item.key();
+    all.push_back(item.value().grad().clone());
+  }
+  return all;
+}
+
+TEST(CudaPath, GivesTheModulesLossAndGradients) {
+  for (const auto& [gate, kind] : {std::pair{"diag", "gps"}, std::pair{"group", "gps"},
+                                   std::pair{"lowrank", "gps"}, std::pair{"one", "none"}}) {
+    auto model = make_model(gate, kind);
+    const auto wanted = gradients(model);
+    const cuda::Emulation emulation;
+    const auto found = gradients(model);
+    for (std::size_t i = 0; i < found.size(); ++i)
+      expect_near_in_norm(found[i], wanted[i], 2e-5, std::string(gate) + " " + std::to_string(i),
+                          1e-9);
+  }
+}
+
+TEST(CudaPath, InMixedPrecisionStaysNearIt) {
+  auto model = make_model("diag", "gps");
+  const auto wanted = gradients(model);
+  const cuda::Emulation emulation;
+  const MixedPrecision mixed(at::kCPU, /*everywhere=*/true);
+  const auto found = gradients(model);
+  expect_near_in_norm(found[0], wanted[0], 5e-3, "loss");
+  for (std::size_t i = 1; i < found.size(); ++i)
+    expect_near_in_norm(found[i], wanted[i], 0.1, std::to_string(i));
+}
+
+TEST(CudaPath, OneTokenAtATimeEqualsTheWholeSequence) {
+  const torch::NoGradGuard no_grad;
+  auto model = make_model("diag", "gps");
+  const auto tokens = at::randint(40, {2, 37}, at::kLong);
+  auto state = model->start(2);
+  const auto wanted = model->forward(tokens, state);
+  const cuda::Emulation emulation;
+  auto step_state = model->start(2);
+  std::vector<at::Tensor> parts;
+  for (int64_t t = 0; t < 37; ++t)
+    parts.push_back(model->forward(tokens.slice(1, t, t + 1), step_state));
+  expect_near_in_norm(at::cat(parts, 1), wanted, 1e-5);
+}
+
+}  // namespace
+}  // namespace rwkvx
