@@ -98,7 +98,8 @@ void check_model_flags(const EvalFlags& flags, const EvalModelFlags& model) {
   if (model.model.empty()) {
     for (const auto& [name, value] :
          {std::pair{"--text", model.text}, std::pair{"--prompts", model.prompts},
-          std::pair{"--save-predictions", model.save_predictions}})
+          std::pair{"--save-predictions", model.save_predictions},
+          std::pair{"--device", model.device == "auto" ? "" : model.device}})
       if (!value.empty()) throw ConfigError(name, "wanted --model DIR with it, found none");
     return;
   }

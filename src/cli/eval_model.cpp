@@ -16,7 +16,7 @@ namespace {
 
 std::string model_signature(const Generator& generator) {
   return "model:" + generator.weights_hash() + "|tokenizer:" + generator.tokenizer().hash() +
-         "|precision:float32";
+         "|precision:float32" + (generator.device_kind() == "cpu" ? "" : "|device:cuda");
 }
 
 }  // namespace
@@ -37,12 +37,14 @@ void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlag
       .add_option("--save-predictions", flags->save_predictions,
                   "with --prompts: keep the continuations, JSON lines for --pairs")
       ->type_name("FILE");
+  command.add_option("--device", flags->device, "with --model: auto, cpu or cuda:N [auto]")
+      ->type_name("NAME");
   const auto given = std::shared_ptr<nlohmann::json>(flags, &flags->generation);
   add_setting_flags<GenerateConfig>(command, given);
 }
 
 nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const ScoringOptions& options) {
-  Generator generator(flags.model, options.threads);
+  Generator generator(flags.model, options.threads, flags.device);
   DataConfig data;
   const auto saved = read_checkpoint_config(generator.path()).document;
   if (saved.contains("data")) data = config_from_json<DataConfig>(saved["data"], "data");
@@ -60,7 +62,7 @@ nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const Scorin
 ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& reference_field,
                                 const MetricSet& metrics, const ScoringOptions& options) {
   const auto config = settings_from_flags<GenerateConfig>(flags.generation);
-  Generator generator(flags.model, options.threads);
+  Generator generator(flags.model, options.threads, flags.device);
   std::unique_ptr<TemporaryFolder> folder;
   std::filesystem::path predictions = flags.save_predictions;
   if (predictions.empty()) {

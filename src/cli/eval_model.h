@@ -13,7 +13,7 @@ class App;
 namespace rwkvx {
 
 struct EvalModelFlags {
-  std::string model, text, prompts, prompt_field = "prompt", save_predictions;
+  std::string model, text, prompts, prompt_field = "prompt", save_predictions, device = "auto";
   nlohmann::json generation;  // the generation flags that were given
 };
 

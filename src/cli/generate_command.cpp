@@ -18,7 +18,7 @@ namespace rwkvx {
 namespace {
 
 struct GenerateFlags {
-  std::string model, prompt_file;
+  std::string model, prompt_file, device = "auto";
   std::optional<std::string> prompt;
   std::int64_t threads = 0;
   bool echo = false;
@@ -50,7 +50,7 @@ void run_generate(const GenerateFlags& flags, const nlohmann::json& given) {
   if (flags.prompt && !flags.prompt_file.empty())
     throw ConfigError("--prompt-file", "cannot be given together with --prompt");
   std::signal(SIGPIPE, SIG_IGN);
-  Generator generator(flags.model, flags.threads);
+  Generator generator(flags.model, flags.threads, flags.device);
   const auto prompt = read_prompt(flags);
   const InterruptGuard guard;
   bool open = !flags.echo || write_out(prompt);
@@ -82,6 +82,7 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--threads", flags->threads, "processor threads; 0: one per core [0]")
       ->type_name("N")
       ->check(CLI::NonNegativeNumber);
+  command->add_option("--device", flags->device, "auto, cpu or cuda:N [auto]")->type_name("NAME");
   command->callback([flags, given] { run_generate(*flags, *given); });
 }
 

@@ -14,7 +14,7 @@ namespace rwkvx {
 namespace {
 
 struct TrainFlags {
-  std::string config, output;
+  std::string config, output, device;
   std::vector<std::string> set;
   TrainOptions options;
   bool dry_run = false, explain = false;
@@ -26,6 +26,7 @@ TrainConfig read_config(const TrainFlags& flags) {
   auto json = read_json_file(flags.config);
   for (const auto& assignment : flags.set) set_by_path(json, assignment);
   if (!flags.output.empty()) json["train"]["output"] = flags.output;
+  if (!flags.device.empty()) json["train"]["device"] = flags.device;
   return config_from_json<TrainConfig>(json, flags.config + ": ");
 }
 
@@ -85,6 +86,8 @@ void add_train_command(CLI::App& app) {
       ->take_all();
   command->add_option("--output", flags->output, "folder for the run, instead of train.output")
       ->type_name("DIR");
+  command->add_option("--device", flags->device, "auto, cpu or cuda:N, instead of train.device")
+      ->type_name("NAME");
   command->add_flag("--resume", flags->options.resume, "go on from the newest checkpoint");
   command->add_flag("--overwrite", flags->options.overwrite, "replace an earlier run");
   command->add_option("--stop-after", flags->options.stop_after, "save and leave after N steps")

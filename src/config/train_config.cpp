@@ -1,5 +1,7 @@
 #include "rwkvx/config/train_config.h"
 
+#include "rwkvx/base/device_name.h"
+
 namespace rwkvx {
 
 void TrainingConfig::check(const std::string& where) const {
@@ -8,10 +10,7 @@ void TrainingConfig::check(const std::string& where) const {
                                                           nlohmann::json(learning_rate).dump());
   if (grad_checkpoint == "block" && operators != "fused")
     throw ConfigError(where + ".grad_checkpoint", "block needs the fused operators");
-  if (device != "auto" && device != "cpu")
-    throw ConfigError(
-        where + ".device",
-        "\"" + device + "\" is not to be had in this build, which knows auto and cpu");
+  parse_device_name(device, where + ".device");
   if (output.empty()) throw ConfigError(where + ".output", "wanted the name of a folder");
 }
 

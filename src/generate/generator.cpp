@@ -11,6 +11,7 @@
 #include "rwkvx/generate/text_stream.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/ops/device.h"
 
 namespace rwkvx {
 namespace {
@@ -33,8 +34,9 @@ Rwkv read_model(const CheckpointDirectory& directory) {
 }  // namespace
 
 struct Generator::Impl {
-  explicit Impl(const std::filesystem::path& path)
-      : directory(open_model(path)),
+  Impl(const std::filesystem::path& path, const std::string& wanted_device)
+      : device(find_device(wanted_device, "--device")),
+        directory(open_model(path)),
         model(read_model(directory)),
         tokenizer(load_tokenizer(directory.tokenizer())),
         hash(directory.files.at(kWeightsFile).hash) {
@@ -48,33 +50,38 @@ struct Generator::Impl {
                             "has a vocabulary of " + std::to_string(model->config().vocab_size) +
                                 ", too small for its tokenizer's " +
                                 std::to_string(tokenizer->vocab_size()) + " ids");
+    model->to(device);
   }
 
-  // Feeds ids in chunks; returns the logits after the last one, (V).
+  // Feeds ids in chunks; returns the logits after the last one, (V) on the processor.
   at::Tensor feed(const std::vector<TokenId>& ids, ModelState& state) {
-    const auto all = torch::tensor(std::vector<int64_t>(ids.begin(), ids.end()), torch::kInt64);
+    const auto all =
+        torch::tensor(std::vector<int64_t>(ids.begin(), ids.end()), torch::kInt64).to(device);
     at::Tensor features;
     for (int64_t begin = 0; begin < all.size(0); begin += kChunk)
       features = model->features(all.slice(0, begin, begin + kChunk).unsqueeze(0), state);
-    return model->head(features.select(1, -1)).squeeze(0);
+    return model->head(features.select(1, -1)).squeeze(0).cpu();
   }
 
+  c10::Device device;
   CheckpointDirectory directory;
   Rwkv model;
   std::unique_ptr<Tokenizer> tokenizer;
   std::string hash;
 };
 
-Generator::Generator(const std::filesystem::path& model, std::int64_t threads) {
+Generator::Generator(const std::filesystem::path& model, std::int64_t threads,
+                     const std::string& device) {
   const auto all = static_cast<std::int64_t>(std::max(1u, std::thread::hardware_concurrency()));
   at::set_num_threads(static_cast<int>(threads > 0 ? threads : all));
-  impl_ = std::make_unique<Impl>(model);
+  impl_ = std::make_unique<Impl>(model, device);
 }
 Generator::~Generator() = default;
 
 const Tokenizer& Generator::tokenizer() const { return *impl_->tokenizer; }
 const std::filesystem::path& Generator::path() const { return impl_->directory.path; }
 const std::string& Generator::weights_hash() const { return impl_->hash; }
+std::string Generator::device_kind() const { return impl_->device.is_cpu() ? "cpu" : "cuda"; }
 
 Continuation Generator::generate(std::string_view prompt, const GenerateConfig& config,
                                  const std::function<bool(std::string_view)>& show,
@@ -130,10 +137,12 @@ void Generator::losses(const std::function<std::vector<TokenId>(std::int64_t)>& 
     const auto inputs =
         torch::cat({torch::full({1}, before, torch::kInt64), targets.slice(0, 0, T - 1)});
     before = ids.back();
-    const auto logits = impl_->model->forward(inputs.unsqueeze(0), state).squeeze(0);  // (T, V)
+    const auto logits =
+        impl_->model->forward(inputs.unsqueeze(0).to(impl_->device), state).squeeze(0);  // (T, V)
     const auto losses = -torch::log_softmax(logits.to(torch::kFloat64), /*dim=*/1)
-                             .gather(1, targets.unsqueeze(1))
+                             .gather(1, targets.unsqueeze(1).to(impl_->device))
                              .squeeze(1)
+                             .cpu()
                              .contiguous();  // (T)
     const double* values = losses.const_data_ptr<double>();
     use(std::vector<double>(values, values + T));

@@ -129,12 +129,17 @@ at::Tensor tensor_of(const TensorView& view) {
   return tensor;
 }
 
-std::vector<TensorView> weight_views(const RwkvImpl& model) {
-  std::vector<TensorView> views;
+void HostTensors::add(const std::string& name, const at::Tensor& tensor) {
+  kept.push_back(tensor.detach().cpu());
+  views.push_back(view_of(name, kept.back()));
+}
+
+HostTensors weight_views(const RwkvImpl& model) {
+  HostTensors all;
   const auto parameters = model.named_parameters();
   for (const auto& row : describe_parameters(model.config()))
-    views.push_back(view_of(row.name, parameters[row.name].detach()));
-  return views;
+    all.add(row.name, parameters[row.name]);
+  return all;
 }
 
 }  // namespace rwkvx

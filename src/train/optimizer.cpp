@@ -7,6 +7,7 @@
 
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/ops/adamw_kernel.h"
+#include "rwkvx/ops/adamw_tensors.h"
 
 namespace rwkvx {
 namespace {
@@ -74,17 +75,18 @@ Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config)
       impl_->tasks.push_back(
           {segment.offset + begin, std::min(kTask, segment.row.count() - begin), &segment});
   // The parameters move first, so that their old places are free before the other buffers exist.
-  impl_->values = torch::zeros({size});
   auto parameters = model.named_parameters();
+  const auto device = parameters.begin()->value().device();
+  impl_->values = torch::zeros({size}, device);
   for (const auto& segment : impl_->segments) {
     auto& parameter = parameters[segment.row.name];
     const auto place = impl_->view(impl_->values, segment);
     place.copy_(parameter);
     parameter.set_data(place);
   }
-  impl_->grads = torch::zeros({size});
-  impl_->m = torch::zeros({size});
-  impl_->v = torch::zeros({size});
+  impl_->grads = torch::zeros({size}, device);
+  impl_->m = torch::zeros({size}, device);
+  impl_->v = torch::zeros({size}, device);
   for (const auto& segment : impl_->segments)
     parameters[segment.row.name].mutable_grad() = impl_->view(impl_->grads, segment);
 }
@@ -92,6 +94,7 @@ Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config)
 Optimizer::~Optimizer() = default;
 
 double Optimizer::grad_norm() const {
+  if (!impl_->grads.is_cpu()) return impl_->grads.norm().item<double>();
   const float* grads = impl_->grads.const_data_ptr<float>();
   std::vector<double> sums(impl_->tasks.size());
   at::parallel_for(0, static_cast<int64_t>(sums.size()), 1, [&](int64_t begin, int64_t end) {
@@ -109,6 +112,17 @@ void Optimizer::step(double rate, double norm) {
   const auto& config = impl_->config;
   const auto taken = static_cast<double>(++impl_->steps);
   const double clip = config.grad_clip > 0 && norm > config.grad_clip ? config.grad_clip / norm : 1;
+  const double m_scale = 1 / (1 - std::pow(config.beta1, taken)),
+               v_scale = 1 / (1 - std::pow(config.beta2, taken));
+  if (!impl_->values.is_cpu()) {
+    AdamwTensors all{impl_->values, impl_->grads, impl_->m,       impl_->v, {},     clip,
+                     config.beta1,  config.beta2, config.epsilon, m_scale,  v_scale};
+    for (const auto& segment : impl_->segments)
+      all.groups.push_back(
+          {segment.offset, segment.row.count(), rate * segment.rate_scale, segment.decay});
+    adamw_step(all);
+    return;
+  }
   float *values = impl_->values.mutable_data_ptr<float>(), *m = impl_->m.mutable_data_ptr<float>(),
         *v = impl_->v.mutable_data_ptr<float>(), *grads = impl_->grads.mutable_data_ptr<float>();
   at::parallel_for(
@@ -120,8 +134,7 @@ void Optimizer::step(double rate, double norm) {
                       static_cast<float>(rate * task.segment->rate_scale),
                       static_cast<float>(task.segment->decay), static_cast<float>(config.beta1),
                       static_cast<float>(config.beta2), static_cast<float>(config.epsilon),
-                      static_cast<float>(1 / (1 - std::pow(config.beta1, taken))),
-                      static_cast<float>(1 / (1 - std::pow(config.beta2, taken)))});
+                      static_cast<float>(m_scale), static_cast<float>(v_scale)});
         }
       });
 }

@@ -144,8 +144,7 @@ bool RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, Progression& prog
 
 void RunFolder::write_model(const fs::path& folder, const RwkvImpl& model,
                             const Progression& progress) const {
-  const auto views = weight_views(model);
-  write_safetensors(folder / kWeightsFile, views, {{"format", "rwkvx"}});
+  write_safetensors(folder / kWeightsFile, weight_views(model).views, {{"format", "rwkvx"}});
   fs::create_directories(folder / kTokenizerFolder);
   tokenizer_.save(folder / kTokenizerFolder);
   nlohmann::ordered_json document;
@@ -175,10 +174,9 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
   write_model(writer.path(), model, progress);
   const auto trainer = writer.path() / kTrainerFolder;
   fs::create_directories(trainer);
-  std::vector<TensorView> views;
-  const auto moments = optimizer.moments();
-  for (const auto& [name, tensor] : moments) views.push_back(view_of(name, tensor));
-  write_safetensors(trainer / kMomentsFile, views);
+  HostTensors moments;
+  for (const auto& [name, tensor] : optimizer.moments()) moments.add(name, tensor);
+  write_safetensors(trainer / kMomentsFile, moments.views);
   nlohmann::ordered_json state;
   state["step"] = progress.step;
   state["best_step"] = progress.best_step;

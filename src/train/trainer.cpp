@@ -19,6 +19,7 @@
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/safetensors.h"
 #include "rwkvx/model/training_pass.h"
+#include "rwkvx/ops/device.h"
 #include "rwkvx/train/schedule.h"
 #include "train/run_folder.h"
 
@@ -37,6 +38,15 @@ double seconds_since(Clock::time_point start) {
 void use_threads(std::int64_t threads) {
   const auto all = static_cast<std::int64_t>(std::max(1u, std::thread::hardware_concurrency()));
   at::set_num_threads(static_cast<int>(threads > 0 ? threads : all));
+}
+
+c10::Device training_device(const TrainingConfig& config) {
+  const auto device = find_device(config.device, "train.device");
+  if (!device.is_cpu() && config.grad_checkpoint != "none")
+    throw ConfigError("train.grad_checkpoint", "wanted none on " + device.str() + ", found " +
+                                                   config.grad_checkpoint +
+                                                   ", which only the processor has");
+  return device;
 }
 
 // The settings with the vocabulary size that the tokenizer has.
@@ -85,7 +95,8 @@ class BatchAhead {
 class Run {
  public:
   Run(const TrainConfig& given, bool quiet)
-      : tokenizer_(prepare_tokenizer(given, quiet)),
+      : device_(training_device(given.train)),
+        tokenizer_(prepare_tokenizer(given, quiet)),
         config_(resolved(given, *tokenizer_)),
         sets_(build_token_sets(config_.data, *tokenizer_,
                                std::filesystem::path(config_.train.output) / "data",
@@ -101,11 +112,13 @@ class Run {
     train_.check_vocab(config_.model.vocab_size);
     valid_.check_vocab(config_.model.vocab_size);
     model_->initialise(static_cast<std::uint64_t>(config_.train.seed), config_.train.learning_rate);
+    model_->to(device_);
     optimizer_ = std::make_unique<Optimizer>(*model_, config_.train);
     const auto& t = config_.train;
     const TrainingPassOptions options{t.grad_checkpoint == "block", t.l2wrap};
     const std::int64_t tokens = t.batch_size * t.ctx_len;
-    if (t.operators != "fused" || !TrainingPass::supports(config_.model)) return;
+    if (t.operators != "fused" || !device_.is_cpu() || !TrainingPass::supports(config_.model))
+      return;
     ::malloc_trim(0);  // what training the tokenizer and reading the text left behind
     memory_ = resident_memory_bytes() + kWorkspaceBytes +
               TrainingPass::buffer_bytes(config_.model, tokens, t.ctx_len, options);
@@ -119,6 +132,8 @@ class Run {
   std::int64_t step_tokens() const {
     return config_.train.accumulation * config_.train.batch_size * config_.train.ctx_len;
   }
+  at::Tensor logits(const std::int64_t* inputs, int64_t B, int64_t T);
+  at::Tensor targets_on_device(const std::int64_t* targets, int64_t count) const;
   double batch_gradients(const std::int64_t* inputs, const std::int64_t* targets);
   double step();
   double validate();
@@ -126,6 +141,7 @@ class Run {
   nlohmann::ordered_json log_line(double loss, double seconds, std::int64_t steps) const;
   void validate_and_keep_best(bool quiet);
 
+  c10::Device device_;
   std::unique_ptr<Tokenizer> tokenizer_;
   TrainConfig config_;
   TokenSets sets_;
@@ -142,21 +158,29 @@ class Run {
   double memory_ = 0;  // expected at the peak, bytes; 0 where the modules train
 };
 
+// The modules' logits, (B T, V) float32.
+at::Tensor Run::logits(const std::int64_t* inputs, int64_t B, int64_t T) {
+  const MixedPrecision mixed(device_);
+  auto state = model_->start(B);
+  const auto tokens = torch::from_blob(const_cast<int64_t*>(inputs), {B, T}, torch::kInt64);
+  return model_->forward(tokens.to(device_), state).to(torch::kFloat32).view({B * T, -1});
+}
+
+at::Tensor Run::targets_on_device(const std::int64_t* targets, int64_t count) const {
+  return torch::from_blob(const_cast<int64_t*>(targets), {count}, torch::kInt64).to(device_);
+}
+
 // The loss of one batch, and its gradient divided by the number of accumulated batches.
 double Run::batch_gradients(const std::int64_t* inputs, const std::int64_t* targets) {
   const auto& c = config_.train;
-  const int64_t B = c.batch_size, T = c.ctx_len, V = config_.model.vocab_size;
+  const int64_t B = c.batch_size, T = c.ctx_len;
   const double share = 1 / static_cast<double>(c.accumulation);
   if (pass_ != nullptr) return pass_->loss_and_gradients(inputs, targets, B, T, share);
-  auto state = model_->start(B);
-  const auto options = torch::TensorOptions(torch::kInt64);
-  const auto tokens = torch::from_blob(const_cast<int64_t*>(inputs), {B, T}, options);
-  const auto wanted = torch::from_blob(const_cast<int64_t*>(targets), {B * T}, options);
-  const auto logits = model_->forward(tokens, state).view({B * T, V});  // (B T, V)
-  const auto loss = at::cross_entropy_loss(logits, wanted);
+  const auto scores = logits(inputs, B, T);  // (B T, V)
+  const auto loss = at::cross_entropy_loss(scores, targets_on_device(targets, B * T));
   auto total = loss * share;
   if (c.l2wrap > 0) {
-    const auto largest = std::get<0>(logits.max(/*dim=*/1));
+    const auto largest = std::get<0>(scores.max(/*dim=*/1));
     total = total + (0.5 * c.l2wrap * share) * largest.square().mean();
   }
   total.backward();
@@ -206,14 +230,10 @@ double Run::validate() {
       sum += tokens * pass_->loss(inputs.data(), targets.data(), shape.rows, shape.length);
       continue;
     }
-    const auto options = torch::TensorOptions(torch::kInt64);
-    auto state = model_->start(shape.rows);
-    const auto logits = model_->forward(
-        torch::from_blob(inputs.data(), {shape.rows, shape.length}, options), state);
-    sum += tokens * at::cross_entropy_loss(
-                        logits.view({shape.rows * shape.length, -1}),
-                        torch::from_blob(targets.data(), {shape.rows * shape.length}, options))
-                        .item<double>();
+    sum += tokens *
+           at::cross_entropy_loss(logits(inputs.data(), shape.rows, shape.length),
+                                  targets_on_device(targets.data(), shape.rows * shape.length))
+               .item<double>();
   }
   return interrupted() ? std::numeric_limits<double>::quiet_NaN()
                        : sum / static_cast<double>(checks_.targets());
@@ -261,7 +281,8 @@ TrainResult Run::train(const TrainOptions& options) {
     log_info(count_text(parameter_count(config_.model)) + " parameters, vocabulary " +
              count_text(config_.model.vocab_size) + "; training text " + count_text(train_.size()) +
              " tokens, validation " + count_text(valid_.size()) +
-             (memory_ > 0 ? "; memory " + bytes_text(memory_) : ""));
+             (memory_ > 0 ? "; memory " + bytes_text(memory_) : "") +
+             (device_.is_cpu() ? "" : "; on " + device_.str() + " in bfloat16"));
     if (resumed)
       log_info("going on from step " + std::to_string(progress_.step));
     else if (options.resume)

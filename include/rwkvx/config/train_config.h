@@ -134,7 +134,9 @@ struct TrainingConfig {
                   "block: keep only each block's input and run it again, less memory, slower",
                   "none|block"),
         I{"threads", &C::threads, "processor threads; 0: one per core", 0, 1024},
-        Field<C, std::string>{"device", &C::device, "auto or cpu"},
+        Field<C, std::string>{"device", &C::device,
+                              "auto, cpu or cuda:N; auto: the first GPU that this build can use, "
+                              "else the processor"},
     };
   }
   void check(const std::string& where) const;

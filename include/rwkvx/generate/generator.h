@@ -24,8 +24,10 @@ struct Continuation {
 // A model and its tokenizer, ready to generate. Not thread-safe.
 class Generator {
  public:
-  // From a checkpoint directory or a run's folder. Throws CheckpointError, DataError, FileError.
-  explicit Generator(const std::filesystem::path& model, std::int64_t threads = 0);
+  // From a checkpoint directory or a run's folder. device: see find_device() in ops/device.h; all
+  // arithmetic is float32. Throws CheckpointError, DataError, FileError, ConfigError.
+  explicit Generator(const std::filesystem::path& model, std::int64_t threads = 0,
+                     const std::string& device = "auto");
   ~Generator();
   Generator(const Generator&) = delete;
   Generator& operator=(const Generator&) = delete;
@@ -46,6 +48,8 @@ class Generator {
   // The directory the model was loaded from, and the hash of its weights.
   const std::filesystem::path& path() const;
   const std::string& weights_hash() const;
+  // "cpu" or "cuda".
+  std::string device_kind() const;
 
  private:
   struct Impl;

@@ -21,9 +21,15 @@ void load_weights(RwkvImpl& model, const TensorFile& file, bool allow_new_shift 
 // file. Throws CheckpointError and FileError.
 Rwkv load_model(const std::filesystem::path& path);
 
-// The model's weights as views of its own memory, in the order of describe_parameters(); contiguous
-// CPU tensors only.
-std::vector<TensorView> weight_views(const RwkvImpl& model);
+// Contiguous tensors to write: views of their own memory, or of a copy of what is on a GPU.
+struct HostTensors {
+  std::vector<at::Tensor> kept;
+  std::vector<TensorView> views;
+  void add(const std::string& name, const at::Tensor& tensor);
+};
+
+// The model's weights in the order of describe_parameters().
+HostTensors weight_views(const RwkvImpl& model);
 
 // A tensor (contiguous, on the CPU) as a view of its own memory.
 TensorView view_of(const std::string& name, const at::Tensor& tensor);

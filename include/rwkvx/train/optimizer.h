@@ -24,8 +24,8 @@ double weight_decay_of(const ParameterInfo& row, const TrainingConfig& config);
 
 class Optimizer {
  public:
-  // Moves the model's parameters into a flat float32 buffer of its own and gives them gradients of
-  // zeros in another; the model is used as before.
+  // Moves the model's parameters into a flat float32 buffer of its own, on the device that they are
+  // on, and gives them gradients of zeros in another; the model is used as before.
   Optimizer(RwkvImpl& model, const TrainingConfig& config);
   ~Optimizer();
   Optimizer(const Optimizer&) = delete;
