@@ -8,13 +8,6 @@
 
 namespace rwkvx::cuda {
 
-// A thread that sums with nobody else.
-struct OneLane {
-  static constexpr int kCount = 1;
-  float sum(float x) const { return x; }
-  bool first() const { return true; }
-};
-
 template <class Run>
 void for_each_block(std::int64_t blocks, const Run& run) {
   at::parallel_for(0, blocks, 1, [&](std::int64_t begin, std::int64_t end) {

@@ -133,6 +133,13 @@ RWKVX_HOST_DEVICE void shift_mix_forward_thread(const ShiftMixForwardCall<In, Ou
   if (last == in.T) call.last[place.b * in.C + place.c] = before;
 }
 
+// A thread that sums with nobody else.
+struct OneLane {
+  static constexpr int kCount = 1;
+  RWKVX_HOST_DEVICE float sum(float x) const { return x; }
+  RWKVX_HOST_DEVICE bool first() const { return true; }
+};
+
 // `lanes` sums over the threads of adjacent channels that run in step: kCount of them, among them
 // this one; sum() is called by all of them and first() is true in one. Threads beyond the last
 // channel take part in the sums; where all of them are, there is nothing to do.
