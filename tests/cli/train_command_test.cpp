@@ -97,6 +97,8 @@ TEST_F(TrainCommand, SaysWhichValueIsWrongAndWhatIsAllowed) {
   expect_refused(train_set("train.learning_rate=NaN"), 2, "train.learning_rate");
   expect_refused(train_set("train.n_layer"), 2, "train.n_layer");
   expect_refused(train_set("train.device=\"gpu\""), 2, "train.device");
+  // A GPU that no machine has, in a build with CUDA or without.
+  expect_refused(train_set("train.device=\"cuda:99\""), 2, "train.device: wanted cuda:99");
   write_file(path("broken.json"), "{\"model\": {\"n_layer\": }");
   expect_refused(run_program({"train", "--config", path("broken.json")}), 2, "broken.json");
   write_file(path("list.json"), "[]");

@@ -1,8 +1,10 @@
 // The bodies of the CUDA kernels, run on the processor thread by thread, against float64
-// references.
+// references; and the kernels themselves where there is a GPU that the build has them for.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+
+#include <optional>
 
 #include "ops/cuda/functions.h"
 #include "ops/cuda/host_device.h"
@@ -17,14 +19,22 @@ namespace {
 using test::expect_near_in_norm;
 using Tensors = std::vector<at::Tensor>;
 
-Tensors leaves_of(const Tensors& values, at::ScalarType type) {
+Tensors leaves_of(const Tensors& values, const at::TensorOptions& options) {
   Tensors leaves;
-  for (const auto& one : values) leaves.push_back(one.detach().to(type).clone().requires_grad_());
+  for (const auto& one : values)
+    leaves.push_back(one.detach().to(options).clone().requires_grad_());
   return leaves;
 }
 
-// ---- wkv
-// -----------------------------------------------------------------------------------------
+const at::TensorOptions kProcessor(at::kFloat);
+// float32 on the first GPU; nothing where there is none to test.
+std::optional<at::TensorOptions> first_gpu() {
+  const auto device = find_device("auto", "test");
+  if (device.is_cpu()) return {};
+  return kProcessor.device(device);
+}
+
+// ---- wkv ---------------------------------------------------------------------------------------
 
 // w, u, k, v, state, r; keys up to +-range, decays from slow to very fast, a state of earlier
 // tokens.
@@ -43,28 +53,30 @@ Tensors wkv_inputs(int64_t B, int64_t T, int64_t C, double range) {
 
 template <class Wkv>
 Tensors wkv_outcome(const Wkv& wkv, const Tensors& in, const at::Tensor& grad_y, bool gated,
-                    at::ScalarType type) {
-  auto leaves = leaves_of(in, type);
+                    const at::TensorOptions& options) {
+  auto leaves = leaves_of(in, options);
   if (!gated) leaves.pop_back();
   auto [y, state] =
       wkv(leaves[0], leaves[1], leaves[2], leaves[3], leaves[4], gated ? leaves[5] : at::Tensor());
   // The state is used as a following call uses it.
-  const auto next = in[2].select(1, 0).to(type), o = state.select(1, 2);
+  const auto next = in[2].select(1, 0).to(options), o = state.select(1, 2);
   const auto m = at::maximum(o, next);
   const auto past = at::exp(o - m), now = at::exp(next - m);
   const auto later = (past * state.select(1, 0) + now) / (past * state.select(1, 1) + now);
   Tensors all{y.detach(), (state.select(1, 0) / state.select(1, 1)).detach()};
   for (const auto& grad :
-       torch::autograd::grad({(y * grad_y.to(type)).sum() + later.sum()}, leaves))
+       torch::autograd::grad({(y * grad_y.to(options)).sum() + later.sum()}, leaves))
     all.push_back(grad);
+  for (auto& one : all) one = one.cpu();
   return all;
 }
 
-void check_wkv(int64_t T, double range, bool gated, int64_t B = 2, int64_t C = 37) {
+void check_wkv(int64_t T, double range, bool gated, int64_t B = 2, int64_t C = 37,
+               const at::TensorOptions& options = kProcessor) {
   at::manual_seed(7);
   const auto in = wkv_inputs(B, T, C, range);
   const auto grad_y = at::randn({B, T, C});
-  const auto found = wkv_outcome(cuda::wkv, in, grad_y, gated, at::kFloat);
+  const auto found = wkv_outcome(cuda::wkv, in, grad_y, gated, options);
   const auto wanted = wkv_outcome(wkv_reference, in, grad_y, gated, at::kDouble);
   const char* names[] = {"y", "p/q", "w", "u", "k", "v", "state", "r"};
   for (std::size_t i = 0; i < found.size(); ++i)
@@ -82,6 +94,13 @@ TEST(CudaWkv, BodiesEqualTheFloat64ReferenceInValuesAndGradients) {
 TEST(CudaWkvSlow, BodiesEqualTheFloat64ReferenceOnLongSequences) {
   for (const int64_t T : {500, 4097})
     for (const double range : {3.0, 90.0}) check_wkv(T, range, /*gated=*/true, 1, 11);
+}
+
+TEST(CudaWkv, KernelsEqualTheFloat64ReferenceOnTheGpu) {
+  const auto gpu = first_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU that this build has kernels for";
+  for (const int64_t T : {1, 2, 33, 500})
+    for (const double range : {8.0, 90.0}) check_wkv(T, range, /*gated=*/true, 2, 37, *gpu);
 }
 
 TEST(CudaWkv, FromTheStartStateEqualsTheFloat64Reference) {
@@ -128,8 +147,7 @@ TEST(CudaWkv, Bfloat16RoundsAsLibTorchDoes) {
     EXPECT_EQ(cuda::load(bits, i), found[i].to(at::kFloat).item<float>());
 }
 
-// ---- shift_mix
-// -----------------------------------------------------------------------------------
+// ---- shift_mix ---------------------------------------------------------------------------------
 
 struct Site {
   std::string gate = "diag";  // diag, one, scalar, group, lowrank
@@ -182,8 +200,8 @@ SiteInputs make(const Site& s) {
 // The outputs, the state and the gradients of all values.
 template <class ShiftMix>
 Tensors outcome(const ShiftMix& shift_mix, const Site& s, const SiteInputs& in,
-                at::ScalarType type) {
-  const auto leaves = leaves_of(in.values, type);
+                const at::TensorOptions& options) {
+  const auto leaves = leaves_of(in.values, options);
   std::size_t next = 0;
   const auto use = [&] { return leaves[next++]; };
   const auto a = use();
@@ -195,13 +213,13 @@ Tensors outcome(const ShiftMix& shift_mix, const Site& s, const SiteInputs& in,
   if (s.gate == "diag") learned.gate_x = use(), learned.gate_s = use(), learned.gate_b = use();
   if (s.gate == "scalar" || s.gate == "group") learned.gate_w = use(), learned.gate_b = use();
   if (s.gate == "lowrank") learned.gate_d = use(), learned.gate_u = use(), learned.gate_b = use();
-  auto ring = in.ring.defined() ? in.ring.to(type) : at::Tensor();
-  auto prev = in.prev.to(type);
-  const auto phi = in.phi.defined() ? in.phi.to(type) : at::Tensor();
+  auto ring = in.ring.defined() ? in.ring.to(options) : at::Tensor();
+  auto prev = in.prev.to(options);
+  const auto phi = in.phi.defined() ? in.phi.to(options) : at::Tensor();
   const auto z = shift_mix(a, learned, phi, mixes, ring, prev);
   at::manual_seed(9);
-  auto loss = at::zeros({}, type);
-  for (const auto& one : z) loss = loss + (one * at::randn({s.B, s.T, s.C}).to(type)).sum();
+  auto loss = at::zeros({}, options);
+  for (const auto& one : z) loss = loss + (one * at::randn({s.B, s.T, s.C}).to(options)).sum();
   Tensors all(z.begin(), z.end());
   all.push_back(prev);
   if (ring.defined() && ring.numel() > 0) all.push_back(ring);
@@ -209,13 +227,14 @@ Tensors outcome(const ShiftMix& shift_mix, const Site& s, const SiteInputs& in,
   for (const auto& leaf : leaves)  // without a shift the gate's parameters have no part in it
     if (s.taps >= 0 || wanted.size() <= static_cast<std::size_t>(s.mixes)) wanted.push_back(leaf);
   for (const auto& grad : torch::autograd::grad({loss}, wanted)) all.push_back(grad);
+  for (auto& one : all) one = one.cpu();
   return all;
 }
 
-void check(const Site& s) {
+void check(const Site& s, const at::TensorOptions& options = kProcessor) {
   SCOPED_TRACE(text_of(s));
   const auto in = make(s);
-  const auto found = outcome(cuda::shift_mix, s, in, at::kFloat);
+  const auto found = outcome(cuda::shift_mix, s, in, options);
   const auto wanted = outcome(shift_mix, s, in, at::kDouble);
   ASSERT_EQ(found.size(), wanted.size());
   for (std::size_t i = 0; i < found.size(); ++i)
@@ -243,6 +262,15 @@ TEST(CudaShiftMixSlow, BodiesEqualTheFloat64ReferenceOnLongSequences) {
   for (const int64_t T : {500, 4097})
     for (const char* gate : {"diag", "one", "scalar", "group", "lowrank"})
       for (const char* pos : {"exp", "sin"}) check({.gate = gate, .pos = pos, .T = T, .C = 40});
+}
+
+TEST(CudaShiftMix, KernelsEqualTheFloat64ReferenceOnTheGpu) {
+  const auto gpu = first_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU that this build has kernels for";
+  for (const char* gate : {"diag", "one", "scalar", "group", "lowrank"})
+    for (const int64_t taps : {1, 4, 64}) check({.gate = gate, .taps = taps, .T = 65}, *gpu);
+  check({.T = 500, .C = 132}, *gpu);
+  check({.gate = "one", .pos = "none", .taps = -1}, *gpu);
 }
 
 TEST(CudaShiftMix, SplittingTheSequenceDoesNotChangeTheOutput) {
