@@ -15,7 +15,8 @@ at::Tensor wkv_start(int64_t B, int64_t C, const at::TensorOptions& options);
 // state (B, 3, C) -> wkv (B, T, C) and the state after the last token (B, 3, C).
 // With r (B, T, C) defined the result is sigmoid(r) wkv. Differentiable in all inputs, the state
 // included; the gradient of the returned state must come from a use of e^o p and e^o q only, as
-// that of a following wkv does. float32 or float64. arXiv 2305.13048, WKV operator.
+// that of a following wkv does. float32 or float64; on a GPU k, v, r may be bfloat16 beside a
+// float32 state. arXiv 2305.13048, WKV operator.
 std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
                                       const at::Tensor& v, const at::Tensor& state,
                                       const at::Tensor& r = {});
