@@ -31,6 +31,19 @@ std::string generation_signature(const GenerateConfig& config) {
                      "|temperature:" + number(config.temperature) +
                      "|top_k:" + std::to_string(config.top_k) + "|top_p:" + number(config.top_p) +
                      "|seed:" + std::to_string(config.seed);
+  // Named only where they are not at their defaults.
+  const GenerateConfig defaults;
+  const auto add = [&](const char* name, double GenerateConfig::*member) {
+    if (config.*member != defaults.*member)
+      text += "|" + std::string(name) + ":" + number(config.*member);
+  };
+  add("min_p", &GenerateConfig::min_p);
+  add("typical", &GenerateConfig::typical);
+  add("repetition_penalty", &GenerateConfig::repetition_penalty);
+  add("presence_penalty", &GenerateConfig::presence_penalty);
+  add("frequency_penalty", &GenerateConfig::frequency_penalty);
+  add("penalty_decay", &GenerateConfig::penalty_decay);
+  if (config.samplers != defaults.samplers) text += "|samplers:" + config.samplers;
   for (const auto& stop : config.stop)
     text += "|stop:" +
             nlohmann::json(stop).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <numeric>
 
 #include "rwkvx/base/error.h"
 
@@ -16,6 +16,20 @@ std::uint64_t mixed(std::uint64_t x) {  // splitmix64's finaliser
   return x ^ (x >> 31);
 }
 
+// Sorts the likelier first, and the lower id among equals.
+constexpr auto likelier = [](const auto& a, const auto& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+};
+
+// How many of the first weights reach a share of their sum; at least one.
+std::size_t reaching(const std::vector<double>& weights, double share) {
+  const double wanted = share * std::accumulate(weights.begin(), weights.end(), 0.0);
+  double sum = 0;
+  std::size_t kept = 0;
+  while (kept < weights.size() && (kept == 0 || sum < wanted)) sum += weights[kept++];
+  return kept;
+}
+
 }  // namespace
 
 double uniform_draw(std::uint64_t seed, std::uint64_t sequence, std::uint64_t index) {
@@ -24,63 +38,102 @@ double uniform_draw(std::uint64_t seed, std::uint64_t sequence, std::uint64_t in
 }
 
 Sampler::Sampler(const GenerateConfig& config, std::uint64_t sequence)
-    : config_(config), sequence_(sequence) {}
-
-TokenId Sampler::greedy(std::span<const float> logits) const {
-  TokenId best = -1;
-  float highest = -std::numeric_limits<float>::infinity();
-  for (std::size_t i = 0; i < logits.size(); ++i)
-    if (std::isfinite(logits[i]) && (best < 0 || logits[i] > highest)) {
-      highest = logits[i];
-      best = static_cast<TokenId>(i);
-    }
-  if (best < 0) throw Error("sampler", "the model gave no finite logit");
-  return best;
+    : config_(config), sequence_(sequence) {
+  const bool penalties = config.repetition_penalty != 1 || config.presence_penalty != 0 ||
+                         config.frequency_penalty != 0;
+  for (const auto& name : config.sampler_chain()) {
+    if (name == "penalties" && penalties) steps_.push_back(&Sampler::penalise);
+    if (name == "temperature" && config.temperature != 1)
+      steps_.push_back(&Sampler::apply_temperature);
+    if (name == "top_k" && config.top_k > 0) steps_.push_back(&Sampler::keep_top_k);
+    if (name == "typical" && config.typical < 1) steps_.push_back(&Sampler::keep_typical);
+    if (name == "top_p" && config.top_p < 1) steps_.push_back(&Sampler::keep_top_p);
+    if (name == "min_p" && config.min_p > 0) steps_.push_back(&Sampler::keep_min_p);
+  }
 }
 
 TokenId Sampler::draw(std::span<const float> logits) {
-  const TokenId best = greedy(logits);
   const double uniform =
       uniform_draw(static_cast<std::uint64_t>(config_.seed), sequence_, drawn_++);
-  if (config_.temperature == 0 || config_.top_k == 1) return best;
-
-  order_.clear();
+  candidates_.clear();
   for (std::size_t i = 0; i < logits.size(); ++i)
-    if (std::isfinite(logits[i])) order_.push_back(static_cast<TokenId>(i));
-  const auto before = [&](TokenId a, TokenId b) {
-    const float x = logits[static_cast<std::size_t>(a)], y = logits[static_cast<std::size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  const auto k = static_cast<std::size_t>(config_.top_k);
-  if (k > 0 && k < order_.size()) {
-    std::nth_element(order_.begin(), order_.begin() + static_cast<std::ptrdiff_t>(k), order_.end(),
-                     before);
-    order_.resize(k);
-  }
-  if (k > 0 || config_.top_p < 1) std::sort(order_.begin(), order_.end(), before);
+    if (std::isfinite(logits[i])) candidates_.push_back({logits[i], static_cast<TokenId>(i)});
+  if (candidates_.empty()) throw Error("sampler", "the model gave no finite logit");
+  for (const auto step : steps_) (this->*step)();
 
-  const double highest = logits[static_cast<std::size_t>(best)];
-  double total = 0;
-  probabilities_.clear();
-  for (const TokenId id : order_) {
-    probabilities_.push_back(
-        std::exp((logits[static_cast<std::size_t>(id)] - highest) / config_.temperature));
-    total += probabilities_.back();
+  find_weights();
+  double rest = uniform * std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  std::size_t chosen = 0;
+  while (chosen + 1 < weights_.size() && (rest -= weights_[chosen]) >= 0) ++chosen;
+  remember(candidates_[chosen].id);
+  return candidates_[chosen].id;
+}
+
+void Sampler::find_weights() {
+  double highest = candidates_.front().logit;
+  for (const auto& one : candidates_) highest = std::max(highest, one.logit);
+  weights_.clear();
+  for (const auto& one : candidates_) weights_.push_back(std::exp(one.logit - highest));
+}
+
+void Sampler::remember(TokenId id) {
+  for (auto& [token, count] : seen_) count *= config_.penalty_decay;
+  seen_[id] += 1;
+}
+
+void Sampler::penalise() {
+  for (auto& [logit, id] : candidates_) {
+    const auto found = seen_.find(id);
+    if (found == seen_.end()) continue;
+    logit = logit > 0 ? logit / config_.repetition_penalty : logit * config_.repetition_penalty;
+    logit -= config_.presence_penalty + config_.frequency_penalty * found->second;
   }
-  std::size_t kept = order_.size();
-  if (config_.top_p < 1) {
-    const double wanted = config_.top_p * total;
-    double sum = 0;
-    for (kept = 0; kept < order_.size() && (kept == 0 || sum < wanted); ++kept)
-      sum += probabilities_[kept];
-    total = sum;
+}
+
+void Sampler::apply_temperature() {
+  if (config_.temperature == 0) {
+    candidates_ = {*std::min_element(candidates_.begin(), candidates_.end(), likelier)};
+    return;
   }
-  double rest = uniform * total;
-  for (std::size_t i = 0; i < kept; ++i) {
-    rest -= probabilities_[i];
-    if (rest < 0) return order_[i];
-  }
-  return order_[kept - 1];  // rounding used up the last bit of probability
+  for (auto& one : candidates_) one.logit /= config_.temperature;
+}
+
+void Sampler::keep_top_k() {
+  const auto k = std::min(static_cast<std::size_t>(config_.top_k), candidates_.size());
+  std::partial_sort(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k),
+                    candidates_.end(), likelier);
+  candidates_.resize(k);
+}
+
+void Sampler::keep_top_p() {
+  std::sort(candidates_.begin(), candidates_.end(), likelier);
+  find_weights();
+  candidates_.resize(reaching(weights_, config_.top_p));
+}
+
+void Sampler::keep_min_p() {
+  double highest = candidates_.front().logit;
+  for (const auto& one : candidates_) highest = std::max(highest, one.logit);
+  const double least = highest + std::log(config_.min_p);
+  std::erase_if(candidates_, [&](const Candidate& one) { return one.logit < least; });
+}
+
+void Sampler::keep_typical() {
+  find_weights();
+  const double total = std::accumulate(weights_.begin(), weights_.end(), 0.0);
+  double entropy = 0;
+  for (const double weight : weights_)
+    if (weight > 0) entropy -= weight / total * std::log(weight / total);
+  double highest = candidates_.front().logit;
+  for (const auto& one : candidates_) highest = std::max(highest, one.logit);
+  const double shift = highest + std::log(total);  // logit - shift = log probability
+  const auto distance = [&](const Candidate& one) { return std::abs(shift - one.logit - entropy); };
+  std::sort(candidates_.begin(), candidates_.end(), [&](const auto& a, const auto& b) {
+    const double x = distance(a), y = distance(b);
+    return x != y ? x < y : a.id < b.id;
+  });
+  find_weights();
+  candidates_.resize(reaching(weights_, config_.typical));
 }
 
 }  // namespace rwkvx

@@ -78,6 +78,8 @@ TEST_F(ModelCommands, RefuseFlagsOutOfRange) {
   expect_refused(generate({"--prompt", "a", "--top-p", "1.5"}), 2, "--top-p");
   expect_refused(generate({"--prompt", "a", "--temperature", "-1"}), 2, "--temperature");
   expect_refused(generate({"--prompt", "a", "--top-k", "few"}), 2, "--top-k");
+  expect_refused(generate({"--prompt", "a", "--samplers", "temprature"}), 2,
+                 "did you mean \"temperature\"");
   expect_refused(generate({"--prompt", "a", "--device", "gpu"}), 2, "--device: wanted auto");
   expect_refused(generate({"--prompt", "a", "--device", "cuda:99"}), 2, "--device: wanted cuda:99");
   expect_refused(generate({"--prompt", "a", "--promt-file", "b"}), 2, "--prompt-file");

@@ -49,6 +49,68 @@ TEST(Sampler, KeepsTheLikeliestTokensOnly) {
   EXPECT_EQ(frequencies(config, 100).size(), 1u);
 }
 
+TEST(Sampler, KeepsTokensNearTheLikeliest) {
+  GenerateConfig config;
+  config.min_p = 0.5;  // id 3 is exp(-1) = 0.37 times as probable as id 1
+  for (const auto& [id, share] : frequencies(config, 3000)) EXPECT_TRUE(id == 1 || id == 4) << id;
+  config.min_p = 0.36;
+  EXPECT_EQ(frequencies(config, 3000).size(), 3u);
+}
+
+TEST(Sampler, KeepsWhatIsAboutAsSurprisingAsItIsOnAverage) {
+  // Probabilities 0.5, 0.25, 0.25: surprise ln 2, 2 ln 2, 2 ln 2; the entropy is 1.5 ln 2.
+  const std::vector<float> half = {std::log(0.5f), std::log(0.25f), std::log(0.25f)};
+  GenerateConfig config;
+  config.typical = 1e-9;
+  config.temperature = 2;  // changes the entropy: 0.414, 0.293, 0.293
+  Sampler sampler(config);
+  const auto first = sampler.draw(half);
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(sampler.draw(half), first);
+  // 0.8 and twenty times 0.01: the entropy, 1.1, is nearer the surprise of 0.8 than 4.6 is.
+  std::vector<float> one_likely(21, std::log(0.01f));
+  one_likely[7] = std::log(0.8f);
+  config.temperature = 1;
+  EXPECT_EQ(Sampler(config).draw(one_likely), 7);
+}
+
+TEST(Sampler, PenalisesTokensThatWereDrawn) {
+  GenerateConfig config;
+  config.temperature = 0;
+  const auto draws = [&](int count) {
+    Sampler sampler(config);
+    std::vector<TokenId> ids;
+    for (int i = 0; i < count; ++i) ids.push_back(sampler.draw(kLogits));
+    return ids;
+  };
+  using Ids = std::vector<TokenId>;
+  EXPECT_EQ(draws(2), (Ids{1, 1}));
+  config.presence_penalty = 0.5;  // 2.0, 1.9, 1.0 -> 1.5, 1.4, 1.0
+  EXPECT_EQ(draws(4), (Ids{1, 4, 1, 1}));
+  config.presence_penalty = 0;
+  config.frequency_penalty = 0.5;  // 2, 1.9 | 1.5, 1.9 | 1.5, 1.4 | 1, 1.4 | 1, 0.9, and id 3: 1
+  EXPECT_EQ(draws(5), (Ids{1, 4, 1, 4, 1}));
+  config.penalty_decay = 0;  // only the last one counts
+  EXPECT_EQ(draws(4), (Ids{1, 4, 1, 4}));
+  config.frequency_penalty = 0, config.penalty_decay = 1;
+  config.repetition_penalty = 4;  // 2 -> 0.5, 1.9 -> 0.475, 1 -> 0.25, 0.5 -> 0.125, -1 -> -4
+  EXPECT_EQ(draws(5), (Ids{1, 4, 3, 0, 1}));
+  config.samplers = "temperature";
+  EXPECT_EQ(draws(2), (Ids{1, 1}));
+}
+
+TEST(Sampler, AppliesTheChainInItsOrder) {
+  GenerateConfig config;
+  config.temperature = 10;  // flat: 0.6 of the probability takes three tokens, at 1 it takes two
+  config.top_p = 0.6;
+  EXPECT_EQ(frequencies(config, 3000).size(), 3u);
+  config.samplers = "top_p,temperature";
+  EXPECT_EQ(frequencies(config, 3000).size(), 2u);
+  config.samplers = "topk";
+  EXPECT_THROW(Sampler{config}, ConfigError);
+  config.samplers = "top_p,,top_k";
+  EXPECT_THROW(Sampler{config}, ConfigError);
+}
+
 TEST(Sampler, RepeatsItselfUnderTheSameSeedAndSequenceOnly) {
   GenerateConfig config;
   const auto run = [&](std::int64_t seed, std::uint64_t sequence) {

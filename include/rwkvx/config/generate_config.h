@@ -15,6 +15,13 @@ struct GenerateConfig {
   double temperature = 1.0;
   std::int64_t top_k = 0;
   double top_p = 1.0;
+  double min_p = 0.0;
+  double typical = 1.0;
+  double repetition_penalty = 1.0;
+  double presence_penalty = 0.0;
+  double frequency_penalty = 0.0;
+  double penalty_decay = 1.0;
+  std::string samplers = "penalties,temperature,top_k,typical,top_p,min_p";
   std::int64_t seed = 0;
   std::vector<std::string> stop;
 
@@ -29,11 +36,29 @@ struct GenerateConfig {
         Field<C, double>{"top_p", &C::top_p,
                          "keep the likeliest tokens that together reach this probability", 1e-9,
                          1.0},
+        Field<C, double>{"min_p", &C::min_p,
+                         "drop tokens less probable than this share of the likeliest", 0, 1},
+        Field<C, double>{"typical", &C::typical,
+                         "keep the most typical tokens that together reach this probability", 1e-9,
+                         1.0},
+        Field<C, double>{"repetition_penalty", &C::repetition_penalty,
+                         "divides positive logits of drawn tokens, multiplies negative ones", 0.01,
+                         100},
+        Field<C, double>{"presence_penalty", &C::presence_penalty,
+                         "taken off the logits of tokens drawn before", -100, 100},
+        Field<C, double>{"frequency_penalty", &C::frequency_penalty,
+                         "taken off a token's logit for every time it was drawn", -100, 100},
+        Field<C, double>{"penalty_decay", &C::penalty_decay,
+                         "each new token multiplies the counts of frequency_penalty by this", 0, 1},
+        Field<C, std::string>{"samplers", &C::samplers, "what is applied to the logits, in order"},
         Field<C, std::int64_t>{"seed", &C::seed, "same seed, same text", 0, 9007199254740991.0},
         Field<C, std::vector<std::string>>{"stop", &C::stop,
                                            "end before this text appears; may be repeated"},
     };
   }
+  // The names in `samplers`. Throws ConfigError for one that there is not.
+  std::vector<std::string> sampler_chain() const;
+  void check(const std::string& where) const;
 };
 
 }  // namespace rwkvx
