@@ -1,0 +1,67 @@
+// A weight matrix as it lies in memory, in one of the precisions that the engine multiplies with.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace rwkvx {
+
+enum class WeightType { kF32, kBF16, kInt8, kInt4 };
+
+inline constexpr char kWeightTypes[] = "f32|bf16|int8|int4";
+std::string_view weight_type_name(WeightType type);
+// Throws ConfigError naming `where` for a name that is none of kWeightTypes.
+WeightType find_weight_type(const std::string& where, const std::string& name);
+
+// Weights that share a scale in kInt4, and those of one packed block: two groups, whose numbers are
+// the low and the high halves of its 32 bytes.
+inline constexpr std::int64_t kInt4Group = 32;
+inline constexpr std::int64_t kInt4Block = 64;
+
+// W (rows, columns), row after row. It owns nothing.
+//   kF32, kBF16  the numbers themselves
+//   kInt8        int8 q; scales (rows) float: W = q scale
+//   kInt4        blocks of kInt4Block weights, q + 8 in four bits each, the last block filled up
+//                with zeros; scales (rows, 2 blocks) bfloat16, one per group
+struct WeightMatrix {
+  WeightType type = WeightType::kF32;
+  std::int64_t rows = 0, columns = 0;
+  const std::byte* values = nullptr;
+  const std::byte* scales = nullptr;
+
+  std::int64_t blocks() const { return (columns + kInt4Block - 1) / kInt4Block; }
+  // Bytes of one row of values, and of its scales.
+  std::int64_t row_bytes() const;
+  std::int64_t row_scale_bytes() const;
+  // Bytes that a product reads.
+  std::int64_t bytes() const { return rows * (row_bytes() + row_scale_bytes()); }
+};
+
+// A matrix that was rounded to another type, with its memory.
+struct RoundedMatrix {
+  std::vector<std::byte> values, scales;
+  WeightMatrix view;
+  double relative_error = 0;  // |W' - W| / |W|, Frobenius norms
+};
+
+// Rounds W (rows, columns) to the nearest: kInt8 by the largest of a row, kInt4 by the scale of
+// least squared error among some. kF32 copies.
+RoundedMatrix round_matrix(const float* values, std::int64_t rows, std::int64_t columns,
+                           WeightType type);
+
+// Rows [first, last) as floats: out (last - first, columns).
+void unpack_rows(const WeightMatrix& matrix, std::int64_t first, std::int64_t last, float* out);
+
+inline float bf16_to_float(std::uint16_t bits) {
+  return __builtin_bit_cast(float, static_cast<std::uint32_t>(bits) << 16);
+}
+// To the nearest, ties to even; not for NaN.
+inline std::uint16_t float_to_bf16(float value) {
+  const auto bits = __builtin_bit_cast(std::uint32_t, value);
+  return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,162 @@
+#include "engine/engine_weights.h"
+
+#include <cmath>
+#include <cstdint>
+
+#include "rwkvx/base/error.h"
+
+namespace rwkvx {
+
+namespace {
+
+std::int64_t numel(const std::vector<std::int64_t>& shape) {
+  std::int64_t product = 1;
+  for (const auto size : shape) product *= size;
+  return product;
+}
+
+bool is_aligned(const TensorView& tensor, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(tensor.bytes.data()) % bytes == 0;
+}
+
+}  // namespace
+
+void EngineWeights::fail(const std::string& tensor, const std::string& reason) const {
+  throw CheckpointError(file_.path().string() + ": " + tensor, reason);
+}
+
+const TensorView& EngineWeights::find(const std::string& name) {
+  known_.insert(name);
+  const auto* tensor = file_.find(name);
+  if (tensor == nullptr) fail(name, "is missing");
+  return *tensor;
+}
+
+const float* EngineWeights::vector(const std::string& name, std::int64_t count) {
+  const auto& tensor = find(name);
+  if (numel(tensor.shape) != count)
+    fail(name,
+         "wanted " + std::to_string(count) + " numbers, found shape " + shape_text(tensor.shape));
+  return own_.emplace_back(to_float32(tensor)).data();
+}
+
+WeightMatrix EngineWeights::quantised(const TensorView& tensor, std::int64_t rows,
+                                      std::int64_t columns) {
+  WeightMatrix out{tensor.dtype == DType::kI8 ? WeightType::kInt8 : WeightType::kInt4, rows,
+                   columns, tensor.bytes.data(), nullptr};
+  const auto& scales = find(tensor.name + ".scale");
+  const bool int8 = out.type == WeightType::kInt8;
+  const std::vector<std::int64_t> wanted =
+      int8 ? std::vector<std::int64_t>{rows} : std::vector<std::int64_t>{rows, 2 * out.blocks()};
+  if (scales.shape != wanted || scales.dtype != (int8 ? DType::kF32 : DType::kBF16) ||
+      !is_aligned(scales, int8 ? 4 : 2))
+    fail(scales.name, std::string("wanted ") + (int8 ? "F32 " : "BF16 ") + shape_text(wanted) +
+                          ", found " + std::string(dtype_name(scales.dtype)) + " " +
+                          shape_text(scales.shape));
+  out.scales = scales.bytes.data();
+  return out;
+}
+
+WeightMatrix EngineWeights::matrix(const std::string& name, std::int64_t rows,
+                                   std::int64_t columns) {
+  const auto& tensor = find(name);
+  const bool integer = tensor.dtype == DType::kI8 || tensor.dtype == DType::kU8;
+  WeightMatrix out{tensor.dtype == DType::kBF16 ? WeightType::kBF16 : WeightType::kF32, rows,
+                   columns, tensor.bytes.data(), nullptr};
+  if (integer) out = quantised(tensor, rows, columns);
+  const std::vector<std::int64_t> wanted{rows,
+                                         out.type == WeightType::kInt4 ? out.row_bytes() : columns};
+  if (tensor.shape != wanted)
+    fail(name, "wanted shape " + shape_text(wanted) + ", found " + shape_text(tensor.shape));
+  const std::size_t size = dtype_size(tensor.dtype);
+  if (!integer && ((tensor.dtype != DType::kF32 && tensor.dtype != DType::kBF16) ||
+                   !is_aligned(tensor, size))) {
+    out.type = WeightType::kF32;
+    out.values = reinterpret_cast<const std::byte*>(own_.emplace_back(to_float32(tensor)).data());
+  }
+  return out;
+}
+
+EngineSite EngineWeights::site(const std::string& prefix, const char* norm, bool shifted,
+                               int mixes) {
+  const std::int64_t C = config_.n_embd;
+  const auto& shift = config_.shift;
+  EngineSite out;
+  out.mix.channels = C;
+  out.mix.mixes = mixes;
+  out.mix.norm_weight = vector(norm + std::string(".weight"), C);
+  out.mix.norm_bias = vector(norm + std::string(".bias"), C);
+  const char* names[] = {"time_mix_k", mixes == 3 ? "time_mix_v" : "time_mix_r", "time_mix_r"};
+  for (int i = 0; i < mixes; ++i) out.mix.mix[i] = vector(prefix + names[i], C);
+  if (!shifted) return out;
+  const auto part = [&](const char* name, std::int64_t count) {
+    return vector(prefix + "shift." + name, count);
+  };
+  if (shift.has_conv()) {
+    out.mix.taps = shift.kernel;
+    out.mix.conv = part("conv", shift.kernel * C);
+  } else {  // a copy of the token before
+    out.mix.taps = 2;
+    auto& taps = own_.emplace_back(static_cast<std::size_t>(2 * C), 0.0f);
+    std::fill(taps.begin() + static_cast<std::ptrdiff_t>(C), taps.end(), 1.0f);
+    out.mix.conv = taps.data();
+  }
+  if (shift.features() > 0) out.pos_u = part("pos_u", shift.kernel * shift.features());
+  const auto form = shift.gate_form();
+  if (form == "diag") {
+    out.mix.gate_x = part("gate_x", C);
+    out.mix.gate_s = part("gate_s", C);
+    out.mix.gate_b = part("gate_b", C);
+  } else if (form == "lowrank") {
+    out.rank = shift.gate_rank;
+    out.gate_d = part("gate_d", out.rank * C);
+    out.gate_u = part("gate_u", out.rank * C);
+    out.gate_b = part("gate_b", C);
+  } else if (form != "one") {
+    out.gates = form == "group" ? shift.gate_groups : 1;
+    out.gate_w = part("gate_w", out.gates * C);
+    out.gate_b = part("gate_b", out.gates);
+  }
+  return out;
+}
+
+EngineWeights::EngineWeights(const TensorFile& file, const ModelConfig& config)
+    : file_(file), config_(config) {
+  const std::int64_t C = config.n_embd, A = config.att_channels(), F = config.ffn_channels(),
+                     V = config.vocab_size;
+  embedding = matrix("emb.weight", V, C);
+  for (std::int64_t l = 0; l < config.n_layer; ++l) {
+    const auto block = "blocks." + std::to_string(l) + ".";
+    if (l == 0) {
+      ln0[0] = vector(block + "ln0.weight", C);
+      ln0[1] = vector(block + "ln0.bias", C);
+    }
+    EngineLayer layer;
+    layer.att = site(block + "att.", (block + "ln1").c_str(), config.shift.at_att(), 3);
+    layer.ffn = site(block + "ffn.", (block + "ln2").c_str(), config.shift.at_ffn(), 2);
+    vector(block + "att.time_decay", A);
+    for (auto& value : own_.back()) value = -std::exp(value);
+    layer.w = own_.back().data();
+    layer.u = vector(block + "att.time_first", A);
+    layer.key = matrix(block + "att.key.weight", A, C);
+    layer.value = matrix(block + "att.value.weight", A, C);
+    layer.receptance = matrix(block + "att.receptance.weight", A, C);
+    layer.output = matrix(block + "att.output.weight", C, A);
+    layer.ffn_key = matrix(block + "ffn.key.weight", F, C);
+    layer.ffn_receptance = matrix(block + "ffn.receptance.weight", C, C);
+    layer.ffn_value = matrix(block + "ffn.value.weight", C, F);
+    for (const auto* one : {&layer.key, &layer.value, &layer.receptance, &layer.output,
+                            &layer.ffn_key, &layer.ffn_receptance, &layer.ffn_value})
+      matrix_bytes += one->bytes();
+    layers.push_back(layer);
+  }
+  ln_out[0] = vector("ln_out.weight", C);
+  ln_out[1] = vector("ln_out.bias", C);
+  head = matrix("head.weight", V, C);
+  matrix_bytes += head.bytes();
+  for (const auto& tensor : file_.tensors())
+    if (!known_.contains(tensor.name))
+      fail(tensor.name, "is not part of the model that the configuration describes");
+}
+
+}  // namespace rwkvx

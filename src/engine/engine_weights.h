@@ -1,0 +1,66 @@
+// The tensors of a file as the engine reads them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/step_kernel.h"
+#include "rwkvx/config/model_config.h"
+#include "rwkvx/engine/weight_matrix.h"
+#include "rwkvx/model/tensor_file.h"
+
+namespace rwkvx {
+
+// One place where the shift and the token-shift mixes stand.
+struct EngineSite {
+  ShiftMixWeights mix;
+  const float* pos_u = nullptr;  // (K, features), or null
+  // Gates that look at all channels of a token: scalar and group (gate_w (G, C), gate_b (G)),
+  // lowrank (gate_d (R, C), gate_u (C, R), gate_b (C)). The diag gate is in `mix`.
+  std::int64_t gates = 0, rank = 0;
+  const float* gate_w = nullptr;
+  const float* gate_d = nullptr;
+  const float* gate_u = nullptr;
+  const float* gate_b = nullptr;
+  bool has_wide_gate() const { return gate_w != nullptr || gate_d != nullptr; }
+};
+
+struct EngineLayer {
+  EngineSite att, ffn;
+  const float* w = nullptr;  // (A), -exp(time_decay)
+  const float* u = nullptr;  // (A)
+  WeightMatrix key, value, receptance, output;
+  WeightMatrix ffn_key, ffn_receptance, ffn_value;
+};
+
+class EngineWeights {
+ public:
+  EngineWeights(const TensorFile& file, const ModelConfig& config);
+  EngineWeights(const EngineWeights&) = delete;
+  EngineWeights& operator=(const EngineWeights&) = delete;
+
+  std::vector<EngineLayer> layers;
+  WeightMatrix embedding, head;
+  const float* ln0[2] = {};  // weight and bias, (C)
+  const float* ln_out[2] = {};
+  // Of the matrices that a token reads whole.
+  std::int64_t matrix_bytes = 0;
+
+ private:
+  WeightMatrix matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
+  WeightMatrix quantised(const TensorView& tensor, std::int64_t rows, std::int64_t columns);
+  const float* vector(const std::string& name, std::int64_t count);
+  EngineSite site(const std::string& prefix, const char* norm, bool shifted, int mixes);
+  [[noreturn]] void fail(const std::string& tensor, const std::string& reason) const;
+  const TensorView& find(const std::string& name);
+
+  TensorFile file_;  // keeps the mapping
+  ModelConfig config_;
+  std::set<std::string> known_;
+  std::deque<std::vector<float>> own_;  // what was converted
+};
+
+}  // namespace rwkvx

@@ -1,0 +1,38 @@
+// Weight rows times a few vectors of activations, for decoding: bound by reading the weights.
+#pragma once
+
+#include <cstdint>
+
+#include "rwkvx/engine/weight_matrix.h"
+
+namespace rwkvx {
+
+// Numbers of a quantised activation row: the columns, filled up with zeros to whole int4 blocks.
+inline std::int64_t activation_stride(std::int64_t columns) {
+  return (columns + kInt4Block - 1) / kInt4Block * kInt4Block;
+}
+
+// Activations (count, N). Integer weights are multiplied with the 16-bit form.
+struct Activations {
+  std::int64_t count = 0;
+  const float* x = nullptr;         // (count, N)
+  const std::int16_t* q = nullptr;  // (count, activation_stride(N))
+  const float* scale = nullptr;     // (count): x = q scale
+};
+
+// q (activation_stride(N)) and scale of one vector.
+void quantise_activations(const float* x, std::int64_t columns, std::int16_t* q, float* scale);
+
+// y[i * stride + row] <- W[row] . x_i for rows [first, last). What a row and a vector give does not
+// depend on the other rows and vectors of the call.
+void matvec_rows(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
+                 const Activations& activations, float* y, std::int64_t stride);
+
+// The same from the definition, in float64 and with the activations as floats.
+void matvec_rows_reference(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
+                           const Activations& activations, float* y, std::int64_t stride);
+
+// Sums the bytes, to measure how fast memory can be read.
+std::uint64_t read_bytes(const std::byte* from, std::int64_t count);
+
+}  // namespace rwkvx

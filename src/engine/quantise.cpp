@@ -1,0 +1,64 @@
+#include "rwkvx/engine/quantise.h"
+
+#include <cstring>
+#include <deque>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/model/parameters.h"
+
+namespace rwkvx {
+
+QuantiseResult write_quantised(const TensorFile& source, const ModelConfig& config, WeightType type,
+                               const std::filesystem::path& path) {
+  QuantiseResult result;
+  std::deque<std::vector<std::byte>> kept;
+  std::vector<TensorView> views;
+  const auto keep = [&](const std::string& name, DType dtype, std::vector<std::int64_t> shape,
+                        std::vector<std::byte> bytes) {
+    result.bytes += static_cast<std::int64_t>(bytes.size());
+    kept.push_back(std::move(bytes));
+    views.push_back({name, dtype, std::move(shape), kept.back()});
+  };
+  for (const auto& row : describe_parameters(config)) {
+    const auto& tensor = source.at(row.name);
+    const auto where = source.path().string() + ": " + row.name;
+    if (tensor.dtype == DType::kI8 || tensor.dtype == DType::kU8)
+      throw CheckpointError(where, "is quantised already; wanted the original weights");
+    if (tensor.numel() != row.count())
+      throw CheckpointError(
+          where, "wanted shape " + shape_text(row.shape) + ", found " + shape_text(tensor.shape));
+    auto values = to_float32(tensor);
+    auto to = row.role == Role::kMatrix ? type : WeightType::kF32;
+    if (row.name == "emb.weight" && type != WeightType::kF32) to = WeightType::kBF16;
+    if (to == WeightType::kF32) {
+      std::vector<std::byte> bytes(values.size() * sizeof(float));
+      std::memcpy(bytes.data(), values.data(), bytes.size());
+      keep(row.name, DType::kF32, row.shape, std::move(bytes));
+      continue;
+    }
+    const std::int64_t M = row.shape[0], N = row.shape[1];
+    auto rounded = round_matrix(values.data(), M, N, to);
+    if (to == WeightType::kInt4 && rounded.relative_error > kLargestInt4Error) {
+      rounded = round_matrix(values.data(), M, N, to = WeightType::kInt8);
+      ++result.kept_larger;
+    }
+    if (rounded.relative_error > result.worst_error) {
+      result.worst_error = rounded.relative_error;
+      result.worst_name = row.name;
+    }
+    const auto view = rounded.view;
+    if (to == WeightType::kBF16) {
+      keep(row.name, DType::kBF16, {M, N}, std::move(rounded.values));
+    } else if (to == WeightType::kInt8) {
+      keep(row.name, DType::kI8, {M, N}, std::move(rounded.values));
+      keep(row.name + ".scale", DType::kF32, {M}, std::move(rounded.scales));
+    } else {
+      keep(row.name, DType::kU8, {M, view.row_bytes()}, std::move(rounded.values));
+      keep(row.name + ".scale", DType::kBF16, {M, 2 * view.blocks()}, std::move(rounded.scales));
+    }
+  }
+  write_safetensors(path, views, {{"weights", std::string(weight_type_name(type))}});
+  return result;
+}
+
+}  // namespace rwkvx

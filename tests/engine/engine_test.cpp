@@ -1,0 +1,217 @@
+// The engine against the modules that it stands for.
+#include "rwkvx/engine/engine.h"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "rwkvx/engine/quantise.h"
+#include "rwkvx/model/checkpoint.h"
+#include "rwkvx/model/rwkv.h"
+#include "support/scratch.h"
+#include "support/tensors.h"
+
+namespace rwkvx {
+namespace {
+
+using test::expect_close;
+
+ModelConfig small_config() {
+  ModelConfig config;
+  config.n_layer = 2;
+  config.n_embd = 40;
+  config.vocab_size = 67;
+  return config;
+}
+
+// A model in which every parameter matters, and its file.
+struct Built {
+  explicit Built(const ModelConfig& config) : model(config) {
+    const torch::NoGradGuard no_grad;
+    torch::manual_seed(3);
+    model->initialise(1, 0.1);
+    for (auto& item : model->named_parameters()) {
+      auto& tensor = item.value();
+      if (tensor.dim() == 2 && item.key().find("shift") == std::string::npos)
+        tensor.copy_(torch::randn(tensor.sizes()) / std::sqrt(static_cast<double>(tensor.size(1))));
+      else
+        tensor.add_(0.3 * torch::randn(tensor.sizes()));
+    }
+    const auto weights = weight_views(*model);
+    path = folder.path() / "model.safetensors";
+    write_safetensors(path, weights.views);
+  }
+  // (T, V), fed as one sequence.
+  at::Tensor logits(const std::vector<Engine::Token>& tokens) {
+    const torch::NoGradGuard no_grad;
+    auto state = model->start(1);
+    const auto ids = torch::tensor(std::vector<int64_t>(tokens.begin(), tokens.end()));
+    return model->forward(ids.unsqueeze(0), state).squeeze(0);
+  }
+  ScratchDirectory folder;
+  std::filesystem::path path;
+  Rwkv model;
+};
+
+std::vector<Engine::Token> some_tokens(std::int64_t count, std::int64_t vocabulary) {
+  std::vector<Engine::Token> tokens;
+  for (std::int64_t i = 0; i < count; ++i)
+    tokens.push_back(static_cast<Engine::Token>((i * i * 31 + 7 * i + 5) % vocabulary));
+  return tokens;
+}
+
+at::Tensor stepped(Engine& engine, const std::vector<Engine::Token>& tokens) {
+  const auto V = engine.config().vocab_size;
+  const auto T = static_cast<int64_t>(tokens.size());
+  auto out = torch::empty({T, V});
+  auto state = engine.start();
+  EngineState* states[] = {&state};
+  for (int64_t t = 0; t < T; ++t)
+    engine.step({&tokens[static_cast<size_t>(t)], 1}, states, out[t].mutable_data_ptr<float>());
+  return out;
+}
+
+at::Tensor prefilled(Engine& engine, const std::vector<Engine::Token>& tokens) {
+  const auto V = engine.config().vocab_size;
+  auto out = torch::empty({static_cast<int64_t>(tokens.size()), V});
+  auto state = engine.start();
+  engine.prefill_all(tokens, state, [&](std::int64_t first, std::span<const float> logits) {
+    std::memcpy(out[first].mutable_data_ptr<float>(), logits.data(), logits.size_bytes());
+  });
+  return out;
+}
+
+void expect_equal_to_modules(const ModelConfig& config, const std::string& what) {
+  Built built(config);
+  Engine engine(open_tensors(built.path), config);
+  const auto tokens = some_tokens(300, config.vocab_size);
+  const auto wanted = built.logits(tokens);
+  expect_close(stepped(engine, tokens), wanted, 0, 1e-4, what + ", stepped");
+  expect_close(prefilled(engine, tokens), wanted, 0, 1e-4, what + ", prefilled");
+}
+
+TEST(Engine, EqualsTheModulesForEverySwitch) {
+  for (const char* setting : {"", "kind=none", "sites=a", "sites=f", "kernel=1", "kernel=2",
+                              "kernel=11", "gate=one", "gate=scalar", "gate=group", "gate=lowrank",
+                              "pos=sin", "pos=none", "ablation=conv_only", "ablation=gate_only"}) {
+    auto config = small_config();
+    const std::string text = setting, name = text.substr(0, text.find('='));
+    const std::string value = text.substr(std::min(text.size(), name.size() + 1));
+    auto& shift = config.shift;
+    if (name == "kind") shift.kind = value;
+    if (name == "sites") shift.sites = value;
+    if (name == "kernel") shift.kernel = std::stoll(value);
+    if (name == "gate") shift.gate = value;
+    if (name == "pos") shift.pos = value;
+    if (name == "ablation") shift.ablation = value;
+    expect_equal_to_modules(config, text.empty() ? "default" : text);
+  }
+}
+
+TEST(Engine, EqualsTheModulesForOtherWidths) {
+  auto config = small_config();
+  config.dim_att = 24;
+  config.dim_ffn = 72;
+  config.n_embd = 32;
+  expect_equal_to_modules(config, "dim_att, dim_ffn");
+}
+
+TEST(Engine, ABatchAndTheNumberOfThreadsDoNotChangeABit) {
+  auto config = small_config();
+  config.n_embd = 160;
+  Built built(config);
+  for (const auto type :
+       {WeightType::kF32, WeightType::kBF16, WeightType::kInt8, WeightType::kInt4}) {
+    const auto path = built.folder.path() / std::string(weight_type_name(type));
+    write_quantised(open_tensors(built.path), config, type, path);
+    Engine engine(open_tensors(path), config);
+    constexpr int kSequences = 7;
+    const auto V = static_cast<size_t>(config.vocab_size);
+    std::vector<std::vector<float>> alone;
+    for (const int threads : {1, 2}) {
+      at::set_num_threads(threads);
+      std::vector<EngineState> states;
+      std::vector<EngineState*> pointers;
+      for (int i = 0; i < kSequences; ++i) {
+        states.push_back(engine.start());
+        std::vector<float> logits(V);
+        engine.prefill(some_tokens(10 * i + 1, config.vocab_size), states.back(), logits.data());
+        EngineState copy = states.back();
+        EngineState* one[] = {&copy};
+        const Engine::Token token = i;
+        engine.step({&token, 1}, one, logits.data());
+        if (threads == 1)
+          alone.push_back(logits);
+        else
+          EXPECT_EQ(logits, alone[static_cast<size_t>(i)]) << weight_type_name(type);
+      }
+      for (auto& state : states) pointers.push_back(&state);
+      std::vector<Engine::Token> tokens;
+      for (int i = 0; i < kSequences; ++i) tokens.push_back(i);
+      std::vector<float> together(V * kSequences);
+      engine.step(tokens, pointers, together.data());
+      for (size_t i = 0; i < kSequences; ++i)
+        EXPECT_EQ(std::vector<float>(together.begin() + static_cast<std::ptrdiff_t>(i * V),
+                                     together.begin() + static_cast<std::ptrdiff_t>((i + 1) * V)),
+                  alone[i])
+            << weight_type_name(type) << ", sequence " << i;
+    }
+  }
+}
+
+TEST(Engine, APromptCutAtChunksGivesTheSameBits) {
+  const auto config = small_config();
+  Built built(config);
+  Engine engine(open_tensors(built.path), config);
+  const auto tokens = some_tokens(2 * Engine::kChunk + 41, config.vocab_size);
+  std::vector<float> whole(static_cast<size_t>(config.vocab_size)), cut = whole;
+  auto state = engine.start(), other = engine.start();
+  engine.prefill(tokens, state, whole.data());
+  const std::span<const Engine::Token> all(tokens);
+  engine.prefill(all.first(Engine::kChunk), other, nullptr);
+  engine.prefill(all.subspan(Engine::kChunk), other, cut.data());
+  EXPECT_EQ(whole, cut);
+  EXPECT_EQ(state.values, other.values);
+}
+
+TEST(Engine, QuantisedWeightsStayNearTheFloats) {
+  auto config = small_config();
+  config.n_embd = 128;
+  Built built(config);
+  const auto tokens = some_tokens(40, config.vocab_size);
+  const auto wanted = built.logits(tokens);
+  for (const auto& [type, allowed] :
+       {std::pair{WeightType::kBF16, 0.02}, {WeightType::kInt8, 0.04}, {WeightType::kInt4, 0.5}}) {
+    const auto path = built.folder.path() / std::string(weight_type_name(type));
+    write_quantised(open_tensors(built.path), config, type, path);
+    Engine engine(open_tensors(path), config);
+    EXPECT_EQ(engine.weight_type(), type);
+    test::expect_near_in_norm(stepped(engine, tokens), wanted, allowed,
+                              std::string(weight_type_name(type)));
+    test::expect_near_in_norm(prefilled(engine, tokens), stepped(engine, tokens), 2e-3,
+                              std::string(weight_type_name(type)));
+  }
+}
+
+TEST(Engine, NamesAWrongTensorAndRefusesATokenOutsideTheVocabulary) {
+  const auto config = small_config();
+  Built built(config);
+  auto other = config;
+  other.n_embd = 48;
+  EXPECT_THROW(Engine(open_tensors(built.path), other), CheckpointError);
+  other = config;
+  other.shift.kind = "none";
+  EXPECT_THROW(Engine(open_tensors(built.path), other), CheckpointError);
+  Engine engine(open_tensors(built.path), config);
+  auto state = engine.start();
+  std::vector<float> logits(static_cast<size_t>(config.vocab_size));
+  for (const Engine::Token bad : {-1, 67})
+    EXPECT_THROW(engine.prefill({&bad, 1}, state, logits.data()), DataError);
+}
+
+}  // namespace
+}  // namespace rwkvx
