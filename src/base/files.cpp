@@ -129,6 +129,49 @@ void AtomicFile::commit() {
   sync_directory(path_.parent_path());
 }
 
+AppendFile::AppendFile(std::filesystem::path path, bool empty) : path_(std::move(path)) {
+  descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (empty ? O_TRUNC : 0), 0666);
+  if (descriptor_ < 0) fail(errno);
+  // The end of the last whole line.
+  char block[4096];
+  for (off_t end = ::lseek(descriptor_, 0, SEEK_END); end > 0 && size_ == 0;) {
+    const off_t begin = std::max<off_t>(0, end - static_cast<off_t>(sizeof block));
+    const auto got = ::pread(descriptor_, block, static_cast<std::size_t>(end - begin), begin);
+    if (got <= 0) break;
+    for (auto i = got; i > 0; --i)
+      if (block[i - 1] == '\n') {
+        size_ = begin + i;
+        break;
+      }
+    end = begin;
+  }
+  if (::ftruncate(descriptor_, size_) != 0 && errno != EINVAL) fail(errno);
+}
+
+AppendFile::~AppendFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void AppendFile::fail(int error) const {
+  throw FileError(path_.string(), std::string("cannot be written: ") + std::strerror(error));
+}
+
+void AppendFile::append(std::string_view line) {
+  std::size_t done = 0;
+  while (done < line.size()) {
+    const auto wrote = ::pwrite(descriptor_, line.data() + done, line.size() - done,
+                                size_ + static_cast<off_t>(done));
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote <= 0) {
+      const int error = wrote == 0 ? ENOSPC : errno;
+      if (::ftruncate(descriptor_, size_) != 0) fail(errno);
+      fail(error);
+    }
+    done += static_cast<std::size_t>(wrote);
+  }
+  size_ += static_cast<std::int64_t>(line.size());
+}
+
 void write_file(const std::filesystem::path& path, std::string_view bytes) {
   AtomicFile file(path);
   file.write(bytes);

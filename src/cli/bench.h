@@ -17,6 +17,7 @@ inline constexpr char kBenchShapes[] = "tiny|small|base";
 // Sets layers, channels and vocabulary. Throws ConfigError for a name that is none.
 void set_bench_shape(ModelConfig& model, const std::string& name);
 
+void add_bench_decode(CLI::App& bench);
 void add_bench_train(CLI::App& bench);
 
 }  // namespace rwkvx

@@ -6,6 +6,7 @@ void add_commands(CLI::App& app) {
   add_train_command(app);
   add_generate_command(app);
   add_eval_command(app);
+  add_quantise_command(app);
   add_info_command(app);
   add_tokenizer_command(app);
   add_data_command(app);

@@ -16,7 +16,8 @@ namespace {
 
 std::string model_signature(const Generator& generator) {
   return "model:" + generator.weights_hash() + "|tokenizer:" + generator.tokenizer().hash() +
-         "|precision:float32" + (generator.device_kind() == "cpu" ? "" : "|device:cuda");
+         "|precision:" + generator.precision() +
+         (generator.device_kind() == "cpu" ? "" : "|device:cuda");
 }
 
 }  // namespace

@@ -390,16 +390,15 @@ void Engine::prefill_all(std::span<const Token> tokens, EngineState& state,
 }
 
 double measure_read_seconds(std::int64_t bytes, int repeats) {
-  const auto memory = hwy::AllocateAligned<std::byte>(static_cast<std::size_t>(bytes));
-  if (memory == nullptr) throw std::bad_alloc();
-  std::memset(memory.get(), 1, static_cast<std::size_t>(bytes));
+  const HugeMemory memory(static_cast<std::size_t>(bytes));
+  std::memset(memory.data(), 1, static_cast<std::size_t>(bytes));
   double least = std::numeric_limits<double>::infinity();
   std::atomic<std::uint64_t> sink{0};
   for (int i = 0; i < repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
     run_team(at::get_num_threads(), [&](const Worker& worker) {
       const auto [first, last] = worker.part(bytes, 4096);
-      sink ^= read_bytes(memory.get() + first, last - first);
+      sink ^= read_bytes(memory.data() + first, last - first);
     });
     least = std::min(
         least, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());

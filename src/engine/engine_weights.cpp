@@ -1,9 +1,15 @@
 #include "engine/engine_weights.h"
 
+#include <sys/mman.h>
+
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
+#include <new>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/model/parameters.h"
 
 namespace rwkvx {
 
@@ -15,11 +21,40 @@ std::int64_t numel(const std::vector<std::int64_t>& shape) {
   return product;
 }
 
+constexpr std::size_t kHugePage = 2 << 20, kPage = 4096, kLine = 64;
+
+std::size_t rounded_up(std::size_t bytes, std::size_t unit) {
+  return (bytes + unit - 1) / unit * unit;
+}
+
+// Copies a file's bytes and lets the system forget the pages that they were read into.
+void move_out(const std::byte* from, std::size_t bytes, std::byte* to) {
+  std::memcpy(to, from, bytes);
+  const auto first = rounded_up(reinterpret_cast<std::uintptr_t>(from), kPage);
+  const auto last = (reinterpret_cast<std::uintptr_t>(from) + bytes) / kPage * kPage;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 bool is_aligned(const TensorView& tensor, std::size_t bytes) {
   return reinterpret_cast<std::uintptr_t>(tensor.bytes.data()) % bytes == 0;
 }
 
 }  // namespace
+
+HugeMemory::HugeMemory(std::size_t bytes) : bytes_(rounded_up(bytes, kHugePage)) {
+  void* found = ::mmap(nullptr, bytes_ + kHugePage, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (found == MAP_FAILED) throw std::bad_alloc();
+  // Only the part from a multiple of a large page on is kept.
+  auto* begin = static_cast<std::byte*>(found);
+  const auto skipped = rounded_up(reinterpret_cast<std::uintptr_t>(begin), kHugePage) -
+                       reinterpret_cast<std::uintptr_t>(begin);
+  if (skipped > 0) ::munmap(begin, skipped);
+  if (skipped < kHugePage) ::munmap(begin + skipped + bytes_, kHugePage - skipped);
+  data_ = begin + skipped;
+  ::madvise(data_, bytes_, MADV_HUGEPAGE);  // a wish
+}
+HugeMemory::~HugeMemory() { ::munmap(data_, bytes_); }
 
 void EngineWeights::fail(const std::string& tensor, const std::string& reason) const {
   throw CheckpointError(file_.path().string() + ": " + tensor, reason);
@@ -124,6 +159,9 @@ EngineWeights::EngineWeights(const TensorFile& file, const ModelConfig& config)
     : file_(file), config_(config) {
   const std::int64_t C = config.n_embd, A = config.att_channels(), F = config.ffn_channels(),
                      V = config.vocab_size;
+  for (const auto& row : describe_parameters(config))
+    if (file.find(row.name) == nullptr)
+      fail(row.name, "is missing, wanted shape " + shape_text(row.shape));
   embedding = matrix("emb.weight", V, C);
   for (std::int64_t l = 0; l < config.n_layer; ++l) {
     const auto block = "blocks." + std::to_string(l) + ".";
@@ -154,9 +192,40 @@ EngineWeights::EngineWeights(const TensorFile& file, const ModelConfig& config)
   ln_out[1] = vector("ln_out.bias", C);
   head = matrix("head.weight", V, C);
   matrix_bytes += head.bytes();
+  pack();
   for (const auto& tensor : file_.tensors())
     if (!known_.contains(tensor.name))
       fail(tensor.name, "is not part of the model that the configuration describes");
+}
+
+// Moves the matrices that every token reads whole into one piece of memory, in the order in which
+// they are read.
+void EngineWeights::pack() {
+  std::vector<WeightMatrix*> all;
+  for (auto& layer : layers)
+    all.insert(all.end(), {&layer.key, &layer.value, &layer.receptance, &layer.output,
+                           &layer.ffn_key, &layer.ffn_receptance, &layer.ffn_value});
+  all.push_back(&head);
+  const auto values_of = [](const WeightMatrix& one) {
+    return static_cast<std::size_t>(one.rows * one.row_bytes());
+  };
+  const auto scales_of = [](const WeightMatrix& one) {
+    return static_cast<std::size_t>(one.rows * one.row_scale_bytes());
+  };
+  std::size_t total = 0;
+  for (const auto* one : all)
+    total += rounded_up(values_of(*one), kLine) + rounded_up(scales_of(*one), kLine);
+  packed_ = std::make_unique<HugeMemory>(total);
+  std::byte* at = packed_->data();
+  for (auto* one : all) {
+    move_out(one->values, values_of(*one), at);
+    one->values = at;
+    at += rounded_up(values_of(*one), kLine);
+    if (one->scales == nullptr) continue;
+    move_out(one->scales, scales_of(*one), at);
+    one->scales = at;
+    at += rounded_up(scales_of(*one), kLine);
+  }
 }
 
 }  // namespace rwkvx

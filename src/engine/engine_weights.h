@@ -1,8 +1,10 @@
 // The tensors of a file as the engine reads them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -36,6 +38,21 @@ struct EngineLayer {
   WeightMatrix ffn_key, ffn_receptance, ffn_value;
 };
 
+// Zeroed memory in the system's largest pages, where it has them. A page of 4 KiB is read in 100
+// ns: finding its address takes a good part of that.
+class HugeMemory {
+ public:
+  explicit HugeMemory(std::size_t bytes);
+  ~HugeMemory();
+  HugeMemory(const HugeMemory&) = delete;
+  HugeMemory& operator=(const HugeMemory&) = delete;
+  std::byte* data() const { return data_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
 class EngineWeights {
  public:
   EngineWeights(const TensorFile& file, const ModelConfig& config);
@@ -51,6 +68,7 @@ class EngineWeights {
 
  private:
   WeightMatrix matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
+  void pack();
   WeightMatrix quantised(const TensorView& tensor, std::int64_t rows, std::int64_t columns);
   const float* vector(const std::string& name, std::int64_t count);
   EngineSite site(const std::string& prefix, const char* norm, bool shifted, int mixes);
@@ -61,6 +79,7 @@ class EngineWeights {
   ModelConfig config_;
   std::set<std::string> known_;
   std::deque<std::vector<float>> own_;  // what was converted
+  std::unique_ptr<HugeMemory> packed_;
 };
 
 }  // namespace rwkvx

@@ -1,151 +1,377 @@
 #include "rwkvx/generate/generator.h"
 
 #include <ATen/Parallel.h>
-#include <torch/types.h>
 
-#include <thread>
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <limits>
 
+#include "generate/language_model.h"
+#include "generate/state_file.h"
+#include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/generate/sampler.h"
 #include "rwkvx/generate/text_stream.h"
-#include "rwkvx/model/checkpoint.h"
+#include "rwkvx/generate/threads.h"
+#include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/ops/device.h"
 
 namespace rwkvx {
 namespace {
-
-// Tokens of a prompt that go through the model at once: matrix times matrix, in bounded memory.
-constexpr int64_t kChunk = 256;
 
 CheckpointDirectory open_model(const std::filesystem::path& path) {
   // The tensors carry their own checksums, so that a damaged one is named.
   return open_checkpoint(resolve_checkpoint(path), Verification::kTensors);
 }
 
-Rwkv read_model(const CheckpointDirectory& directory) {
-  Rwkv model(read_checkpoint_config(directory.path).model);
-  load_weights(*model, open_tensors(directory.weights()));
-  model->eval();
-  return model;
-}
-
 }  // namespace
 
 struct Generator::Impl {
-  Impl(const std::filesystem::path& path, const std::string& wanted_device)
-      : device(find_device(wanted_device, "--device")),
-        directory(open_model(path)),
-        model(read_model(directory)),
+  Impl(const std::filesystem::path& path, const GeneratorOptions& options)
+      : directory(open_model(path)),
         tokenizer(load_tokenizer(directory.tokenizer())),
         hash(directory.files.at(kWeightsFile).hash) {
     const auto config = read_checkpoint_config(directory.path);
+    model = open_language_model(open_tensors(directory.weights()), config.model, options.device,
+                                "--device");
     const auto wanted = config.document.value("/tokenizer/hash"_json_pointer, "");
     if (!wanted.empty() && wanted != tokenizer->hash())
       throw CheckpointError(directory.tokenizer().string(),
                             "is not the tokenizer that the model was trained with");
-    if (tokenizer->vocab_size() > model->config().vocab_size)
+    if (tokenizer->vocab_size() > model->vocab_size())
       throw CheckpointError(directory.path.string(),
-                            "has a vocabulary of " + std::to_string(model->config().vocab_size) +
+                            "has a vocabulary of " + std::to_string(model->vocab_size()) +
                                 ", too small for its tokenizer's " +
                                 std::to_string(tokenizer->vocab_size()) + " ids");
-    model->to(device);
+    if (!options.prompt_cache.empty())
+      cache.emplace(options.prompt_cache, options.prompt_cache_bytes, owner());
+  }
+  StateOwner owner() const { return {hash, tokenizer->hash()}; }
+
+  // The tokens whose text holds one of the banned texts.
+  std::vector<TokenId> banned(const std::vector<std::string>& texts) const {
+    std::vector<TokenId> out;
+    for (TokenId id = 0; !texts.empty() && id < tokenizer->vocab_size(); ++id) {
+      const auto piece = tokenizer->piece(id);
+      const auto holds = [&](const std::string& text) {
+        return !text.empty() && piece.find(text) != std::string::npos;
+      };
+      if (std::any_of(texts.begin(), texts.end(), holds)) out.push_back(id);
+    }
+    return out;
   }
 
-  // Feeds ids in chunks; returns the logits after the last one, (V) on the processor.
-  at::Tensor feed(const std::vector<TokenId>& ids, ModelState& state) {
-    const auto all =
-        torch::tensor(std::vector<int64_t>(ids.begin(), ids.end()), torch::kInt64).to(device);
-    at::Tensor features;
-    for (int64_t begin = 0; begin < all.size(0); begin += kChunk)
-      features = model->features(all.slice(0, begin, begin + kChunk).unsqueeze(0), state);
-    return model->head(features.select(1, -1)).squeeze(0).cpu();
-  }
-
-  c10::Device device;
   CheckpointDirectory directory;
-  Rwkv model;
+  std::unique_ptr<LanguageModel> model;
   std::unique_ptr<Tokenizer> tokenizer;
   std::string hash;
+  std::optional<PromptCache> cache;
 };
 
-Generator::Generator(const std::filesystem::path& model, std::int64_t threads,
-                     const std::string& device) {
-  const auto all = static_cast<std::int64_t>(std::max(1u, std::thread::hardware_concurrency()));
-  at::set_num_threads(static_cast<int>(threads > 0 ? threads : all));
-  impl_ = std::make_unique<Impl>(model, device);
+namespace {
+
+// One continuation in the making: takes logits, gives the token to feed next.
+class Drawing {
+ public:
+  Drawing(const Tokenizer& tokenizer, const GenerateConfig& config, std::vector<TokenId> banned,
+          std::uint64_t sequence, bool keep_text)
+      : tokenizer_(tokenizer),
+        limit_(config.max_tokens),
+        keep_text_(keep_text),
+        sampler_(config, sequence),
+        stream_(config.stop) {
+    sampler_.ban(std::move(banned));
+    result.ended_by = "length";
+    for (const auto id : tokenizer.encode(config.force)) forced_.push_back(id);
+  }
+  Sampler& sampler() { return sampler_; }
+
+  // Draws a token from the logits (V). False: that was the last one.
+  bool draw(std::span<const float> logits, const ShowToken& show) {
+    // Ids beyond the tokenizer's are padding of the vocabulary and have no text.
+    const auto usable = logits.first(static_cast<std::size_t>(tokenizer_.vocab_size()));
+    if (forced_.empty()) {
+      token = sampler_.draw(usable);
+    } else {
+      token = forced_.front();
+      forced_.pop_front();
+    }
+    ++result.tokens;
+    const double logprob = log_probability(logits, token);
+    result.logprob += logprob;
+    bool last = result.tokens >= limit_, wanted = true;
+    std::string text;
+    if (token == tokenizer_.document_end()) {
+      result.ended_by = "document";
+      last = true;
+    } else {
+      text = stream_.push(tokenizer_.piece(token));
+      if (stream_.stopped()) {
+        result.ended_by = "stop";
+        last = true;
+      }
+    }
+    if (last) text += stream_.finish();
+    if (keep_text_) result.text += text;
+    if (show) wanted = show({token, logprob, text});
+    if ((!wanted || interrupted()) && result.ended_by == "length") {
+      result.ended_by = "interrupt";
+      last = true;
+    }
+    return !last;
+  }
+
+  Continuation result;
+  TokenId token = 0;
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::int64_t limit_;
+  bool keep_text_;
+  Sampler sampler_;
+  TextStream stream_;
+  std::deque<TokenId> forced_;
+};
+
+}  // namespace
+
+struct Session::Impl {
+  explicit Impl(Generator::Impl& generator_) : generator(generator_) {
+    state = generator.model->start();
+  }
+
+  // Feeds ids at the end of the text.
+  void feed(std::span<const TokenId> ids) {
+    if (ids.empty()) return;
+    logits.resize(static_cast<std::size_t>(generator.model->vocab_size()));
+    note(ids);
+    if (tokens > 0 || !generator.cache || state->engine() == nullptr) {
+      generator.model->prefill(ids, *state, logits.data());
+    } else {
+      auto done = static_cast<std::size_t>(generator.cache->find(ids, *state->engine()));
+      while (done < ids.size()) {
+        const auto count = std::min(ids.size() - done, static_cast<std::size_t>(kPromptCacheStep));
+        generator.model->prefill(ids.subspan(done, count), *state, logits.data());
+        done += count;
+        if (count == static_cast<std::size_t>(kPromptCacheStep))
+          generator.cache->keep(ids.first(done), *state->engine());
+      }
+    }
+    tokens += static_cast<std::int64_t>(ids.size());
+  }
+  // Feeds the last drawn token, if that has not happened.
+  void settle() {
+    if (!pending) return;
+    const TokenId token = *pending;
+    pending.reset();
+    SequenceState* const states[] = {state.get()};
+    note({&token, 1});
+    generator.model->step({&token, 1}, states, logits.data());
+    ++tokens;
+  }
+  void note(std::span<const TokenId> ids) {
+    text_hash = hash_bytes(
+        text_hash + std::string(reinterpret_cast<const char*>(ids.data()), ids.size_bytes()));
+  }
+  EngineState& engine_state(const char* what) const {
+    auto* found = state->engine();
+    if (found == nullptr)
+      throw Error(what, "states are files of the processor's engine; use --device cpu");
+    return *found;
+  }
+
+  Generator::Impl& generator;
+  std::unique_ptr<SequenceState> state;
+  std::vector<float> logits;  // after the last fed token
+  std::optional<TokenId> pending;
+  std::int64_t tokens = 0;
+  std::int64_t fed = 0;  // tokens of the last feed()
+  std::string text_hash;
+  SamplerMemory memory;
+};
+
+Session::Session(Generator& generator) : impl_(std::make_unique<Impl>(*generator.impl_)) {}
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+
+Session Session::copy() const {
+  auto other = std::make_unique<Impl>(impl_->generator);
+  other->state = impl_->state->copy();
+  other->logits = impl_->logits;
+  other->pending = impl_->pending;
+  other->tokens = impl_->tokens;
+  other->fed = impl_->fed;
+  other->text_hash = impl_->text_hash;
+  other->memory = impl_->memory;
+  return Session(std::move(other));
 }
+
+void Session::feed(std::string_view text) {
+  auto ids = impl_->generator.tokenizer->encode(text);
+  if (ids.empty() && impl_->tokens == 0) ids.push_back(impl_->generator.tokenizer->document_end());
+  impl_->settle();
+  impl_->feed(ids);
+  impl_->fed = static_cast<std::int64_t>(ids.size());
+}
+
+Continuation Session::draw(const GenerateConfig& config, const ShowToken& show,
+                           std::uint64_t sequence, bool keep_text) {
+  Drawing drawing(*impl_->generator.tokenizer, config, impl_->generator.banned(config.ban),
+                  sequence, keep_text);
+  drawing.sampler().resume(impl_->memory);
+  drawing.result.prompt_tokens = impl_->fed;
+  if (config.max_tokens == 0) return drawing.result;
+  if (impl_->tokens == 0 && !impl_->pending) feed("");
+  bool more = true;
+  while (more) {
+    impl_->settle();
+    more = drawing.draw(impl_->logits, show);
+    impl_->pending = drawing.token;
+  }
+  impl_->memory = drawing.sampler().memory();
+  return drawing.result;
+}
+
+std::int64_t Session::tokens() const { return impl_->tokens + (impl_->pending ? 1 : 0); }
+
+void Session::save(const std::filesystem::path& path) {
+  impl_->settle();
+  const auto& state = impl_->engine_state("--save-state");
+  auto logits = impl_->logits;
+  logits.resize(static_cast<std::size_t>(impl_->generator.model->vocab_size()));
+  write_state(path, {state, logits, impl_->memory, impl_->text_hash}, impl_->generator.owner());
+}
+
+void Session::load(const std::filesystem::path& path) {
+  auto& state = impl_->engine_state("--load-state");
+  auto saved =
+      read_state(path, impl_->generator.owner(), state, impl_->generator.model->vocab_size());
+  impl_->tokens = saved.state.t;
+  state = std::move(saved.state);
+  impl_->logits = std::move(saved.logits);
+  impl_->memory = std::move(saved.memory);
+  impl_->text_hash = saved.text_hash;
+  impl_->pending.reset();
+  impl_->fed = 0;
+}
+
+Generator::Generator(const std::filesystem::path& model, const GeneratorOptions& options) {
+  set_threads(options.threads);
+  impl_ = std::make_unique<Impl>(model, options);
+}
+Generator::Generator(const std::filesystem::path& model, std::int64_t threads,
+                     const std::string& device)
+    : Generator(model, GeneratorOptions{threads, device, {}, 0}) {}
 Generator::~Generator() = default;
 
 const Tokenizer& Generator::tokenizer() const { return *impl_->tokenizer; }
 const std::filesystem::path& Generator::path() const { return impl_->directory.path; }
 const std::string& Generator::weights_hash() const { return impl_->hash; }
-std::string Generator::device_kind() const { return impl_->device.is_cpu() ? "cpu" : "cuda"; }
+std::string Generator::device_kind() const { return impl_->model->device_kind(); }
+std::string Generator::precision() const { return impl_->model->precision(); }
 
 Continuation Generator::generate(std::string_view prompt, const GenerateConfig& config,
                                  const std::function<bool(std::string_view)>& show,
                                  std::uint64_t sequence, bool keep_text) {
-  const torch::NoGradGuard no_grad;
-  const auto& tokenizer = *impl_->tokenizer;
-  auto ids = tokenizer.encode(prompt);
-  if (ids.empty()) ids.push_back(tokenizer.document_end());
-  Continuation result;
-  result.prompt_tokens = static_cast<std::int64_t>(ids.size());
-  result.ended_by = "length";
-  if (config.max_tokens == 0) return result;
+  Session session(*this);
+  session.feed(prompt);
+  ShowToken show_token;
+  if (show) show_token = [&](const DrawnToken& one) { return one.text.empty() || show(one.text); };
+  return session.draw(config, show_token, sequence, keep_text);
+}
 
-  auto state = impl_->model->start(1);
-  auto logits = impl_->feed(ids, state).contiguous();  // (V)
-  Sampler sampler(config, sequence);
-  TextStream stream(config.stop);
-  // Ids beyond the tokenizer's are padding of the vocabulary and have no text.
-  const auto usable = static_cast<std::size_t>(tokenizer.vocab_size());
-  bool wanted = true;
-  const auto emit = [&](const std::string& text) {
-    if (text.empty()) return;
-    if (keep_text) result.text += text;
-    if (show) wanted = show(text);
+void Generator::generate_many(
+    std::int64_t slots, const GenerateConfig& config,
+    const std::function<std::optional<Request>()>& next,
+    const std::function<void(std::int64_t, std::int64_t, const Continuation&)>& done) {
+  struct Slot {
+    std::int64_t request, sample;
+    std::unique_ptr<SequenceState> state;
+    std::unique_ptr<Drawing> drawing;
   };
-  while (result.tokens < config.max_tokens) {
-    const TokenId token = sampler.draw({logits.const_data_ptr<float>(), usable});
-    ++result.tokens;
-    if (token == tokenizer.document_end()) {
-      result.ended_by = "document";
-      break;
+  auto& model = *impl_->model;
+  const auto V = static_cast<std::size_t>(model.vocab_size());
+  const auto banned = impl_->banned(config.ban);
+  std::vector<Slot> active;
+  // The prompt whose samples are being handed out.
+  std::optional<Request> open;
+  std::optional<Session> prompt;
+  std::int64_t requests = 0, sample = 0, prompt_tokens = 0;
+  std::vector<float> logits;
+  std::vector<TokenId> tokens;
+  std::vector<SequenceState*> states;
+  bool ended = false;
+  while (!interrupted()) {
+    while (!ended && static_cast<std::int64_t>(active.size()) < std::max<std::int64_t>(1, slots)) {
+      if (!open) {
+        open = next();
+        if (!open) {
+          ended = true;
+          break;
+        }
+        ++requests;
+        sample = 0;
+        prompt.emplace(*this);
+        prompt->feed(open->prompt);
+        prompt_tokens = prompt->tokens();
+      }
+      const auto sequence = open->sequence + static_cast<std::uint64_t>(sample);
+      Slot slot{requests - 1, sample, prompt->impl_->state->copy(),
+                std::make_unique<Drawing>(*impl_->tokenizer, config, banned, sequence,
+                                          /*keep_text=*/true)};
+      slot.drawing->result.prompt_tokens = prompt_tokens;
+      if (config.max_tokens > 0 && slot.drawing->draw(prompt->impl_->logits, {}))
+        active.push_back(std::move(slot));
+      else
+        done(slot.request, slot.sample, slot.drawing->result);
+      if (++sample >= open->samples) open.reset();
     }
-    emit(stream.push(tokenizer.piece(token)));
-    if (stream.stopped()) result.ended_by = "stop";
-    if (!wanted || interrupted()) result.ended_by = "interrupt";
-    if (stream.stopped() || !wanted || interrupted()) break;
-    if (result.tokens < config.max_tokens) logits = impl_->feed({token}, state).contiguous();
+    if (active.empty()) return;
+    tokens.clear();
+    states.clear();
+    for (auto& slot : active) {
+      tokens.push_back(slot.drawing->token);
+      states.push_back(slot.state.get());
+    }
+    logits.resize(active.size() * V);
+    model.step(tokens, states, logits.data());
+    for (std::size_t i = 0; i < active.size(); ++i)
+      if (!active[i].drawing->draw({logits.data() + i * V, V}, {})) {
+        if (active[i].drawing->result.ended_by == "interrupt") return;
+        done(active[i].request, active[i].sample, active[i].drawing->result);
+        active[i].state.reset();
+      }
+    std::erase_if(active, [](const Slot& slot) { return slot.state == nullptr; });
   }
-  if (wanted) emit(stream.finish());
-  return result;
 }
 
 void Generator::losses(const std::function<std::vector<TokenId>(std::int64_t)>& next,
                        const std::function<void(const std::vector<double>&)>& use) {
-  const torch::NoGradGuard no_grad;
-  auto state = impl_->model->start(1);
-  int64_t before = impl_->tokenizer->document_end();
+  const auto state = impl_->model->start();
+  const auto V = static_cast<std::size_t>(impl_->model->vocab_size());
+  TokenId before = impl_->tokenizer->document_end();
   while (!interrupted()) {
-    const auto ids = next(kChunk);
+    const auto ids = next(Engine::kChunk);
     if (ids.empty()) return;
-    const auto targets = torch::tensor(std::vector<int64_t>(ids.begin(), ids.end()), torch::kInt64);
-    const auto T = targets.size(0);
-    const auto inputs =
-        torch::cat({torch::full({1}, before, torch::kInt64), targets.slice(0, 0, T - 1)});
+    std::vector<TokenId> inputs{before};
+    inputs.insert(inputs.end(), ids.begin(), ids.end() - 1);
     before = ids.back();
-    const auto logits =
-        impl_->model->forward(inputs.unsqueeze(0).to(impl_->device), state).squeeze(0);  // (T, V)
-    const auto losses = -torch::log_softmax(logits.to(torch::kFloat64), /*dim=*/1)
-                             .gather(1, targets.unsqueeze(1).to(impl_->device))
-                             .squeeze(1)
-                             .cpu()
-                             .contiguous();  // (T)
-    const double* values = losses.const_data_ptr<double>();
-    use(std::vector<double>(values, values + T));
+    std::vector<double> losses(ids.size());
+    impl_->model->prefill_all(inputs, *state, [&](std::int64_t first, std::span<const float> rows) {
+      at::parallel_for(0, static_cast<std::int64_t>(rows.size() / V), 1,
+                       [&](std::int64_t begin, std::int64_t end) {
+                         for (std::int64_t i = begin; i < end; ++i) {
+                           const auto at = static_cast<std::size_t>(first + i);
+                           losses[at] = -log_probability(
+                               rows.subspan(static_cast<std::size_t>(i) * V, V), ids[at]);
+                         }
+                       });
+    });
+    use(losses);
   }
 }
 

@@ -37,6 +37,19 @@ double uniform_draw(std::uint64_t seed, std::uint64_t sequence, std::uint64_t in
   return static_cast<double>(bits >> 11) * 0x1.0p-53;
 }
 
+double log_probability(std::span<const float> logits, TokenId token) {
+  float highest = -INFINITY;
+  for (const float logit : logits) highest = std::max(highest, logit);
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - highest));
+  return static_cast<double>(logits[static_cast<std::size_t>(token)] - highest) - std::log(sum);
+}
+
+void Sampler::ban(std::vector<TokenId> tokens) {
+  banned_ = std::move(tokens);
+  std::sort(banned_.begin(), banned_.end());
+}
+
 Sampler::Sampler(const GenerateConfig& config, std::uint64_t sequence)
     : config_(config), sequence_(sequence) {
   const bool penalties = config.repetition_penalty != 1 || config.presence_penalty != 0 ||
@@ -54,11 +67,18 @@ Sampler::Sampler(const GenerateConfig& config, std::uint64_t sequence)
 
 TokenId Sampler::draw(std::span<const float> logits) {
   const double uniform =
-      uniform_draw(static_cast<std::uint64_t>(config_.seed), sequence_, drawn_++);
+      uniform_draw(static_cast<std::uint64_t>(config_.seed), sequence_, memory_.drawn++);
   candidates_.clear();
+  const auto is_banned = [&](std::size_t id) {
+    return !banned_.empty() &&
+           std::binary_search(banned_.begin(), banned_.end(), static_cast<TokenId>(id));
+  };
   for (std::size_t i = 0; i < logits.size(); ++i)
-    if (std::isfinite(logits[i])) candidates_.push_back({logits[i], static_cast<TokenId>(i)});
-  if (candidates_.empty()) throw Error("sampler", "the model gave no finite logit");
+    if (std::isfinite(logits[i]) && !is_banned(i))
+      candidates_.push_back({logits[i], static_cast<TokenId>(i)});
+  if (candidates_.empty())
+    throw Error("sampler", banned_.empty() ? "the model gave no finite logit"
+                                           : "no token is left that is not banned");
   for (const auto step : steps_) (this->*step)();
 
   find_weights();
@@ -77,14 +97,14 @@ void Sampler::find_weights() {
 }
 
 void Sampler::remember(TokenId id) {
-  for (auto& [token, count] : seen_) count *= config_.penalty_decay;
-  seen_[id] += 1;
+  for (auto& [token, count] : memory_.seen) count *= config_.penalty_decay;
+  memory_.seen[id] += 1;
 }
 
 void Sampler::penalise() {
   for (auto& [logit, id] : candidates_) {
-    const auto found = seen_.find(id);
-    if (found == seen_.end()) continue;
+    const auto found = memory_.seen.find(id);
+    if (found == memory_.seen.end()) continue;
     logit = logit > 0 ? logit / config_.repetition_penalty : logit * config_.repetition_penalty;
     logit -= config_.presence_penalty + config_.frequency_penalty * found->second;
   }

@@ -36,6 +36,27 @@ class AtomicFile {
   std::string buffer_;
 };
 
+// A file of lines that only grows, and holds whole lines whatever happens: what an interrupted run
+// left of a last line is cut off, and so is a line for which the disk had no room. Every failure
+// throws FileError.
+class AppendFile {
+ public:
+  // Opens the file, or makes it; what it holds stays unless `empty`.
+  AppendFile(std::filesystem::path path, bool empty);
+  ~AppendFile();
+  AppendFile(const AppendFile&) = delete;
+  AppendFile& operator=(const AppendFile&) = delete;
+  // `line` ends with a line break.
+  void append(std::string_view line);
+  std::int64_t size() const { return size_; }
+
+ private:
+  [[noreturn]] void fail(int error) const;
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+  std::int64_t size_ = 0;
+};
+
 // Writes a whole file atomically.
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 

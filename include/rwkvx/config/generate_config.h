@@ -24,6 +24,8 @@ struct GenerateConfig {
   std::string samplers = "penalties,temperature,top_k,typical,top_p,min_p";
   std::int64_t seed = 0;
   std::vector<std::string> stop;
+  std::vector<std::string> ban;
+  std::string force;
 
   static constexpr auto fields() {
     using C = GenerateConfig;
@@ -54,6 +56,9 @@ struct GenerateConfig {
         Field<C, std::int64_t>{"seed", &C::seed, "same seed, same text", 0, 9007199254740991.0},
         Field<C, std::vector<std::string>>{"stop", &C::stop,
                                            "end before this text appears; may be repeated"},
+        Field<C, std::vector<std::string>>{
+            "ban", &C::ban, "never draw a token that holds this text; may be repeated"},
+        Field<C, std::string>{"force", &C::force, "the text that every continuation begins with"},
     };
   }
   // The names in `samplers`. Throws ConfigError for one that there is not.

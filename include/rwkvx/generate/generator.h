@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,16 +19,35 @@ struct Continuation {
   std::string text;  // valid UTF-8, ends before a stop text
   std::int64_t prompt_tokens = 0;
   std::int64_t tokens = 0;  // drawn, the one that ended it included
+  double logprob = 0;       // sum over the drawn tokens, natural log, before the samplers
   std::string ended_by;     // "length", "stop", "document", "interrupt"
+};
+
+// A token as it was drawn.
+struct DrawnToken {
+  TokenId token = 0;
+  double logprob = 0;     // natural log of its probability before the samplers
+  std::string_view text;  // what can be shown because of it; may be empty
+};
+// Returning false ends the generation.
+using ShowToken = std::function<bool(const DrawnToken&)>;
+
+struct GeneratorOptions {
+  std::int64_t threads = 0;     // 0: one per core
+  std::string device = "auto";  // see find_device() in ops/device.h
+  // States of prompts' beginnings are kept here and found again; empty: nowhere.
+  std::filesystem::path prompt_cache;
+  std::int64_t prompt_cache_bytes = std::int64_t{1} << 30;
 };
 
 // A model and its tokenizer, ready to generate. Not thread-safe.
 class Generator {
  public:
-  // From a checkpoint directory or a run's folder. device: see find_device() in ops/device.h; all
-  // arithmetic is float32. Throws CheckpointError, DataError, FileError, ConfigError.
-  explicit Generator(const std::filesystem::path& model, std::int64_t threads = 0,
-                     const std::string& device = "auto");
+  // From a checkpoint directory or a run's folder; all sums are float32, the weights as they are.
+  // Throws CheckpointError, DataError, FileError, ConfigError.
+  explicit Generator(const std::filesystem::path& model, const GeneratorOptions& options = {});
+  Generator(const std::filesystem::path& model, std::int64_t threads,
+            const std::string& device = "auto");
   ~Generator();
   Generator(const Generator&) = delete;
   Generator& operator=(const Generator&) = delete;
@@ -40,6 +60,21 @@ class Generator {
   Continuation generate(std::string_view prompt, const GenerateConfig& config,
                         const std::function<bool(std::string_view)>& show = {},
                         std::uint64_t sequence = 0, bool keep_text = true);
+
+  struct Request {
+    std::string prompt;
+    std::uint64_t sequence = 0;
+    // Draws this many continuations, of random streams sequence, sequence + 1, …
+    std::int64_t samples = 1;
+  };
+  // Continues many prompts, up to `slots` at a time: as one ends, the next takes its place. done()
+  // gets the continuations as they end: `request` counts the calls of next(), which returns none at
+  // the end. A continuation is the same whatever runs beside it. Stops early where interrupted.
+  void generate_many(std::int64_t slots, const GenerateConfig& config,
+                     const std::function<std::optional<Request>()>& next,
+                     const std::function<void(std::int64_t request, std::int64_t sample,
+                                              const Continuation&)>& done);
+
   // Natural-log loss of every token of one text given those before it, the first given the end of a
   // document; the state is carried over the whole text. next(count) gives the following tokens, at
   // most `count` of them and none at the end; use() gets their losses in the same order.
@@ -50,9 +85,44 @@ class Generator {
   const std::string& weights_hash() const;
   // "cpu" or "cuda".
   std::string device_kind() const;
+  // The type of the weights: "f32", "bf16", "int8", "int4".
+  std::string precision() const;
 
  private:
+  friend class Session;
   struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// One text that grows by what is fed and what is drawn; the state makes the past free.
+class Session {
+ public:
+  explicit Session(Generator& generator);
+  ~Session();
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  // The same text so far, to go on in two ways.
+  Session copy() const;
+
+  // Appends a text; its tokens are those of the text alone. Where nothing came before, an empty one
+  // begins a document.
+  void feed(std::string_view text);
+  // Draws and appends a continuation. Random numbers and penalties go on where the last call ended.
+  Continuation draw(const GenerateConfig& config, const ShowToken& show = {},
+                    std::uint64_t sequence = 0, bool keep_text = true);
+  // Tokens so far.
+  std::int64_t tokens() const;
+
+  // The state as a file: see docs/engine.md. load() takes the place of whatever came before; it
+  // throws DataError where the file is damaged or belongs to another model or tokenizer, with the
+  // reason. Both throw Error on a GPU.
+  void save(const std::filesystem::path& path);
+  void load(const std::filesystem::path& path);
+
+ private:
+  friend class Generator;
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

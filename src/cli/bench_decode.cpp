@@ -1,0 +1,201 @@
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "cli/bench.h"
+#include "cli/output.h"
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/memory.h"
+#include "rwkvx/base/nearest.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/base/version.h"
+#include "rwkvx/engine/engine_bench.h"
+#include "rwkvx/generate/threads.h"
+#include "rwkvx/model/checkpoint_config.h"
+#include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/train/train_bench.h"
+
+namespace rwkvx {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct BenchDecodeFlags {
+  std::string shape = "tiny", model, types = "f32,bf16,int8,int4", kinds = "baseline,enhanced";
+  std::int64_t threads = 0;
+  EngineBenchOptions options;
+  bool json = false;
+};
+
+std::vector<std::string> split(const std::string& list) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const auto end = std::min(list.find(',', begin), list.size());
+    parts.push_back(list.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return parts;
+}
+
+// Median, lowest and highest.
+ordered_json summary(const std::vector<double>& values) {
+  if (values.empty()) return nullptr;
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  return {{"median", median(values)}, {"lowest", *low}, {"highest", *high}};
+}
+
+double quantile(std::vector<double> values, double share) {
+  std::sort(values.begin(), values.end());
+  return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
+}
+
+std::string series_name(const EngineBenchSeries& one) {
+  return one.kind + " " + std::string(weight_type_name(one.type));
+}
+
+// The quotients of two series' rounds.
+ordered_json ratio(const std::vector<double>& above, const std::vector<double>& below) {
+  std::vector<double> quotients;
+  for (std::size_t i = 0; i < std::min(above.size(), below.size()); ++i)
+    quotients.push_back(above[i] / below[i]);
+  return summary(quotients);
+}
+
+ordered_json ratios_of(const EngineBench& bench) {
+  ordered_json out = ordered_json::object();
+  const EngineBenchSeries* first = nullptr;
+  for (const auto& one : bench.series) {
+    const auto name = series_name(one);
+    out[name + ": share of bandwidth"] = summary(one.share_of_bandwidth);
+    if (!one.batch_per_second.empty())
+      out[name + ": batch ÷ one sequence"] = ratio(one.batch_per_second, one.tokens_per_second);
+    if (!one.prefill_per_second.empty())
+      out[name + ": prefill ÷ products alone"] =
+          ratio(one.prefill_per_second, bench.products_per_second);
+    if (first == nullptr || first->kind != one.kind) first = &one;
+    if (first != &one)
+      out[name + " ÷ " + std::string(weight_type_name(first->type)) + ", speed"] =
+          ratio(one.tokens_per_second, first->tokens_per_second);
+    for (const auto& other : bench.series)
+      if (one.kind == "enhanced" && other.kind == "baseline" && other.type == one.type)
+        out[name + " ÷ baseline, time"] = ratio(other.tokens_per_second, one.tokens_per_second);
+  }
+  return out;
+}
+
+void print_table(const ordered_json& result) {
+  char line[200];
+  std::snprintf(line, sizeof line, "memory is read at %.1f GB/s\n\n",
+                result["bandwidth"]["median"].get<double>() / 1e9);
+  print(line);
+  std::snprintf(line, sizeof line, "%-16s %10s %8s %8s %9s %10s %10s\n", "", "tokens/s", "p50 ms",
+                "p99 ms", "limit", "batch t/s", "prefill");
+  print(line);
+  const auto speed = [](const ordered_json& value) {
+    if (value.is_null()) return std::string();
+    const double number = value["median"];
+    char text[32];
+    std::snprintf(text, sizeof text, number < 100 ? "%.1f" : "%.0f", number);
+    return std::string(text);
+  };
+  for (const auto& row : result["series"]) {
+    std::snprintf(line, sizeof line, "%-16s %10s %8.2f %8.2f %8.1f%% %10s %10s\n",
+                  row["name"].get<std::string>().c_str(), speed(row["tokens_per_second"]).c_str(),
+                  1e3 * row["latency"]["p50"].get<double>(),
+                  1e3 * row["latency"]["p99"].get<double>(),
+                  100 * row["share_of_bandwidth"]["median"].get<double>(),
+                  speed(row["batch_per_second"]).c_str(), speed(row["prefill_per_second"]).c_str());
+    print(line);
+  }
+  print("\n");
+  for (const auto& item : result["ratios"].items()) {
+    const auto& value = item.value();
+    if (value.is_null()) continue;
+    std::snprintf(line, sizeof line, "%-44s %7.3f  (%.3f to %.3f)\n", item.key().c_str(),
+                  value["median"].get<double>(), value["lowest"].get<double>(),
+                  value["highest"].get<double>());
+    print(line);
+  }
+}
+
+void run_bench_decode(BenchDecodeFlags& flags) {
+  auto& options = flags.options;
+  if (!flags.model.empty()) {
+    const auto directory = open_checkpoint(resolve_checkpoint(flags.model), Verification::kSizes);
+    options.model = read_checkpoint_config(directory.path).model;
+    options.weights = directory.weights();
+  } else {
+    set_bench_shape(options.model, flags.shape);
+    options.types.clear();
+    for (const auto& name : split(flags.types))
+      options.types.push_back(find_weight_type("--types", name));
+    options.kinds = split(flags.kinds);
+    for (const auto& kind : options.kinds)
+      if (kind != "baseline" && kind != "enhanced")
+        throw ConfigError("--kinds", "\"" + kind + "\" is neither baseline nor enhanced" +
+                                         did_you_mean(kind, {"baseline", "enhanced"}));
+  }
+  set_threads(flags.threads);
+  const InterruptGuard guard;
+  const auto bench = bench_engine(options);
+  end_if_interrupted();
+  ordered_json result = {{"version", version()},
+                         {"shape", flags.model.empty() ? flags.shape : flags.model},
+                         {"rounds", options.rounds},
+                         {"bandwidth", summary(bench.bandwidth)},
+                         {"products_per_second", summary(bench.products_per_second)},
+                         {"series", ordered_json::array()}};
+  for (const auto& one : bench.series)
+    result["series"].push_back({{"name", series_name(one)},
+                                {"file_bytes", one.file_bytes},
+                                {"bytes_per_token", one.bytes_per_token},
+                                {"tokens_per_second", summary(one.tokens_per_second)},
+                                {"share_of_bandwidth", summary(one.share_of_bandwidth)},
+                                {"latency",
+                                 {{"p50", quantile(one.latencies, 0.5)},
+                                  {"p95", quantile(one.latencies, 0.95)},
+                                  {"p99", quantile(one.latencies, 0.99)}}},
+                                {"batch_per_second", summary(one.batch_per_second)},
+                                {"prefill_per_second", summary(one.prefill_per_second)}});
+  result["ratios"] = ratios_of(bench);
+  result["peak_memory_bytes"] = peak_memory_bytes();
+  if (flags.json)
+    print(result.dump() + "\n");
+  else
+    print_table(result);
+  finish_output();
+}
+
+}  // namespace
+
+void add_bench_decode(CLI::App& bench) {
+  auto* command = bench.add_subcommand(
+      "decode", "Decoding and prefill: baseline and enhanced in every precision, in turn");
+  auto flags = std::make_shared<BenchDecodeFlags>();
+  const auto number = [&](const char* name, std::int64_t& value, const char* help) {
+    command->add_option(name, value, help)->type_name("N")->check(CLI::NonNegativeNumber);
+  };
+  command->add_option("--shape", flags->shape, "tiny, small or base, random weights [tiny]")
+      ->type_name("NAME");
+  command->add_option("--model", flags->model, "a checkpoint or run folder instead")
+      ->type_name("DIR");
+  command->add_option("--types", flags->types, "precisions [f32,bf16,int8,int4]")
+      ->type_name("LIST");
+  command->add_option("--kinds", flags->kinds, "models [baseline,enhanced]")->type_name("LIST");
+  command->add_option("--rounds", flags->options.rounds, "measured rounds [5]")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--tokens", flags->options.tokens, "tokens decoded per round [30]")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  number("--prompt", flags->options.prompt, "tokens of the prefill; 0: none [1024]");
+  number("--batch", flags->options.batch, "sequences decoded together; 0: none [16]");
+  number("--threads", flags->threads, "processor threads; 0: one per core [0]");
+  command->add_flag("--json", flags->json, "print a JSON object");
+  command->callback([flags] { run_bench_decode(*flags); });
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,103 @@
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/config/train_config.h"
+#include "rwkvx/engine/quantise.h"
+#include "rwkvx/eval/text_loss.h"
+#include "rwkvx/model/checkpoint_config.h"
+#include "rwkvx/model/checkpoint_directory.h"
+
+namespace rwkvx {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct QuantiseFlags {
+  std::string input, output, type = "int8", text;
+  std::int64_t threads = 0;
+  bool json = false, quiet = false;
+};
+
+double perplexity(const fs::path& model, const QuantiseFlags& flags) {
+  Generator generator(model, flags.threads, "cpu");
+  DataConfig data;
+  const auto saved = read_checkpoint_config(generator.path()).document;
+  if (saved.contains("data")) data = config_from_json<DataConfig>(saved["data"], "data");
+  return text_loss(generator, flags.text, data, flags.threads, flags.quiet).perplexity();
+}
+
+void run_quantise(const QuantiseFlags& flags) {
+  const auto type = find_weight_type("--type", flags.type);
+  const auto from = open_checkpoint(resolve_checkpoint(flags.input), Verification::kTensors);
+  if (fs::exists(flags.output))
+    throw FileError(flags.output, "is there already; name a folder that is not");
+  const auto config = read_checkpoint_config(from.path);
+  const auto source = open_tensors(from.weights());
+  CheckpointWriter writer(flags.output);
+  const auto done = write_quantised(source, config.model, type, writer.path() / kWeightsFile);
+  auto document = config.document;
+  document["weights"] = {{"type", flags.type}, {"of", from.files.at(kWeightsFile).hash}};
+  write_file(writer.path() / kConfigFile, document.dump(2) + "\n");
+  fs::copy(from.tokenizer(), writer.path() / kTokenizerFolder, fs::copy_options::recursive);
+  writer.commit();
+
+  const auto before = static_cast<double>(fs::file_size(from.weights()));
+  const auto after = static_cast<double>(fs::file_size(fs::path(flags.output) / kWeightsFile));
+  nlohmann::ordered_json result = {{"type", flags.type},
+                                   {"bytes_before", before},
+                                   {"bytes_after", after},
+                                   {"worst_error", done.worst_error},
+                                   {"worst_tensor", done.worst_name}};
+  if (type == WeightType::kInt4) result["kept_in_int8"] = done.kept_larger;
+  if (!flags.text.empty()) {
+    result["perplexity_before"] = perplexity(from.path, flags);
+    result["perplexity_after"] = perplexity(flags.output, flags);
+  }
+  if (flags.json) {
+    print(result.dump() + "\n");
+  } else {
+    print_row("weights", bytes_text(before) + " before, " + bytes_text(after) + " after");
+    char line[80];
+    std::snprintf(line, sizeof line, "%.2f %% of its norm, ", 100 * done.worst_error);
+    if (!done.worst_name.empty()) print_row("largest error", line + done.worst_name);
+    if (done.kept_larger > 0)
+      print_row("kept in int8", std::to_string(done.kept_larger) + " matrices with outliers");
+    if (!flags.text.empty()) {
+      const double a = result["perplexity_before"], b = result["perplexity_after"];
+      std::snprintf(line, sizeof line, "%.4f before, %.4f after (%+.2f %%)", a, b,
+                    100 * (b / a - 1));
+      print_row("perplexity", line);
+    }
+  }
+  finish_output();
+}
+
+}  // namespace
+
+void add_quantise_command(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "quantize", "Write a checkpoint with smaller weights, for generate and eval");
+  auto flags = std::make_shared<QuantiseFlags>();
+  command->add_option("input", flags->input, "checkpoint or run folder")
+      ->required()
+      ->type_name("IN");
+  command->add_option("output", flags->output, "folder to make")->required()->type_name("OUT");
+  command->add_option("--type", flags->type, std::string(kWeightTypes) + " [int8]")
+      ->type_name("NAME");
+  command->add_option("--text", flags->text, "print the perplexity on this text before and after")
+      ->type_name("FILE");
+  command->add_option("--threads", flags->threads, "processor threads; 0: one per core [0]")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  command->add_flag("--json", flags->json, "print a JSON object");
+  command->add_flag("--quiet", flags->quiet, "no progress");
+  command->callback([flags] { run_quantise(*flags); });
+}
+
+}  // namespace rwkvx

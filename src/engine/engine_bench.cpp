@@ -1,0 +1,207 @@
+#include "rwkvx/engine/engine_bench.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+
+#include "rwkvx/base/files.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/engine/engine.h"
+#include "rwkvx/engine/quantise.h"
+#include "rwkvx/model/parameters.h"
+#include "rwkvx/model/safetensors.h"
+
+namespace rwkvx {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Uniform numbers that are cheap to make: the weights' values do not matter for speed, but sums of
+// them must stay finite.
+class Numbers {
+ public:
+  float next() {
+    state_ = state_ * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<float>(static_cast<std::int32_t>(state_ >> 33)) * 0x1p-30f - 1.0f;
+  }
+
+ private:
+  std::uint64_t state_ = 1;
+};
+
+void write_random_weights(const ModelConfig& config, const std::filesystem::path& path) {
+  Numbers numbers;
+  std::vector<std::vector<float>> values;
+  std::vector<TensorView> views;
+  for (const auto& row : describe_parameters(config)) {
+    auto& one = values.emplace_back(static_cast<std::size_t>(row.count()));
+    const bool matrix = row.role == Role::kMatrix,
+               norm = row.name.ends_with("ln1.weight") || row.name.ends_with("ln2.weight") ||
+                      row.name.ends_with("ln0.weight") || row.name.ends_with("ln_out.weight");
+    const float scale = matrix ? 1 / std::sqrt(static_cast<float>(row.shape.back())) : 0.1f;
+    for (auto& value : one) value = scale * numbers.next() + (norm ? 1.0f : 0.0f);
+    views.push_back({row.name, DType::kF32, row.shape, std::as_bytes(std::span(one))});
+  }
+  write_safetensors(path, views);
+}
+
+// The matrix products of a prefill of T tokens in chunks, all layers and the last token's head.
+class PrefillProducts {
+ public:
+  PrefillProducts(const ModelConfig& config, std::int64_t T) : config_(config), T_(T) {
+    const std::int64_t C = config.n_embd, A = config.att_channels(), F = config.ffn_channels();
+    for (std::int64_t l = 0; l < config.n_layer; ++l)
+      for (const auto& [rows, columns] :
+           {std::pair{A, C}, {A, C}, {A, C}, {C, A}, {F, C}, {C, C}, {C, F}})
+        weights_.push_back(at::ones({rows, columns}));
+    head_ = at::ones({config.vocab_size, C});
+    widest_ = std::max({C, A, F});
+    in_ = at::ones({T, widest_});
+    out_ = at::empty({T * widest_});
+  }
+  double seconds() {
+    const auto start = Clock::now();
+    for (const auto& weight : weights_) {
+      const auto in = in_.view({-1}).narrow(0, 0, T_ * weight.size(1)).view({T_, weight.size(1)});
+      auto out = out_.narrow(0, 0, T_ * weight.size(0)).view({T_, weight.size(0)});
+      at::mm_out(out, in, weight.t());
+    }
+    at::mm(in_.narrow(0, 0, 1).narrow(1, 0, config_.n_embd), head_.t());
+    return since(start);
+  }
+
+ private:
+  ModelConfig config_;
+  std::int64_t T_, widest_ = 0;
+  std::vector<at::Tensor> weights_;
+  at::Tensor head_, in_, out_;
+};
+
+struct Subject {
+  EngineBenchSeries series;
+  std::unique_ptr<Engine> engine;
+  EngineState state;
+  std::vector<float> logits;
+};
+
+Engine::Token some_token(std::int64_t i, std::int64_t vocab_size) {
+  return static_cast<Engine::Token>(i * 7919 % vocab_size);
+}
+
+void measure(Subject& subject, const EngineBenchOptions& options, double bandwidth) {
+  auto& engine = *subject.engine;
+  const auto V = engine.config().vocab_size;
+  EngineState* const state[] = {&subject.state};
+  const auto step = [&](std::int64_t i) {
+    const auto token = some_token(i, V);
+    engine.step({&token, 1}, state, subject.logits.data());
+  };
+  step(0);
+  const auto start = Clock::now();
+  for (std::int64_t i = 0; i < options.tokens; ++i) {
+    const auto begin = Clock::now();
+    step(i);
+    subject.series.latencies.push_back(since(begin));
+  }
+  const double speed = static_cast<double>(options.tokens) / since(start);
+  subject.series.tokens_per_second.push_back(speed);
+  subject.series.share_of_bandwidth.push_back(
+      speed * static_cast<double>(subject.series.bytes_per_token) / bandwidth);
+  if (options.batch > 0) {
+    std::vector<EngineState> states(static_cast<std::size_t>(options.batch), engine.start());
+    std::vector<EngineState*> pointers;
+    std::vector<Engine::Token> tokens;
+    for (auto& one : states) {
+      tokens.push_back(some_token(static_cast<std::int64_t>(tokens.size()), V));
+      pointers.push_back(&one);
+    }
+    std::vector<float> logits(static_cast<std::size_t>(options.batch * V));
+    engine.step(tokens, pointers, logits.data());
+    const std::int64_t steps = std::max<std::int64_t>(2, options.tokens / 5);
+    const auto begin = Clock::now();
+    for (std::int64_t i = 0; i < steps; ++i) engine.step(tokens, pointers, logits.data());
+    subject.series.batch_per_second.push_back(static_cast<double>(steps * options.batch) /
+                                              since(begin));
+  }
+  if (options.prompt > 0) {
+    std::vector<Engine::Token> tokens;
+    for (std::int64_t i = 0; i < options.prompt; ++i) tokens.push_back(some_token(i, V));
+    auto fresh = engine.start();
+    const auto begin = Clock::now();
+    engine.prefill(tokens, fresh, subject.logits.data());
+    subject.series.prefill_per_second.push_back(static_cast<double>(options.prompt) / since(begin));
+  }
+}
+
+}  // namespace
+
+EngineBench bench_engine(const EngineBenchOptions& options) {
+  const TemporaryFolder folder;
+  EngineBench result;
+  std::vector<Subject> subjects;
+  const auto add = [&](const std::string& kind, const ModelConfig& config,
+                       const std::filesystem::path& path) {
+    Subject subject;
+    subject.series.kind = kind;
+    subject.series.file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
+    subject.engine = std::make_unique<Engine>(open_tensors(path), config);
+    subject.series.type = subject.engine->weight_type();
+    subject.series.bytes_per_token = subject.engine->bytes_per_token();
+    subject.state = subject.engine->start();
+    subject.logits.resize(static_cast<std::size_t>(config.vocab_size));
+    subjects.push_back(std::move(subject));
+  };
+  if (!options.weights.empty()) {
+    add("checkpoint", options.model, options.weights);
+  } else {
+    for (const auto& kind : options.kinds) {
+      auto config = options.model;
+      if (kind == "baseline") config.shift.kind = "none";
+      const auto original = folder.path() / (kind + ".safetensors");
+      write_random_weights(config, original);
+      for (const auto type : options.types) {
+        if (interrupted()) return result;
+        const auto path = folder.path() / (kind + "-" + std::string(weight_type_name(type)));
+        if (type == WeightType::kF32)
+          std::filesystem::create_hard_link(original, path);
+        else
+          write_quantised(open_tensors(original), config, type, path);
+        add(kind, config, path);
+      }
+      std::filesystem::remove(original);
+    }
+  }
+  std::unique_ptr<PrefillProducts> products;
+  if (options.prompt > 0)
+    products = std::make_unique<PrefillProducts>(options.model, options.prompt);
+  for (std::int64_t round = 0; round <= options.rounds && !interrupted(); ++round) {
+    constexpr std::int64_t kBytes = std::int64_t{512} << 20;
+    result.bandwidth.push_back(static_cast<double>(kBytes) / measure_read_seconds(kBytes, 5));
+    if (products != nullptr)
+      result.products_per_second.push_back(static_cast<double>(options.prompt) /
+                                           products->seconds());
+    for (auto& subject : subjects) measure(subject, options, result.bandwidth.back());
+    if (round > 0) continue;
+    // The first round pays for warming up.
+    result.bandwidth.clear();
+    result.products_per_second.clear();
+    for (auto& subject : subjects) {
+      auto& one = subject.series;
+      for (auto* list : {&one.tokens_per_second, &one.share_of_bandwidth, &one.batch_per_second,
+                         &one.prefill_per_second, &one.latencies})
+        list->clear();
+    }
+  }
+  for (auto& subject : subjects) result.series.push_back(std::move(subject.series));
+  return result;
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,135 @@
+#include "generate/language_model.h"
+
+#include <torch/types.h>
+
+#include <cstring>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/model/checkpoint.h"
+#include "rwkvx/ops/device.h"
+
+namespace rwkvx {
+namespace {
+
+class EngineSequence : public SequenceState {
+ public:
+  explicit EngineSequence(EngineState start) : state(std::move(start)) {}
+  std::unique_ptr<SequenceState> copy() const override {
+    return std::make_unique<EngineSequence>(state);
+  }
+  EngineState* engine() override { return &state; }
+  EngineState state;
+};
+
+class EngineModel : public LanguageModel {
+ public:
+  EngineModel(const TensorFile& file, const ModelConfig& config) : engine_(file, config) {}
+  std::int64_t vocab_size() const override { return engine_.config().vocab_size; }
+  std::unique_ptr<SequenceState> start() const override {
+    return std::make_unique<EngineSequence>(engine_.start());
+  }
+  void prefill(std::span<const TokenId> tokens, SequenceState& state, float* logits) override {
+    engine_.prefill(tokens, *state.engine(), logits);
+  }
+  void prefill_all(std::span<const TokenId> tokens, SequenceState& state,
+                   const UseLogits& use) override {
+    engine_.prefill_all(tokens, *state.engine(), use);
+  }
+  void step(std::span<const TokenId> tokens, std::span<SequenceState* const> states,
+            float* logits) override {
+    pointers_.clear();
+    for (auto* state : states) pointers_.push_back(state->engine());
+    engine_.step(tokens, pointers_, logits);
+  }
+  std::string device_kind() const override { return "cpu"; }
+  std::string precision() const override {
+    return std::string(weight_type_name(engine_.weight_type()));
+  }
+
+ private:
+  Engine engine_;
+  std::vector<EngineState*> pointers_;
+};
+
+class ModuleSequence : public SequenceState {
+ public:
+  explicit ModuleSequence(ModelState start) : state(std::move(start)) {}
+  // Calls replace the state's tensors, they never change them.
+  std::unique_ptr<SequenceState> copy() const override {
+    return std::make_unique<ModuleSequence>(state);
+  }
+  ModelState state;
+};
+
+// Sequences go through one after the other.
+class ModuleModel : public LanguageModel {
+ public:
+  ModuleModel(const TensorFile& file, const ModelConfig& config, c10::Device device)
+      : device_(device), model_(config) {
+    load_weights(*model_, file);
+    model_->eval();
+    model_->to(device);
+  }
+  std::int64_t vocab_size() const override { return model_->config().vocab_size; }
+  std::unique_ptr<SequenceState> start() const override {
+    return std::make_unique<ModuleSequence>(model_->start(1));
+  }
+  void prefill(std::span<const TokenId> tokens, SequenceState& state, float* logits) override {
+    const torch::NoGradGuard no_grad;
+    at::Tensor features;
+    for_chunks(tokens, [&](const at::Tensor& ids) { features = model_->features(ids, of(state)); });
+    if (logits != nullptr) copy_out(model_->head(features.select(1, -1)), logits);
+  }
+  void prefill_all(std::span<const TokenId> tokens, SequenceState& state,
+                   const UseLogits& use) override {
+    const torch::NoGradGuard no_grad;
+    std::int64_t first = 0;
+    for_chunks(tokens, [&](const at::Tensor& ids) {
+      const auto logits = model_->forward(ids, of(state)).cpu().contiguous();
+      use(first, {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())});
+      first += ids.size(1);
+    });
+  }
+  void step(std::span<const TokenId> tokens, std::span<SequenceState* const> states,
+            float* logits) override {
+    for (std::size_t i = 0; i < tokens.size(); ++i)
+      prefill(tokens.subspan(i, 1), *states[i],
+              logits + i * static_cast<std::size_t>(vocab_size()));
+  }
+  std::string device_kind() const override { return device_.is_cpu() ? "cpu" : "cuda"; }
+  std::string precision() const override { return "f32"; }
+
+ private:
+  static ModelState& of(SequenceState& state) { return static_cast<ModuleSequence&>(state).state; }
+  static void copy_out(const at::Tensor& logits, float* to) {
+    const auto host = logits.cpu().contiguous();
+    std::memcpy(to, host.const_data_ptr<float>(), host.nbytes());
+  }
+  // Calls run(ids (1, T)) for pieces of bounded length.
+  template <class Run>
+  void for_chunks(std::span<const TokenId> tokens, const Run& run) const {
+    for (std::size_t begin = 0; begin < tokens.size();
+         begin += static_cast<std::size_t>(Engine::kChunk)) {
+      const auto some = tokens.subspan(
+          begin, std::min(tokens.size() - begin, static_cast<std::size_t>(Engine::kChunk)));
+      run(torch::tensor(std::vector<int64_t>(some.begin(), some.end()), torch::kInt64)
+              .unsqueeze(0)
+              .to(device_));
+    }
+  }
+  c10::Device device_;
+  mutable Rwkv model_;
+};
+
+}  // namespace
+
+std::unique_ptr<LanguageModel> open_language_model(const TensorFile& file,
+                                                   const ModelConfig& config,
+                                                   const std::string& device,
+                                                   const std::string& where) {
+  const auto found = find_device(device, where);
+  if (found.is_cpu()) return std::make_unique<EngineModel>(file, config);
+  return std::make_unique<ModuleModel>(file, config, found);
+}
+
+}  // namespace rwkvx

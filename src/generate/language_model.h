@@ -1,0 +1,49 @@
+// A model to generate with: the engine on the processor, LibTorch's modules on a GPU.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "rwkvx/config/model_config.h"
+#include "rwkvx/engine/engine.h"
+#include "rwkvx/model/tensor_file.h"
+#include "rwkvx/text/tokenizer.h"
+
+namespace rwkvx {
+
+// Where one sequence stands.
+class SequenceState {
+ public:
+  virtual ~SequenceState() = default;
+  virtual std::unique_ptr<SequenceState> copy() const = 0;
+  // The engine's state, or null: only that one can be written to files.
+  virtual EngineState* engine() { return nullptr; }
+};
+
+class LanguageModel {
+ public:
+  using UseLogits = std::function<void(std::int64_t first, std::span<const float> logits)>;
+  virtual ~LanguageModel() = default;
+  virtual std::int64_t vocab_size() const = 0;
+  virtual std::unique_ptr<SequenceState> start() const = 0;
+  // See Engine. logits (V) or (count, V) on the processor.
+  virtual void prefill(std::span<const TokenId> tokens, SequenceState& state, float* logits) = 0;
+  virtual void prefill_all(std::span<const TokenId> tokens, SequenceState& state,
+                           const UseLogits& use) = 0;
+  virtual void step(std::span<const TokenId> tokens, std::span<SequenceState* const> states,
+                    float* logits) = 0;
+  // "cpu" or "cuda", and the type of the weights: "f32".
+  virtual std::string device_kind() const = 0;
+  virtual std::string precision() const = 0;
+};
+
+// device: see find_device() in ops/device.h; `where` names the setting in its errors.
+std::unique_ptr<LanguageModel> open_language_model(const TensorFile& file,
+                                                   const ModelConfig& config,
+                                                   const std::string& device,
+                                                   const std::string& where);
+
+}  // namespace rwkvx
