@@ -169,9 +169,13 @@ void add_generate_command(CLI::App& app) {
       "generate", "Continue a prompt or a file of prompts; only the text goes to standard output");
   auto flags = std::make_shared<GenerateFlags>();
   auto given = std::make_shared<nlohmann::json>();
-  command->add_option("--model", flags->model, "checkpoint or run folder")
+  command->add_option("--model", flags->model, "checkpoint, run folder, .safetensors or .pth file")
       ->required()
-      ->type_name("DIR");
+      ->type_name("PATH");
+  command
+      ->add_option("--tokenizer", flags->generator.tokenizer,
+                   "with a file of weights: tokenizer folder, .model or RWKV-World .txt")
+      ->type_name("PATH");
   command
       ->add_option("--prompt", flags->prompt,
                    "text to continue; else --prompt-file or standard input")

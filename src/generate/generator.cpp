@@ -21,27 +21,49 @@
 namespace rwkvx {
 namespace {
 
-CheckpointDirectory open_model(const std::filesystem::path& path) {
+// What a model is made from.
+struct Source {
+  std::filesystem::path path, weights, tokenizer;
+  ModelConfig config;
+  std::string hash;
+  std::string tokenizer_hash;  // that of the training; may be empty
+};
+
+Source find_source(const std::filesystem::path& path, const std::filesystem::path& tokenizer) {
+  if (std::filesystem::is_regular_file(path)) {
+    const auto config = infer_config(open_tensors(path));
+    if (tokenizer.empty())
+      throw ConfigError("--tokenizer",
+                        "is wanted with a file of weights: a tokenizer's folder, a "
+                        "sentencepiece .model or an RWKV-World vocabulary .txt");
+    return {path, path, tokenizer, config, hash_file(path), ""};
+  }
   // The tensors carry their own checksums, so that a damaged one is named.
-  return open_checkpoint(resolve_checkpoint(path), Verification::kTensors);
+  const auto directory = open_checkpoint(resolve_checkpoint(path), Verification::kTensors);
+  const auto config = read_checkpoint_config(directory.path);
+  return {directory.path,
+          directory.weights(),
+          tokenizer.empty() ? directory.tokenizer() : tokenizer,
+          config.model,
+          directory.files.at(kWeightsFile).hash,
+          config.document.value("/tokenizer/hash"_json_pointer, "")};
 }
 
 }  // namespace
 
 struct Generator::Impl {
-  Impl(const std::filesystem::path& path, const GeneratorOptions& options)
-      : directory(open_model(path)),
-        tokenizer(load_tokenizer(directory.tokenizer())),
-        hash(directory.files.at(kWeightsFile).hash) {
-    const auto config = read_checkpoint_config(directory.path);
-    model = open_language_model(open_tensors(directory.weights()), config.model, options.device,
+  Impl(const std::filesystem::path& path_, const GeneratorOptions& options) {
+    const auto source = find_source(path_, options.tokenizer);
+    path = source.path;
+    hash = source.hash;
+    tokenizer = load_tokenizer(source.tokenizer);
+    model = open_language_model(open_tensors(source.weights), source.config, options.device,
                                 "--device");
-    const auto wanted = config.document.value("/tokenizer/hash"_json_pointer, "");
-    if (!wanted.empty() && wanted != tokenizer->hash())
-      throw CheckpointError(directory.tokenizer().string(),
+    if (!source.tokenizer_hash.empty() && source.tokenizer_hash != tokenizer->hash())
+      throw CheckpointError(source.tokenizer.string(),
                             "is not the tokenizer that the model was trained with");
     if (tokenizer->vocab_size() > model->vocab_size())
-      throw CheckpointError(directory.path.string(),
+      throw CheckpointError(source.path.string(),
                             "has a vocabulary of " + std::to_string(model->vocab_size()) +
                                 ", too small for its tokenizer's " +
                                 std::to_string(tokenizer->vocab_size()) + " ids");
@@ -63,7 +85,7 @@ struct Generator::Impl {
     return out;
   }
 
-  CheckpointDirectory directory;
+  std::filesystem::path path;
   std::unique_ptr<LanguageModel> model;
   std::unique_ptr<Tokenizer> tokenizer;
   std::string hash;
@@ -265,11 +287,11 @@ Generator::Generator(const std::filesystem::path& model, const GeneratorOptions&
 }
 Generator::Generator(const std::filesystem::path& model, std::int64_t threads,
                      const std::string& device)
-    : Generator(model, GeneratorOptions{threads, device, {}, 0}) {}
+    : Generator(model, GeneratorOptions{threads, device, {}, {}, 0}) {}
 Generator::~Generator() = default;
 
 const Tokenizer& Generator::tokenizer() const { return *impl_->tokenizer; }
-const std::filesystem::path& Generator::path() const { return impl_->directory.path; }
+const std::filesystem::path& Generator::path() const { return impl_->path; }
 const std::string& Generator::weights_hash() const { return impl_->hash; }
 std::string Generator::device_kind() const { return impl_->model->device_kind(); }
 std::string Generator::precision() const { return impl_->model->precision(); }

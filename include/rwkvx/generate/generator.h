@@ -35,6 +35,8 @@ using ShowToken = std::function<bool(const DrawnToken&)>;
 struct GeneratorOptions {
   std::int64_t threads = 0;     // 0: one per core
   std::string device = "auto";  // see find_device() in ops/device.h
+  // Takes the place of the checkpoint's; wanted where the model is a .pth or .safetensors file.
+  std::filesystem::path tokenizer;
   // States of prompts' beginnings are kept here and found again; empty: nowhere.
   std::filesystem::path prompt_cache;
   std::int64_t prompt_cache_bytes = std::int64_t{1} << 30;
@@ -43,8 +45,8 @@ struct GeneratorOptions {
 // A model and its tokenizer, ready to generate. Not thread-safe.
 class Generator {
  public:
-  // From a checkpoint directory or a run's folder; all sums are float32, the weights as they are.
-  // Throws CheckpointError, DataError, FileError, ConfigError.
+  // From a checkpoint directory, a run's folder or a file of RWKV-4 weights; all sums are float32,
+  // the weights as they are. Throws CheckpointError, DataError, FileError, ConfigError.
   explicit Generator(const std::filesystem::path& model, const GeneratorOptions& options = {});
   Generator(const std::filesystem::path& model, std::int64_t threads,
             const std::string& device = "auto");
@@ -80,7 +82,7 @@ class Generator {
   // most `count` of them and none at the end; use() gets their losses in the same order.
   void losses(const std::function<std::vector<TokenId>(std::int64_t)>& next,
               const std::function<void(const std::vector<double>&)>& use);
-  // The directory the model was loaded from, and the hash of its weights.
+  // The directory or file the model was loaded from, and the hash of its weights.
   const std::filesystem::path& path() const;
   const std::string& weights_hash() const;
   // "cpu" or "cuda".
