@@ -6,12 +6,15 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.h"
+#include "cli/eval_compare.h"
 #include "cli/eval_model.h"
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/eval/comparison_report.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/eval/scoring.h"
+#include "rwkvx/text/tokenizer.h"
 
 namespace rwkvx {
 namespace {
@@ -20,7 +23,7 @@ struct EvalFlags {
   std::string predictions, references, pairs;
   PairFields fields;
   std::string metrics = "rouge1,rouge2,rougeL,rougeLsum";
-  std::string bleu_tokenizer = "13a";
+  std::string bleu_tokenizer = "13a", tokenizer = "google", spm_model, several = "best";
   bool stemmer = false;
   ScoringOptions scoring;
   std::string per_sample;
@@ -45,22 +48,24 @@ std::unique_ptr<PairSource> open_pairs(const EvalFlags& flags) {
   return pairs_from_texts(flags.predictions, flags.references);
 }
 
-nlohmann::ordered_json scores_json(const MetricSet& metrics, const ScoreSummary& summary) {
-  auto scores = nlohmann::ordered_json::object();
-  for (std::size_t i = 0; i < metrics.rouge.size(); ++i) {
-    const auto& score = summary.rouge[i];
-    scores[rouge_name(metrics.rouge[i])] = {
-        {"precision", score.precision}, {"recall", score.recall}, {"f1", score.f1}};
+void set_rouge_tokens(const EvalFlags& flags, MetricSet& metrics) {
+  const auto kind = rouge_tokenization(flags.tokenizer);
+  if (!kind)
+    throw ConfigError("--tokenizer",
+                      "wanted google, unicode, char or spm, found \"" + flags.tokenizer + "\"");
+  metrics.tokens.kind = *kind;
+  if ((*kind == RougeTokenization::kGiven) != !flags.spm_model.empty())
+    throw ConfigError("--spm-model", "wanted together with --tokenizer spm, and only then");
+  if (*kind == RougeTokenization::kGiven) {
+    const std::shared_ptr<const Tokenizer> tokenizer = load_tokenizer(flags.spm_model);
+    metrics.given_name = tokenizer->hash();
+    metrics.tokens.given = [tokenizer](std::string_view line, std::vector<std::int32_t>& ids) {
+      ids = tokenizer->encode(line);
+    };
   }
-  if (summary.bleu)
-    scores["bleu"] = {{"score", summary.bleu->score},
-                      {"precisions", summary.bleu->precisions},
-                      {"brevity_penalty", summary.bleu->brevity_penalty},
-                      {"prediction_tokens", summary.bleu_counts.predicted_length},
-                      {"reference_tokens", summary.bleu_counts.reference_length}};
-  if (summary.chrf) scores["chrf"] = {{"score", *summary.chrf}};
-  if (summary.chrf_words) scores["chrf++"] = {{"score", *summary.chrf_words}};
-  return scores;
+  if (flags.several != "best" && flags.several != "jackknife")
+    throw ConfigError("--several", "wanted best or jackknife, found \"" + flags.several + "\"");
+  if (flags.several == "jackknife") metrics.several = RougeReferences::kJackknife;
 }
 
 MetricSet read_metrics(const EvalFlags& flags) {
@@ -70,6 +75,7 @@ MetricSet read_metrics(const EvalFlags& flags) {
     throw ConfigError("--bleu-tokenizer",
                       "wanted 13a, intl, char or none, found \"" + flags.bleu_tokenizer + "\"");
   metrics.bleu_tokenizer = *tokenizer;
+  set_rouge_tokens(flags, metrics);
   return metrics;
 }
 
@@ -111,7 +117,28 @@ void check_model_flags(const EvalFlags& flags, const EvalModelFlags& model) {
     throw ConfigError("--model", "wanted one of --text FILE and --prompts FILE with it");
 }
 
-void run_eval(const EvalFlags& flags, const EvalModelFlags& model) {
+// The files that are scored sample by sample: of --compare, or of --pairs with --report.
+std::vector<std::string> files_to_compare(const EvalFlags& flags, const EvalModelFlags& model,
+                                          const EvalCompareFlags& compare) {
+  check_eval_compare_flags(compare);
+  const bool others =
+      !flags.predictions.empty() || !flags.references.empty() || !model.model.empty();
+  if (!compare.compare.empty() && (others || !flags.pairs.empty() || !flags.per_sample.empty()))
+    throw ConfigError("--compare",
+                      "cannot be given together with --pairs, --predictions, --references, "
+                      "--per-sample or --model");
+  if (!compare.compare.empty() || compare.report.empty()) return compare.compare;
+  if (others || flags.pairs.empty())
+    throw ConfigError(
+        "--report",
+        "wanted --pairs FILE or --compare FILE FILE with it (a model's continuations: "
+        "--save-predictions writes such a file)");
+  return {flags.pairs};
+}
+
+void run_eval(const EvalFlags& flags, const EvalModelFlags& model,
+              const EvalCompareFlags& compare) {
+  const auto compared = files_to_compare(flags, model, compare);
   check_model_flags(flags, model);
   auto options = flags.scoring;
   options.per_sample = flags.per_sample;
@@ -121,6 +148,12 @@ void run_eval(const EvalFlags& flags, const EvalModelFlags& model) {
     return;
   }
   const auto metrics = read_metrics(flags);
+  if (!compared.empty()) {
+    options.quiet = options.quiet || ::isatty(STDERR_FILENO) == 0;
+    print(eval_compare(compare, compared, flags.fields, metrics, options));
+    finish_output();
+    return;
+  }
   ScoreSummary summary;
   if (model.model.empty()) {
     const auto source = open_pairs(flags);
@@ -128,6 +161,11 @@ void run_eval(const EvalFlags& flags, const EvalModelFlags& model) {
     summary = score_pairs(*source, metrics, options);
   } else {
     summary = eval_model_prompts(model, flags.fields.reference, metrics, options);
+  }
+  if (compare.format != "json") {
+    print(format_table(summary_table(metrics, summary), *table_format(compare.format)));
+    finish_output();
+    return;
   }
   nlohmann::ordered_json result = {{"signature", summary.signature}, {"n", summary.n}};
   if (options.skip_bad) result["skipped"] = summary.skipped;
@@ -157,11 +195,23 @@ void add_eval_command(CLI::App& app) {
                    "name of the reference, a text or a list of texts [reference]")
       ->type_name("NAME");
   command
-      ->add_option(
-          "--metrics", flags->metrics,
-          "of rouge1 to rouge9, rougeL, rougeLsum, bleu, chrf, chrf++ [" + flags->metrics + "]")
+      ->add_option("--metrics", flags->metrics,
+                   "of rouge1, rouge2, …, rougeL, rougeLsum, rougeW, rougeS4, rougeSU4, bleu, "
+                   "chrf, chrf++ [" +
+                       flags->metrics + "]")
       ->type_name("LIST");
   command->add_flag("--stemmer", flags->stemmer, "ROUGE of the words' Porter stems");
+  command
+      ->add_option("--tokenizer", flags->tokenizer,
+                   "of ROUGE: google (a-z and 0-9), unicode (words of every script), char or spm "
+                   "[google]")
+      ->type_name("NAME");
+  command->add_option("--spm-model", flags->spm_model, "with --tokenizer spm: the model's file")
+      ->type_name("FILE");
+  command
+      ->add_option("--several", flags->several,
+                   "ROUGE of several references: best or jackknife [best]")
+      ->type_name("NAME");
   command->add_option("--bleu-tokenizer", flags->bleu_tokenizer, "13a, intl, char or none [13a]")
       ->type_name("NAME");
   command
@@ -178,7 +228,9 @@ void add_eval_command(CLI::App& app) {
   command->add_flag("--quiet", flags->scoring.quiet, "no progress bar");
   auto model = std::make_shared<EvalModelFlags>();
   add_eval_model_flags(*command, model);
-  command->callback([flags, model] { run_eval(*flags, *model); });
+  auto compare = std::make_shared<EvalCompareFlags>();
+  add_eval_compare_flags(*command, *compare);
+  command->callback([flags, model, compare] { run_eval(*flags, *model, *compare); });
 }
 
 }  // namespace rwkvx

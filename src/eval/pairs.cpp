@@ -49,6 +49,7 @@ class TextSource : public PairSource {
     const std::string_view bytes = batch.bytes;
     pair.line = item.line;
     pair.id = {};
+    pair.prompt = {};
     pair.prediction = bytes.substr(item.begin, item.middle - item.begin);
     pair.references.assign(1, bytes.substr(item.middle, item.end - item.middle));
   }
@@ -112,6 +113,11 @@ class JsonSource : public PairSource {
     pair.line = item.line;
     pair.prediction = text(find(scratch, where, fields_.prediction), scratch, where,
                            fields_.prediction, "a string");
+    pair.prompt = {};
+    if (!fields_.prompt.empty()) {
+      const auto prompt = scratch.json.find(fields_.prompt);
+      if (!prompt.empty()) pair.prompt = text(prompt, scratch, where, fields_.prompt, "a string");
+    }
     pair.references.clear();
     const auto reference = find(scratch, where, fields_.reference);
     if (json_kind(reference) == JsonKind::kArray) {

@@ -15,6 +15,7 @@
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
+#include "rwkvx/metrics/unicode.h"
 #include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
@@ -79,6 +80,7 @@ class BatchScorer {
         if (!parse(slot, item)) continue;
         auto& scores = slot.scores[slot.scored];
         scorer_.score(pair_, scores);
+        if (options_.each) describe(scores);
         if (!options_.per_sample.empty()) append_sample_json(metrics_, pair_, scores, slot.lines);
         ++slot.scored;
       }
@@ -102,9 +104,29 @@ class BatchScorer {
       return false;
     }
   }
+  void describe(SampleScores& scores) {
+    scores.line = pair_.line;
+    scores.reference_words = words(pair_.references.front());
+    scores.prompt_words = words(pair_.prompt);
+    scores.references_hash = 0xcbf29ce484222325U;
+    const auto add = [&](std::uint64_t value) {
+      scores.references_hash = (scores.references_hash ^ value) * 0x100000001b3U;
+    };
+    for (const auto reference : pair_.references) {
+      add(256);
+      for (const char c : reference) add(static_cast<unsigned char>(c));
+    }
+  }
+  std::uint64_t words(std::string_view text) {
+    std::uint64_t count = 0;
+    unicode::decode(text, codes_);
+    unicode::for_each_word(codes_, [&](std::span<const std::uint32_t>) { ++count; });
+    return count;
+  }
   const PairSource& source_;
   const MetricSet& metrics_;
   const ScoringOptions& options_;
+  std::vector<std::uint32_t> codes_;
   PairScorer scorer_;
   PairSource::Scratch scratch_;
   TextPair pair_;
@@ -173,8 +195,13 @@ std::string unknown_metric(std::string_view name) {
   auto meant = nearest(likely, valid);
   if (meant == "bLeu") meant = "bleu";
   return "unknown metric \"" + std::string(name) +
-         "\", wanted rouge1 to rouge9, rougeL, rougeLsum, bleu, chrf or chrf++" +
+         "\", wanted rouge1, rouge2, …, rougeL, rougeLsum, rougeW, rougeS, rougeSU, rougeSU4, "
+         "bleu, chrf or chrf++" +
          (meant.empty() ? "" : "; did you mean \"" + meant + "\"?");
+}
+
+double sentence_bleu(const BleuCounts& counts) {
+  return bleu_score(counts, BleuSmoothing::kExp, std::nullopt, /*effective_order=*/true).score;
 }
 
 std::string range_text(std::uint64_t from, std::uint64_t to) {
@@ -257,13 +284,28 @@ void append_sample_json(const MetricSet& metrics, const TextPair& pair, const Sa
     append_number(score, out);
     out += "}";
   };
-  if (metrics.bleu)
-    append_score("bleu", bleu_score(scores.bleu, BleuSmoothing::kExp, std::nullopt,
-                                    /*effective_order=*/true)
-                             .score);
+  if (metrics.bleu) append_score("bleu", sentence_bleu(scores.bleu));
   if (metrics.chrf) append_score("chrf", chrf_score(scores.chrf));
   if (metrics.chrf_words) append_score("chrf++", chrf_score(scores.chrf_words));
   out += "}}\n";
+}
+
+std::vector<std::string> metric_names(const MetricSet& metrics) {
+  std::vector<std::string> names;
+  for (const auto& type : metrics.rouge) names.push_back(rouge_name(type));
+  if (metrics.bleu) names.emplace_back("bleu");
+  if (metrics.chrf) names.emplace_back("chrf");
+  if (metrics.chrf_words) names.emplace_back("chrf++");
+  return names;
+}
+
+std::vector<double> sample_values(const MetricSet& metrics, const SampleScores& scores) {
+  std::vector<double> values;
+  for (std::size_t i = 0; i < metrics.rouge.size(); ++i) values.push_back(scores.rouge[i].f1);
+  if (metrics.bleu) values.push_back(sentence_bleu(scores.bleu));
+  if (metrics.chrf) values.push_back(chrf_score(scores.chrf));
+  if (metrics.chrf_words) values.push_back(chrf_score(scores.chrf_words));
+  return values;
 }
 
 ScoreSums::ScoreSums(const MetricSet& metrics) : metrics_(metrics), rouge_(metrics.rouge.size()) {}
@@ -299,9 +341,12 @@ std::string ScoreSums::signature() const {
     sum = sum || type.kind == RougeType::Kind::kLcsSum;
   }
   if (!metrics_.rouge.empty())
-    parts += std::string("|rouge:tok:google,case:lc,stem:") +
-             (metrics_.stemmer ? "porter-nltk" : "no") + ",refs:best-f1,beta:1,agg:mean" +
-             (sum ? ",lsum:newline" : "");
+    parts += "|rouge:tok:" + rouge_tokenization_name(metrics_.tokens.kind) +
+             (metrics_.given_name.empty() ? "" : "-" + metrics_.given_name) +
+             (metrics_.tokens.kind == RougeTokenization::kGiven ? ",case:mixed" : ",case:lc") +
+             ",stem:" + (metrics_.stemmer ? "porter-nltk" : "no") +
+             ",refs:" + (metrics_.several == RougeReferences::kBest ? "best-f1" : "jackknife") +
+             ",beta:1,agg:mean" + (sum ? ",lsum:newline" : "");
   if (metrics_.bleu) {
     add_name("bleu");
     parts += "|bleu:tok:" + bleu_tokenizer_name(metrics_.bleu_tokenizer) +
@@ -340,7 +385,11 @@ void ScoreSums::warn() const {
   };
   if (without_tokens_ > 0)
     log_warning(count(without_tokens_) + " of " + count(texts_) +
-                " texts have no tokens and score 0: the google tokenizer knows only a-z and 0-9");
+                " texts have no tokens and score 0" +
+                (metrics_.tokens.kind == RougeTokenization::kGoogle
+                     ? ": the google tokenizer knows only a-z and 0-9; --tokenizer unicode knows "
+                       "every script"
+                     : ""));
   if (invalid_utf8_ > 0)
     log_warning(count(invalid_utf8_) + " invalid UTF-8 sequences in " + count(samples_invalid_) +
                 " of " + count(n_) + " pairs, kept as bytes");
@@ -390,7 +439,10 @@ ScoreSummary score_pairs(PairSource& source, const MetricSet& metrics,
     if (taken == given) break;
     auto& slot = slots[taken++ % slots.size()];
     if (workers) workers->wait(slot);
-    for (std::size_t i = 0; i < slot.scored; ++i) sums.add(slot.scores[i]);
+    for (std::size_t i = 0; i < slot.scored; ++i) {
+      sums.add(slot.scores[i]);
+      if (options.each) options.each(slot.scores[i]);
+    }
     if (bad == 0 && slot.bad > 0) first_bad = slot.first_bad;
     bad += slot.bad;
     if (slot.error) std::rethrow_exception(slot.error);

@@ -3,22 +3,17 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <vector>
 
 #include "rwkvx/base/error.h"
 
 namespace rwkvx {
-namespace {
 
-// Linear interpolation between the two neighbours of position q (n - 1). `sorted` must be sorted.
 double quantile(const std::vector<double>& sorted, double q) {
   const double position = q * static_cast<double>(sorted.size() - 1);
   const auto below = static_cast<std::size_t>(std::floor(position));
   const auto above = std::min(below + 1, sorted.size() - 1);
   return sorted[below] + (sorted[above] - sorted[below]) * (position - static_cast<double>(below));
 }
-
-}  // namespace
 
 std::uint32_t NumpyDraws::below(std::uint32_t n) {
   const std::uint32_t last = n - 1;

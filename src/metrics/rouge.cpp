@@ -1,28 +1,72 @@
 #include "rwkvx/metrics/rouge.h"
 
 #include <algorithm>
+#include <charconv>
 
 namespace rwkvx {
 namespace {
+
+constexpr double kUsualWeight = 1.2;  // of rougeW
 
 std::size_t ngrams(std::size_t tokens, std::size_t n) { return tokens < n ? 0 : tokens - n + 1; }
 
 }  // namespace
 
 std::optional<RougeType> rouge_type(std::string_view name) {
-  if (name == "rougeL") return RougeType{RougeType::Kind::kLcs, 0};
-  if (name == "rougeLsum") return RougeType{RougeType::Kind::kLcsSum, 0};
-  if (name.size() == 6 && name.starts_with("rouge") && name[5] >= '1' && name[5] <= '9')
-    return RougeType{RougeType::Kind::kNgrams, name[5] - '0'};
-  return std::nullopt;
+  using Kind = RougeType::Kind;
+  if (name == "rougeL") return RougeType{Kind::kLcs, 0};
+  if (name == "rougeLsum") return RougeType{Kind::kLcsSum, 0};
+  if (!name.starts_with("rouge")) return std::nullopt;
+  name.remove_prefix(5);
+  const auto whole = [](std::string_view digits, int least) -> std::optional<int> {
+    int value = 0;
+    const auto end = digits.data() + digits.size();
+    if (digits.empty() || digits.size() > 3 || (digits[0] == '0' && digits.size() > 1) ||
+        std::from_chars(digits.data(), end, value).ptr != end || value < least)
+      return std::nullopt;
+    return value;
+  };
+  if (name.starts_with("W")) {
+    name.remove_prefix(1);
+    if (name.empty()) return RougeType{Kind::kWeightedLcs, 0, kUsualWeight};
+    double weight = 0;
+    const auto end = name.data() + name.size();
+    const auto read = std::from_chars(name.data(), end, weight, std::chars_format::fixed);
+    if (read.ec != std::errc() || read.ptr != end || !(weight >= 1 && weight <= 100))
+      return std::nullopt;
+    return RougeType{Kind::kWeightedLcs, 0, weight};
+  }
+  if (name.starts_with("S")) {
+    const bool unigrams = name.starts_with("SU");
+    name.remove_prefix(unigrams ? 2 : 1);
+    const auto kind = unigrams ? Kind::kSkipBigramsUnigrams : Kind::kSkipBigrams;
+    if (name.empty()) return RougeType{kind, RougeType::kUnlimited};
+    const auto skip = whole(name, 0);
+    return skip ? std::optional(RougeType{kind, *skip}) : std::nullopt;
+  }
+  const auto n = whole(name, 1);
+  return n ? std::optional(RougeType{Kind::kNgrams, *n}) : std::nullopt;
 }
 
 std::string rouge_name(const RougeType& type) {
+  const auto skip = type.n == RougeType::kUnlimited ? "" : std::to_string(type.n);
   switch (type.kind) {
     case RougeType::Kind::kLcs:
       return "rougeL";
     case RougeType::Kind::kLcsSum:
       return "rougeLsum";
+    case RougeType::Kind::kWeightedLcs: {
+      if (type.weight == kUsualWeight) return "rougeW";
+      char digits[32];
+      return "rougeW" +
+             std::string(
+                 digits,
+                 std::to_chars(digits, digits + 32, type.weight, std::chars_format::fixed).ptr);
+    }
+    case RougeType::Kind::kSkipBigrams:
+      return "rougeS" + skip;
+    case RougeType::Kind::kSkipBigramsUnigrams:
+      return "rougeSU" + skip;
     default:
       return "rouge" + std::to_string(type.n);
   }
@@ -31,7 +75,8 @@ std::string rouge_name(const RougeType& type) {
 std::vector<std::string> rouge_names() {
   std::vector<std::string> names;
   for (int n = 1; n <= 9; ++n) names.push_back("rouge" + std::to_string(n));
-  names.insert(names.end(), {"rougeL", "rougeLsum"});
+  names.insert(names.end(),
+               {"rougeL", "rougeLsum", "rougeW", "rougeS", "rougeS4", "rougeSU", "rougeSU4"});
   return names;
 }
 
@@ -45,8 +90,9 @@ RougeScore rouge_score(std::size_t hits, std::size_t predicted, std::size_t want
   return score;
 }
 
-RougeScorer::RougeScorer(std::vector<RougeType> types, bool stemmer)
-    : types_(std::move(types)), tokenizer_(stemmer) {
+RougeScorer::RougeScorer(std::vector<RougeType> types, const RougeTokens& tokens,
+                         RougeReferences several)
+    : types_(std::move(types)), several_(several), tokenizer_(tokens) {
   for (const auto& type : types_) {
     if (type.kind == RougeType::Kind::kNgrams)
       largest_n_ = std::max(largest_n_, static_cast<std::size_t>(type.n));
@@ -67,6 +113,8 @@ void RougeScorer::score(std::string_view prediction, std::span<const std::string
   tokenizer_.begin_group();
   tokenizer_.tokenize(prediction, prediction_);
   references_without_tokens_ = 0;
+  has_second_.assign(types_.size(), false);
+  second_.resize(types_.size());
   bool first = true;
   for (const auto reference : references) {
     tokenizer_.tokenize(reference, reference_);
@@ -74,24 +122,55 @@ void RougeScorer::score(std::string_view prediction, std::span<const std::string
     score_reference(scores, first);
     first = false;
   }
+  if (several_ != RougeReferences::kJackknife || references.size() < 2) return;
+  // Without any other reference the best one stays the best, without itself the second is.
+  const auto others = static_cast<double>(references.size() - 1);
+  const auto mean = [&](double best, double second) {
+    return (others * best + second) / (others + 1);
+  };
+  for (std::size_t i = 0; i < types_.size(); ++i)
+    scores[i] = {mean(scores[i].precision, second_[i].precision),
+                 mean(scores[i].recall, second_[i].recall), mean(scores[i].f1, second_[i].f1)};
+}
+
+void RougeScorer::keep(std::size_t type, bool first, const RougeScore& score,
+                       std::span<RougeScore> scores) {
+  if (first) {
+    scores[type] = score;
+    return;
+  }
+  if (score.f1 > scores[type].f1) {
+    second_[type] = scores[type];  // even of equal ones, since it came first
+    scores[type] = score;
+  } else if (!has_second_[type] || score.f1 > second_[type].f1) {
+    second_[type] = score;
+  }
+  has_second_[type] = true;
 }
 
 void RougeScorer::score_reference(std::span<RougeScore> scores, bool first) {
   number_tokens();
   const std::size_t predicted = prediction_.ids.size(), wanted = reference_.ids.size();
-  const auto keep = [&](RougeType::Kind kind, std::size_t n, const RougeScore& score) {
+  const auto keep_all = [&](RougeType::Kind kind, std::size_t n, const RougeScore& score) {
     for (std::size_t i = 0; i < types_.size(); ++i)
       if (types_[i].kind == kind &&
           (kind != RougeType::Kind::kNgrams || static_cast<std::size_t>(types_[i].n) == n))
-        if (first || score.f1 > scores[i].f1) scores[i] = score;
+        keep(i, first, score, scores);
   };
   for (std::size_t n = 1; n <= largest_n_; ++n) {
     if (n > 1) next_grams(n);
-    keep(RougeType::Kind::kNgrams, n,
-         rouge_score(common_grams(), ngrams(predicted, n), ngrams(wanted, n)));
+    keep_all(RougeType::Kind::kNgrams, n,
+             rouge_score(common_grams(), ngrams(predicted, n), ngrams(wanted, n)));
   }
-  if (wants_lcs_) keep(RougeType::Kind::kLcs, 0, rouge_score(lcs_length(), predicted, wanted));
-  if (wants_sum_) keep(RougeType::Kind::kLcsSum, 0, rouge_score(union_hits(), predicted, wanted));
+  if (wants_lcs_) keep_all(RougeType::Kind::kLcs, 0, rouge_score(lcs_length(), predicted, wanted));
+  if (wants_sum_)
+    keep_all(RougeType::Kind::kLcsSum, 0, rouge_score(union_hits(), predicted, wanted));
+  for (std::size_t i = 0; i < types_.size(); ++i) {
+    const auto kind = types_[i].kind;
+    if (kind == RougeType::Kind::kWeightedLcs) keep(i, first, score_weighted(types_[i]), scores);
+    if (kind == RougeType::Kind::kSkipBigrams || kind == RougeType::Kind::kSkipBigramsUnigrams)
+      keep(i, first, score_skips(types_[i]), scores);
+  }
 }
 
 // Numbers the tokens of the pair from 0 so that everything after works on small tables. A token of

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "rwkvx/metrics/porter.h"
+#include "rwkvx/metrics/unicode.h"
 
 namespace rwkvx {
 namespace {
@@ -77,7 +78,27 @@ std::string rewrite_special(std::string_view text) {
 
 }  // namespace
 
-RougeTokenizer::RougeTokenizer(bool stemmer) : stemmer_(stemmer) {}
+std::optional<RougeTokenization> rouge_tokenization(std::string_view name) {
+  for (const auto kind : {RougeTokenization::kGoogle, RougeTokenization::kUnicode,
+                          RougeTokenization::kChar, RougeTokenization::kGiven})
+    if (rouge_tokenization_name(kind) == name) return kind;
+  return std::nullopt;
+}
+
+std::string rouge_tokenization_name(RougeTokenization tokenization) {
+  switch (tokenization) {
+    case RougeTokenization::kGoogle:
+      return "google";
+    case RougeTokenization::kUnicode:
+      return "unicode";
+    case RougeTokenization::kChar:
+      return "char";
+    default:
+      return "spm";
+  }
+}
+
+RougeTokenizer::RougeTokenizer(RougeTokens options) : options_(std::move(options)) {}
 
 void RougeTokenizer::Table::clear() {
   entries_.assign(1024, Entry{});
@@ -148,9 +169,12 @@ inline std::uint32_t RougeTokenizer::word_id(const char* word, std::size_t lengt
   bool fresh = false;
   auto& id = words_.find(word, length, fresh);
   if (!fresh) return id;
-  if (!stemmer_) return id = next_id_++;
+  if (!options_.stemmer) return id = next_id_++;
   stem_.assign(word, length);
-  if (length > 3) stem_.resize(porter_stem(stem_.data(), length));
+  const bool plain = std::all_of(stem_.begin(), stem_.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+  });
+  if (length > 3 && plain) stem_.resize(porter_stem(stem_.data(), length));
   const std::size_t stem_length = stem_.size();
   stem_.append(16, '\0');
   bool fresh_stem = false;
@@ -162,6 +186,52 @@ inline std::uint32_t RougeTokenizer::word_id(const char* word, std::size_t lengt
 void RougeTokenizer::tokenize(std::string_view text, TokenList& tokens) {
   tokens.ids.clear();
   tokens.sentence_ends.clear();
+  if (options_.kind == RougeTokenization::kGoogle) return tokenize_google(text, tokens);
+  while (!text.empty()) {
+    const auto end = std::min(text.find('\n'), text.size());
+    const auto before = tokens.ids.size();
+    tokenize_line(text.substr(0, end), tokens);
+    if (tokens.ids.size() > before)
+      tokens.sentence_ends.push_back(static_cast<std::uint32_t>(tokens.ids.size()));
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+}
+
+void RougeTokenizer::tokenize_line(std::string_view line, TokenList& tokens) {
+  const auto add = [&] {  // the word in plain_
+    const auto length = plain_.size();
+    plain_.append(16, '\0');
+    tokens.ids.push_back(word_id(plain_.data(), length));
+    plain_.clear();
+  };
+  plain_.clear();
+  if (options_.kind == RougeTokenization::kGiven) {
+    given_.clear();
+    options_.given(line, given_);
+    for (const auto id : given_) {
+      plain_ = std::to_string(id);
+      add();
+    }
+    return;
+  }
+  unicode::decode(line, codes_);
+  unicode::lower(codes_);
+  if (options_.kind == RougeTokenization::kChar) {
+    for (const auto code : codes_) {
+      if (unicode::is_space(code)) continue;
+      unicode::append(code, plain_);
+      add();
+    }
+    return;
+  }
+  unicode::for_each_word(codes_, [&](std::span<const std::uint32_t> word) {
+    for (const auto code : word)
+      if (!unicode::is_ignorable(code)) unicode::append(code, plain_);
+    if (!plain_.empty()) add();
+  });
+}
+
+void RougeTokenizer::tokenize_google(std::string_view text, TokenList& tokens) {
   const auto end_sentence = [&] {
     const auto end = static_cast<std::uint32_t>(tokens.ids.size());
     if (end > (tokens.sentence_ends.empty() ? 0 : tokens.sentence_ends.back()))

@@ -212,7 +212,8 @@ TEST(Rouge, EqualsTheSlowFormOnHundredThousandRandomPairs) {
 // every n.
 TEST(Rouge, EqualsTheSlowFormOnLongPairs) {
   std::vector<RougeType> types;
-  for (const auto& name : rouge_names()) types.push_back(*rouge_type(name));
+  for (const auto& name : rouge_names())
+    if (name[5] != 'W' && name[5] != 'S') types.push_back(*rouge_type(name));
   RougeScorer scorer(types, false);
   TextMaker make(2);
   for (int i = 0; i < 40; ++i) {
@@ -312,7 +313,8 @@ TEST(Rouge, KnowsItsNames) {
     ASSERT_TRUE(rouge_type(name)) << name;
     EXPECT_EQ(rouge_name(*rouge_type(name)), name);
   }
-  for (const auto* name : {"rouge", "rouge0", "rouge10", "rougel", "ROUGE1", "bleu", ""})
+  for (const auto* name : {"rouge", "rouge0", "rouge01", "rouge1000", "rougeW0.5", "rougeW1x",
+                           "rougeS-1", "rougel", "ROUGE1", "bleu", ""})
     EXPECT_FALSE(rouge_type(name)) << name;
 }
 

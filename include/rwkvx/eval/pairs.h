@@ -45,8 +45,9 @@ class LineReader {
 
 // One item: views that stay valid as long as what they were parsed from and by.
 struct TextPair {
-  std::uint64_t line = 0;  // in the file, from 1
-  std::string_view id;     // as JSON, empty where none was given
+  std::uint64_t line = 0;   // in the file, from 1
+  std::string_view id;      // as JSON, empty where none was given
+  std::string_view prompt;  // empty where none was asked for or given
   std::string_view prediction;
   std::vector<std::string_view> references;
 };
@@ -67,6 +68,7 @@ struct PairBatch {
 
 struct PairFields {
   std::string prediction = "prediction", reference = "reference";
+  std::string prompt{};  // empty: not looked at; samples may be without
 };
 
 // Where pairs come from.

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,7 +23,15 @@ struct MetricSet {
   bool stemmer = false;                                 // of ROUGE
   bool bleu = false, chrf = false, chrf_words = false;  // the last is chrF++
   BleuTokenizer bleu_tokenizer = BleuTokenizer::k13a;
+  RougeTokens tokens{};      // its stemmer switch is the one above
+  std::string given_name{};  // with tokens.given: what the signature calls it
+  RougeReferences several = RougeReferences::kBest;
+  std::size_t size() const { return rouge.size() + bleu + chrf + chrf_words; }
 };
+
+// The metrics' names in the order in which they are printed, and one sample's score of each: F of
+// ROUGE from 0 to 1, the others from 0 to 100 (BLEU over the orders that the sample has).
+std::vector<std::string> metric_names(const MetricSet& metrics);
 
 // Reads "rouge1,rougeL,bleu,chrf,chrf++": names in any order, each counted once. Throws
 // ConfigError, with `where` and the nearest valid name, for one that is not known.
@@ -35,16 +44,26 @@ struct SampleScores {
   ChrfCounts chrf, chrf_words;
   std::uint64_t texts = 0, without_tokens = 0, invalid_utf8 = 0, with_nul = 0;
   std::uint64_t references = 0;
+  // Only where samples are listened to.
+  std::uint64_t line = 0, reference_words = 0, prompt_words = 0, references_hash = 0;
 };
+std::vector<double> sample_values(const MetricSet& metrics, const SampleScores& scores);
 
 // Scores pairs one by one. Not thread-safe: one for each thread.
 class PairScorer {
  public:
   explicit PairScorer(const MetricSet& metrics)
-      : metrics_(metrics), rouge_(metrics.rouge, metrics.stemmer), bleu_(metrics.bleu_tokenizer) {}
+      : metrics_(metrics),
+        rouge_(metrics.rouge, with_stemmer(metrics), metrics.several),
+        bleu_(metrics.bleu_tokenizer) {}
   void score(const TextPair& pair, SampleScores& scores);
 
  private:
+  static RougeTokens with_stemmer(const MetricSet& metrics) {
+    auto tokens = metrics.tokens;
+    tokens.stemmer = metrics.stemmer;
+    return tokens;
+  }
   MetricSet metrics_;
   RougeScorer rouge_;
   BleuCounter bleu_;
@@ -96,6 +115,8 @@ struct ScoringOptions {
   bool skip_bad = false;             // count lines that cannot be read and go on
   std::int64_t threads = 0;          // 0: one per core
   bool quiet = true;                 // no progress bar
+  // Gets every sample's scores in order, on the calling thread.
+  std::function<void(const SampleScores&)> each{};
 };
 
 // Scores all pairs of a source. Throws DataError, naming file and line, for the first line that

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <random>
 #include <span>
+#include <vector>
 
 #include "rwkvx/metrics/rouge.h"
 
@@ -16,10 +17,16 @@ class NumpyDraws {
   explicit NumpyDraws(std::uint32_t seed) : engine_(seed) {}
   // A number from 0 to n - 1; n at least 1. Draws nothing from the stream for n = 1.
   std::uint32_t below(std::uint32_t n);
+  // 32 random bits.
+  std::uint32_t bits() { return static_cast<std::uint32_t>(engine_()); }
 
  private:
   std::mt19937 engine_;
 };
+
+// Linear interpolation between the two neighbours of position q (n - 1), as numpy.percentile.
+// `sorted` must be sorted and hold something; q is from 0 to 1.
+double quantile(const std::vector<double>& sorted, double q);
 
 struct ScoreInterval {
   RougeScore low, mid, high;

@@ -10,7 +10,7 @@
 namespace rwkvx {
 
 std::vector<std::string> rouge_tokens_reference(std::string_view text, bool stemmer);
-// The same scores as RougeScorer's for one prediction and one reference.
+// The same scores as RougeScorer's for one prediction and one reference, of rougeN, L and Lsum.
 RougeScore rouge_reference(const RougeType& type, std::string_view prediction,
                            std::string_view reference, bool stemmer);
 

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,14 +18,30 @@ struct TokenList {
   std::vector<std::uint32_t> sentence_ends;
 };
 
-// Lower-cases a text, takes each longest run of a-z and 0-9 as a word and, with the stemmer on,
-// stems words of more than three letters. Lower-casing is Unicode's, but only two characters beyond
-// ASCII have lower-case forms with a letter of a-z in them: U+212A KELVIN SIGN is k, and U+0130 is
-// i and a combining dot, which separates. Any bytes will do: those that are not of a-z, A-Z, 0-9 or
-// these two characters separate. Equal tokens have equal ids. Not thread-safe.
+// google: runs of a-z and 0-9, as rouge-score; unicode: words of every script by the rules of UAX
+// #29 (see unicode_words); char: characters but for white space; given: by a function, for example
+// a sentencepiece model's ids. All but the last lower-case the text.
+enum class RougeTokenization { kGoogle, kUnicode, kChar, kGiven };
+// "google", "unicode", "char", "spm"; nothing for other names.
+std::optional<RougeTokenization> rouge_tokenization(std::string_view name);
+std::string rouge_tokenization_name(RougeTokenization tokenization);
+
+// How ROUGE cuts texts. Stems are of words that are all a-z.
+struct RougeTokens {
+  RougeTokenization kind = RougeTokenization::kGoogle;
+  bool stemmer = false;
+  // The tokens of one line, for kGiven. Called from several threads.
+  std::function<void(std::string_view, std::vector<std::int32_t>&)> given{};
+};
+
+// For google: lower-cases a text, takes each longest run of a-z and 0-9 as a word and, with the
+// stemmer on, stems words of more than three letters. Lower-casing is Unicode's, but only two
+// characters beyond ASCII have lower-case forms with a letter of a-z in them: U+212A KELVIN SIGN is
+// k, and U+0130 is i and a combining dot, which separates. Any bytes will do: those that are not of
+// a-z, A-Z, 0-9 or these two characters separate. Equal tokens have equal ids. Not thread-safe.
 class RougeTokenizer {
  public:
-  explicit RougeTokenizer(bool stemmer);
+  explicit RougeTokenizer(RougeTokens options);
 
   // Starts a group of texts whose ids can be compared with one another. Ids of earlier groups
   // usually go on; they are forgotten when there are so many that they would fill the memory.
@@ -57,12 +75,16 @@ class RougeTokenizer {
   };
 
   std::uint32_t word_id(const char* word, std::size_t length);
+  void tokenize_google(std::string_view text, TokenList& tokens);
+  void tokenize_line(std::string_view line, TokenList& tokens);
 
-  bool stemmer_;
+  RougeTokens options_;
   std::uint32_t next_id_ = 0;
   Table words_, stems_;
   std::string plain_;  // the text in lower case, separators as 0
   std::string stem_;
+  std::vector<std::uint32_t> codes_;
+  std::vector<std::int32_t> given_;
 };
 
 }  // namespace rwkvx

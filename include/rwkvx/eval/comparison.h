@@ -1,0 +1,61 @@
+// Several systems' scores on the same samples, compared pair by pair, and by length.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "rwkvx/eval/scoring.h"
+#include "rwkvx/metrics/paired_test.h"
+
+namespace rwkvx {
+
+enum class LengthOf { kReference, kPrompt };
+
+struct CompareOptions {
+  std::int64_t resamples = 10000;
+  std::uint64_t seed = 0;
+  LengthOf buckets = LengthOf::kReference;
+};
+
+// One system: what it is called, the scores of its whole set, and of every sample.
+struct SystemScores {
+  std::string name;
+  ScoreSummary summary;
+  std::vector<std::vector<double>> values;  // per metric, per sample; see sample_values()
+  std::vector<MeanInterval> means;          // per metric; empty for fewer than two samples
+  std::vector<std::uint64_t> lines, reference_words, prompt_words, references_hash;
+};
+
+// A system against the first one, on one metric.
+struct MetricComparison {
+  std::string metric;
+  std::size_t system = 1;
+  PairedComparison paired;
+  double p_holm = 1;  // p_randomisation, adjusted for all comparisons of the result
+};
+
+// Samples whose reference or prompt has `from` to `to` words.
+struct LengthBucket {
+  std::uint64_t from = 0, to = 0, samples = 0;
+  std::vector<std::vector<MeanInterval>> means;  // per system, per metric
+};
+
+struct Comparison {
+  MetricSet metrics;
+  CompareOptions options;
+  std::string signature;
+  std::vector<SystemScores> systems;
+  std::vector<MetricComparison> comparisons;  // system by system, metric by metric
+  std::vector<LengthBucket> buckets;          // 0, 1, 2 to 3, 4 to 7 … words; without empty ones
+};
+
+// Scores files of pairs (see pairs_from_json) and compares each with the first. Keeps a number per
+// metric and sample. Throws DataError where the files do not hold the same references in the same
+// order, and what score_pairs() throws. One file alone gives intervals and buckets.
+Comparison compare_files(const std::vector<std::filesystem::path>& files, const PairFields& fields,
+                         const MetricSet& metrics, const CompareOptions& options,
+                         const ScoringOptions& scoring);
+
+}  // namespace rwkvx

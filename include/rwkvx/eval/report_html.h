@@ -1,0 +1,31 @@
+// Pieces of a report: one HTML page that needs nothing beside itself.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace rwkvx {
+
+// Text as HTML shows it, in elements and in quoted attributes. Ill-formed UTF-8 and control
+// characters other than line ends and tabs become U+FFFD, so any bytes will do.
+std::string escape_html(std::string_view text);
+
+// A whole page: `body` is HTML, `title` is text. The style is inside, in light and dark; there are
+// no scripts and no links.
+std::string html_page(std::string_view title, std::string_view body);
+
+// A section with a heading; `body` is HTML.
+std::string html_section(std::string_view heading, std::string_view body);
+
+// A table of texts. The first column is set to the left, the others to the right.
+std::string html_table(const std::vector<std::string>& columns,
+                       const std::vector<std::vector<std::string>>& rows);
+
+// Two texts beside each other with their longest common subsequence of words marked. Words are
+// compared without case. Beyond `most_words` words on either side nothing is marked.
+std::string html_side_by_side(std::string_view left_title, std::string_view left,
+                              std::string_view right_title, std::string_view right,
+                              std::size_t most_words = 2000);
+
+}  // namespace rwkvx

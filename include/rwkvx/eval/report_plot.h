@@ -1,0 +1,40 @@
+// Plots as SVG elements for a report's page, whose style they use.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace rwkvx {
+
+struct PlotBar {
+  std::string label;
+  double value = 0, low = 0, high = 0;  // low < high: an interval is drawn
+};
+
+struct PlotPoint {
+  double x = 0, y = 0, low = 0, high = 0;  // low < high: part of the band around the line
+};
+
+struct PlotLine {
+  std::string name;
+  std::vector<PlotPoint> points;  // in the order of x
+};
+
+struct PlotText {
+  std::string title, x_label, y_label;
+  bool x_is_log2 = false;  // for positive x
+};
+
+// Steps of 1, 2 or 5 times a power of ten that cover [low, high] with about `count` of them; both
+// ends lie on a step.
+std::vector<double> plot_ticks(double low, double high, int count = 5);
+
+// Bars lying below one another, from 0, with the numbers beside them. Values that are not finite
+// are shown as a dash.
+std::string svg_bars(const PlotText& text, const std::vector<PlotBar>& bars);
+
+// Lines with points, bands, axes and a key. Points that are not finite are left out; without any
+// point the plot says so.
+std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines);
+
+}  // namespace rwkvx

@@ -1,0 +1,118 @@
+#include "rwkvx/eval/comparison.h"
+
+#include <algorithm>
+#include <bit>
+#include <map>
+
+#include "rwkvx/base/error.h"
+
+namespace rwkvx {
+namespace {
+
+SystemScores score_file(const std::filesystem::path& file, const PairFields& fields,
+                        const MetricSet& metrics, const ScoringOptions& scoring) {
+  SystemScores system;
+  system.name = file.string();
+  system.values.resize(metrics.size());
+  auto options = scoring;
+  options.each = [&](const SampleScores& sample) {
+    const auto values = sample_values(metrics, sample);
+    for (std::size_t i = 0; i < values.size(); ++i) system.values[i].push_back(values[i]);
+    system.lines.push_back(sample.line);
+    system.reference_words.push_back(sample.reference_words);
+    system.prompt_words.push_back(sample.prompt_words);
+    system.references_hash.push_back(sample.references_hash);
+  };
+  const auto source = pairs_from_json(file, fields);
+  system.summary = score_pairs(*source, metrics, options);
+  return system;
+}
+
+void check_same_samples(const SystemScores& first, const SystemScores& other) {
+  const auto count = [](const SystemScores& system) {
+    return std::to_string(system.lines.size()) + (system.lines.size() == 1 ? " pair" : " pairs");
+  };
+  if (first.lines.size() != other.lines.size())
+    throw DataError(other.name, "has " + count(other) + " but " + first.name + " has " +
+                                    count(first) + "; wanted the same samples in both");
+  for (std::size_t i = 0; i < first.lines.size(); ++i)
+    if (first.references_hash[i] != other.references_hash[i])
+      throw DataError(other.name + ":" + std::to_string(other.lines[i]),
+                      "the references are not those of " + first.name + ":" +
+                          std::to_string(first.lines[i]) +
+                          "; wanted the same samples in the same order");
+}
+
+// Of samples too few for an interval the mean alone.
+MeanInterval interval_of(const std::vector<double>& values, const CompareOptions& options) {
+  if (values.size() < 2) return {values[0], values[0], values[0]};
+  return mean_interval(values, options.resamples, options.seed);
+}
+
+std::vector<LengthBucket> buckets_of(const Comparison& result) {
+  const auto& first = result.systems.front();
+  const auto& words =
+      result.options.buckets == LengthOf::kPrompt ? first.prompt_words : first.reference_words;
+  std::map<int, std::vector<std::size_t>> members;  // by the number of bits
+  for (std::size_t i = 0; i < words.size(); ++i) members[std::bit_width(words[i])].push_back(i);
+  std::vector<LengthBucket> buckets;
+  for (const auto& [bits, samples] : members) {
+    LengthBucket bucket;
+    bucket.from = bits == 0 ? 0 : std::uint64_t{1} << (bits - 1);
+    bucket.to = bits == 0 ? 0 : 2 * bucket.from - 1;
+    bucket.samples = samples.size();
+    for (const auto& system : result.systems) {
+      auto& means = bucket.means.emplace_back();
+      for (const auto& values : system.values) {
+        std::vector<double> some;
+        for (const auto i : samples) some.push_back(values[i]);
+        means.push_back(interval_of(some, result.options));
+      }
+    }
+    buckets.push_back(std::move(bucket));
+  }
+  return buckets;
+}
+
+}  // namespace
+
+Comparison compare_files(const std::vector<std::filesystem::path>& files, const PairFields& fields,
+                         const MetricSet& metrics, const CompareOptions& options,
+                         const ScoringOptions& scoring) {
+  Comparison result;
+  result.metrics = metrics;
+  result.options = options;
+  auto wanted = fields;
+  if (options.buckets == LengthOf::kPrompt && wanted.prompt.empty()) wanted.prompt = "prompt";
+  for (const auto& file : files) {
+    result.systems.push_back(score_file(file, wanted, metrics, scoring));
+    auto& system = result.systems.back();
+    check_same_samples(result.systems.front(), system);
+    for (const auto& values : system.values) system.means.push_back(interval_of(values, options));
+  }
+  const auto& first = result.systems.front();
+  const auto names = metric_names(metrics);
+  std::vector<double> p_values;
+  for (std::size_t k = 1; k < result.systems.size(); ++k) {
+    if (first.lines.size() < 2)
+      throw DataError(first.name, "wanted at least 2 pairs to compare systems by, found 1");
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const auto paired = compare_paired(first.values[i], result.systems[k].values[i],
+                                         options.resamples, options.seed);
+      result.comparisons.push_back({names[i], k, paired, 1});
+      p_values.push_back(paired.p_randomisation);
+    }
+  }
+  const auto adjusted = holm_adjusted(p_values);
+  for (std::size_t i = 0; i < adjusted.size(); ++i) result.comparisons[i].p_holm = adjusted[i];
+  result.buckets = buckets_of(result);
+  result.signature =
+      first.summary.signature +
+      "|interval:95,bootstrap-percentile|resamples:" + std::to_string(options.resamples) +
+      "|seed:" + std::to_string(options.seed) +
+      "|length:" + (options.buckets == LengthOf::kPrompt ? "prompt" : "reference") +
+      (result.comparisons.empty() ? "" : "|tests:paired-bootstrap,sign-flip|adjust:holm");
+  return result;
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,229 @@
+#include "rwkvx/eval/comparison_report.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <set>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/eval/report_html.h"
+#include "rwkvx/eval/report_plot.h"
+
+namespace rwkvx {
+namespace {
+
+// ROUGE is from 0 to 1, the others from 0 to 100; all are shown from 0 to 100.
+double scale(const MetricSet& metrics, std::size_t metric) {
+  return metric < metrics.rouge.size() ? 100 : 1;
+}
+
+std::string range_of(double low, double high) {
+  return "[" + fixed_text(low, 2) + ", " + fixed_text(high, 2) + "]";
+}
+
+// The score of the whole set: of BLEU and chrF not the mean of the samples.
+double set_score(const MetricSet& metrics, const ScoreSummary& summary, std::size_t metric) {
+  if (metric < metrics.rouge.size()) return 100 * summary.rouge[metric].f1;
+  metric -= metrics.rouge.size();
+  if (metrics.bleu && metric-- == 0) return summary.bleu->score;
+  if (metrics.chrf && metric-- == 0) return *summary.chrf;
+  return *summary.chrf_words;
+}
+
+std::string bucket_name(const LengthBucket& bucket) {
+  return bucket.from == bucket.to ? std::to_string(bucket.from)
+                                  : std::to_string(bucket.from) + "–" + std::to_string(bucket.to);
+}
+
+std::string length_section(const Comparison& comparison, std::size_t metric,
+                           const std::string& name) {
+  const double times = scale(comparison.metrics, metric);
+  std::vector<PlotLine> lines;
+  ResultTable table;
+  table.columns = {"words", "samples"};
+  for (const auto& bucket : comparison.buckets)
+    table.rows.push_back(
+        {bucket_name(bucket), count_text(static_cast<std::int64_t>(bucket.samples))});
+  for (std::size_t k = 0; k < comparison.systems.size(); ++k) {
+    auto& line = lines.emplace_back();
+    line.name = comparison.systems[k].name;
+    table.columns.push_back(line.name);
+    for (std::size_t b = 0; b < comparison.buckets.size(); ++b) {
+      const auto& bucket = comparison.buckets[b];
+      const auto& mean = bucket.means[k][metric];
+      line.points.push_back({static_cast<double>(std::max<std::uint64_t>(bucket.from, 1)),
+                             times * mean.mean, times * mean.low, times * mean.high});
+      table.rows[b].push_back(fixed_text(times * mean.mean, 2) + " " +
+                              range_of(times * mean.low, times * mean.high));
+    }
+  }
+  const std::string what =
+      comparison.options.buckets == LengthOf::kPrompt ? "prompt" : "first reference";
+  return svg_lines({name + " by length", "words of the " + what + " (from)", name, true}, lines) +
+         html_table(table.columns, table.rows);
+}
+
+// The samples worth a look: the ends of the order by gain (or by score), and some from everywhere.
+std::set<std::size_t> chosen(const Comparison& comparison, std::size_t count) {
+  const auto& systems = comparison.systems;
+  const auto& first = systems.front().values.front();
+  std::vector<double> gain(first.size());
+  for (std::size_t i = 0; i < gain.size(); ++i)
+    gain[i] = systems.size() > 1 ? systems[1].values.front()[i] - first[i] : first[i];
+  std::vector<std::size_t> order(gain.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return gain[a] > gain[b]; });
+  std::set<std::size_t> picked;
+  const auto third = std::min(order.size(), count / 3 + 1);
+  for (std::size_t i = 0; i < third && picked.size() < count; ++i) {
+    picked.insert(order[i]);
+    picked.insert(order[order.size() - 1 - i]);
+    picked.insert(i * (order.size() - 1) / std::max<std::size_t>(third - 1, 1));
+  }
+  return picked;
+}
+
+struct SampleTexts {
+  std::string reference;
+  std::vector<std::string> predictions;  // per system
+};
+
+void read_texts(const std::string& file, const PairFields& fields,
+                const std::map<std::uint64_t, std::size_t>& by_line,
+                std::map<std::size_t, SampleTexts>& texts) {
+  const auto source = pairs_from_json(file, fields);
+  PairBatch batch;
+  PairSource::Scratch scratch;
+  TextPair pair;
+  std::size_t found = 0;
+  while (found < by_line.size() && source->next(batch))
+    for (const auto& item : batch.items) {
+      const auto at = by_line.find(item.line);
+      if (at == by_line.end()) continue;
+      source->parse(batch, item, scratch, pair);
+      auto& sample = texts[at->second];
+      sample.reference = pair.references.front();
+      sample.predictions.emplace_back(pair.prediction);
+      ++found;
+    }
+  if (found < by_line.size())
+    throw DataError(file, "has become shorter since it was scored; --report reads it twice");
+}
+
+std::string samples_section(const Comparison& comparison, const PairFields& fields,
+                            std::size_t count, const std::string& metric) {
+  const auto picked = chosen(comparison, count);
+  std::map<std::size_t, SampleTexts> texts;
+  for (const auto& system : comparison.systems) {
+    std::map<std::uint64_t, std::size_t> by_line;
+    for (const auto sample : picked) by_line[system.lines[sample]] = sample;
+    read_texts(system.name, fields, by_line, texts);
+  }
+  std::string html = "<p>Words of the longest common subsequence are marked.</p>\n";
+  const double times = scale(comparison.metrics, 0);
+  for (const auto& [sample, text] : texts)
+    for (std::size_t k = 0; k < comparison.systems.size(); ++k) {
+      const auto& system = comparison.systems[k];
+      html += html_side_by_side(
+          "reference, line " + std::to_string(system.lines[sample]), text.reference,
+          system.name + ", " + metric + " " + fixed_text(times * system.values[0][sample], 2),
+          text.predictions[k]);
+    }
+  return html;
+}
+
+}  // namespace
+
+ResultTable scores_table(const Comparison& comparison) {
+  const auto names = metric_names(comparison.metrics);
+  ResultTable table;
+  table.columns = {"system", "n"};
+  for (const auto& name : names) {
+    table.columns.push_back(name);
+    table.columns.push_back("95 %");
+  }
+  for (const auto& system : comparison.systems) {
+    auto& row = table.rows.emplace_back();
+    row = {system.name, std::to_string(system.summary.n)};
+    for (std::size_t i = 0; i < names.size(); ++i) {
+      const double times = scale(comparison.metrics, i);
+      row.push_back(fixed_text(set_score(comparison.metrics, system.summary, i), 2));
+      // BLEU and chrF of a set are not means of samples, so a mean's interval is not theirs.
+      row.push_back(i < comparison.metrics.rouge.size()
+                        ? range_of(times * system.means[i].low, times * system.means[i].high)
+                        : "–");
+    }
+  }
+  table.note = comparison.signature;
+  return table;
+}
+
+ResultTable differences_table(const Comparison& comparison) {
+  ResultTable table;
+  table.columns = {"system", "metric", "difference", "95 %", "d", "p boot", "p rand", "p Holm"};
+  const auto names = metric_names(comparison.metrics);
+  for (const auto& item : comparison.comparisons) {
+    const auto metric = static_cast<std::size_t>(
+        std::find(names.begin(), names.end(), item.metric) - names.begin());
+    const double times = scale(comparison.metrics, metric);
+    const auto& paired = item.paired;
+    table.rows.push_back({comparison.systems[item.system].name, item.metric,
+                          fixed_text(times * paired.difference, 2),
+                          range_of(times * paired.low, times * paired.high),
+                          fixed_text(paired.effect_size, 2), p_text(paired.p_bootstrap),
+                          p_text(paired.p_randomisation), p_text(item.p_holm)});
+  }
+  return table;
+}
+
+ResultTable summary_table(const MetricSet& metrics, const ScoreSummary& summary) {
+  ResultTable table;
+  table.columns = {"metric", "precision", "recall", "score"};
+  const auto names = metric_names(metrics);
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const bool rouge = i < metrics.rouge.size();
+    table.rows.push_back({names[i], rouge ? fixed_text(100 * summary.rouge[i].precision, 2) : "",
+                          rouge ? fixed_text(100 * summary.rouge[i].recall, 2) : "",
+                          fixed_text(set_score(metrics, summary, i), 2)});
+  }
+  table.note = summary.signature;
+  return table;
+}
+
+std::string comparison_page(const Comparison& comparison, const PairFields& fields,
+                            std::size_t samples) {
+  const auto names = metric_names(comparison.metrics);
+  const bool several = comparison.systems.size() > 1;
+  const auto scores = scores_table(comparison);
+  std::string body = "<p><code>" + escape_html(comparison.signature) + "</code></p>\n";
+  body += html_section("Scores", html_table(scores.columns, scores.rows));
+  std::string bars;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const double times = scale(comparison.metrics, i);
+    std::vector<PlotBar> values;
+    for (const auto& system : comparison.systems)
+      values.push_back({system.name, times * system.means[i].mean, times * system.means[i].low,
+                        times * system.means[i].high});
+    bars += svg_bars({names[i], "mean of the samples and its 95 % interval", ""}, values);
+  }
+  body += html_section("Means of the samples", bars);
+  if (several) {
+    const auto differences = differences_table(comparison);
+    body += html_section(
+        "Differences from " + comparison.systems.front().name,
+        "<p>Of the means of the samples. d: Cohen's d of the differences; p boot: paired "
+        "bootstrap; p rand: approximate randomisation; p Holm: the latter, adjusted for all rows."
+        "</p>\n" +
+            html_table(differences.columns, differences.rows));
+  }
+  body += html_section(names.front() + " by length", length_section(comparison, 0, names.front()));
+  if (samples > 0)
+    body += html_section(several ? "Samples: largest gains, largest losses, some between"
+                                 : "Samples: best, worst, some between",
+                         samples_section(comparison, fields, samples, names.front()));
+  return html_page(several ? "Comparison" : "Evaluation", body);
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,166 @@
+#include "rwkvx/eval/report_html.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+
+#include "rwkvx/metrics/unicode.h"
+#include "rwkvx/text/utf8.h"
+
+namespace rwkvx {
+namespace {
+
+constexpr std::string_view kStyle =
+    ":root{color-scheme:light dark;--ink:#1c1e21;--paper:#fff;--line:#d5d8dd;--soft:#f3f4f6;"
+    "--mark:#cfe8d4;--s0:#2563a8;--s1:#c2570c;--s2:#2e7d32;--s3:#8e3fa8;--s4:#8a6d00;--s5:#5f6b7a}"
+    "@media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--paper:#16181c;--line:#3a3f46;"
+    "--soft:#22262b;--mark:#24533a;--s0:#6ea8e6;--s1:#f0975a;--s2:#7fc884;--s3:#cf8fe6;"
+    "--s4:#d9bb4a;--s5:#a5b0bd}}"
+    "body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);"
+    "max-width:60rem;margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem}h2{font-size:1.15rem;"
+    "margin-top:2.2rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
+    ".wide{overflow-x:auto}th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);"
+    "text-align:right}th:first-child,td:first-child{text-align:left}th{font-weight:600}"
+    "code{font-size:.85em;overflow-wrap:anywhere;background:var(--soft);padding:.1em .3em}"
+    ".pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem;margin:.6rem 0 1.4rem}"
+    ".pair>div{background:var(--soft);padding:.6rem .8rem;border-radius:4px;"
+    "white-space:pre-wrap;overflow-wrap:anywhere}.pair b{display:block;font-size:.8rem}"
+    "mark{background:var(--mark);color:inherit;border-radius:2px}"
+    "svg{display:block;max-width:100%;height:auto;margin:1rem 0}"
+    "svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .title{font-weight:600;"
+    "font-size:14px}svg .axis{stroke:var(--line);stroke-width:1;fill:none}"
+    "svg .line{fill:none;stroke-width:2}svg .error{stroke:var(--ink);stroke-width:1.5;fill:none}";
+
+struct Word {
+  std::size_t begin, end;  // bytes
+  std::uint32_t id;
+};
+
+// The words of a text, where they are, numbered so that equal ones without case are equal.
+std::vector<Word> words_of(std::string_view text, std::map<std::string, std::uint32_t>& ids) {
+  std::vector<std::uint32_t> codes;
+  unicode::decode(text, codes);
+  std::vector<std::size_t> starts;  // of each code point in bytes
+  std::string one;
+  std::size_t at = 0;
+  for (const auto code : codes) {
+    starts.push_back(at);
+    one.clear();
+    unicode::append(code, one);
+    at += one.size();
+  }
+  starts.push_back(at);
+  std::vector<Word> words;
+  unicode::for_each_word(codes, [&](std::span<const std::uint32_t> word) {
+    const auto first = static_cast<std::size_t>(word.data() - codes.data());
+    std::vector<std::uint32_t> small(word.begin(), word.end());
+    unicode::lower(small);
+    std::string name;
+    for (const auto code : small) unicode::append(code, name);
+    const auto id = ids.emplace(name, static_cast<std::uint32_t>(ids.size())).first->second;
+    words.push_back({starts[first], starts[first + word.size()], id});
+  });
+  return words;
+}
+
+std::string marked(std::string_view text, const std::vector<Word>& words,
+                   const std::vector<bool>& taken) {
+  std::string html;
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    if (!taken[i]) continue;
+    html += escape_html(text.substr(at, words[i].begin - at)) + "<mark>" +
+            escape_html(text.substr(words[i].begin, words[i].end - words[i].begin)) + "</mark>";
+    at = words[i].end;
+  }
+  return html + escape_html(text.substr(at));
+}
+
+}  // namespace
+
+std::string escape_html(std::string_view text) {
+  const auto clean = replace_invalid_utf8(text);
+  std::string html;
+  for (const char c : clean) {
+    switch (c) {
+      case '&':
+        html += "&amp;";
+        break;
+      case '<':
+        html += "&lt;";
+        break;
+      case '>':
+        html += "&gt;";
+        break;
+      case '"':
+        html += "&quot;";
+        break;
+      case '\'':
+        html += "&#39;";
+        break;
+      default: {
+        const auto byte = static_cast<unsigned char>(c);
+        if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f)
+          html += "\ufffd";
+        else
+          html += c;
+      }
+    }
+  }
+  return html;
+}
+
+std::string html_page(std::string_view title, std::string_view body) {
+  return "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+         "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>" +
+         escape_html(title) + "</title><style>" + std::string(kStyle) +
+         "</style></head>\n<body><h1>" + escape_html(title) + "</h1>\n" + std::string(body) +
+         "</body></html>\n";
+}
+
+std::string html_section(std::string_view heading, std::string_view body) {
+  return "<h2>" + escape_html(heading) + "</h2>\n" + std::string(body) + "\n";
+}
+
+std::string html_table(const std::vector<std::string>& columns,
+                       const std::vector<std::vector<std::string>>& rows) {
+  std::string html = "<div class=\"wide\"><table><tr>";
+  for (const auto& column : columns) html += "<th>" + escape_html(column) + "</th>";
+  html += "</tr>\n";
+  for (const auto& row : rows) {
+    html += "<tr>";
+    for (const auto& cell : row) html += "<td>" + escape_html(cell) + "</td>";
+    html += "</tr>\n";
+  }
+  return html + "</table></div>\n";
+}
+
+std::string html_side_by_side(std::string_view left_title, std::string_view left,
+                              std::string_view right_title, std::string_view right,
+                              std::size_t most_words) {
+  std::map<std::string, std::uint32_t> ids;
+  const auto a = words_of(left, ids), b = words_of(right, ids);
+  std::vector<bool> in_a(a.size()), in_b(b.size());
+  if (a.size() <= most_words && b.size() <= most_words) {
+    const auto width = b.size() + 1;
+    std::vector<std::uint16_t> table((a.size() + 1) * width);
+    for (std::size_t i = 1; i <= a.size(); ++i)
+      for (std::size_t j = 1; j < width; ++j)
+        table[i * width + j] = a[i - 1].id == b[j - 1].id
+                                   ? static_cast<std::uint16_t>(table[(i - 1) * width + j - 1] + 1)
+                                   : std::max(table[(i - 1) * width + j], table[i * width + j - 1]);
+    for (std::size_t i = a.size(), j = b.size(); i > 0 && j > 0;) {
+      if (a[i - 1].id == b[j - 1].id)
+        in_a[--i] = true, in_b[--j] = true;
+      else if (table[i * width + j - 1] > table[(i - 1) * width + j])
+        --j;
+      else
+        --i;
+    }
+  }
+  return "<div class=\"pair\"><div><b>" + escape_html(left_title) + "</b>" + marked(left, a, in_a) +
+         "</div><div><b>" + escape_html(right_title) + "</b>" + marked(right, b, in_b) +
+         "</div></div>\n";
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,180 @@
+#include "rwkvx/eval/report_plot.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "rwkvx/eval/report_html.h"
+
+namespace rwkvx {
+namespace {
+
+constexpr double kWidth = 720, kHeight = 340, kTop = 40, kBottom = 52, kLeft = 64, kRight = 16;
+
+// Coordinates with one digit, so that a page's bytes do not hang on the last bits.
+std::string place(double value) {
+  char digits[64];
+  std::snprintf(digits, sizeof digits, "%.1f", value);
+  return digits;
+}
+
+std::string shown(double value) {
+  char digits[64];
+  std::snprintf(digits, sizeof digits, "%.4g", value);
+  return digits;
+}
+
+std::string text_at(double x, double y, const std::string& anchor, const std::string& text,
+                    const std::string& more = "") {
+  return "<text x=\"" + place(x) + "\" y=\"" + place(y) + "\" text-anchor=\"" + anchor + "\"" +
+         more + ">" + escape_html(text) + "</text>";
+}
+
+std::string line_at(double x1, double y1, double x2, double y2, const std::string& kind) {
+  return "<line x1=\"" + place(x1) + "\" y1=\"" + place(y1) + "\" x2=\"" + place(x2) + "\" y2=\"" +
+         place(y2) + "\" class=\"" + kind + "\"/>";
+}
+
+std::string colour(std::size_t i) { return "var(--s" + std::to_string(i % 6) + ")"; }
+
+std::string open_svg(double height, const std::string& title) {
+  return "<svg viewBox=\"0 0 " + place(kWidth) + " " + place(height) + "\" width=\"" +
+         place(kWidth) + "\" role=\"img\" aria-label=\"" + escape_html(title) + "\">" +
+         text_at(0, 16, "start", title, " class=\"title\"");
+}
+
+bool finite(const PlotPoint& point) { return std::isfinite(point.x) && std::isfinite(point.y); }
+bool has_band(const PlotPoint& point) {
+  return std::isfinite(point.low) && std::isfinite(point.high) && point.low < point.high;
+}
+
+}  // namespace
+
+std::vector<double> plot_ticks(double low, double high, int count) {
+  if (!(low < high)) {
+    const double room = low == 0 ? 1 : std::abs(low) * 0.1;
+    low -= room;
+    high += room;
+  }
+  const double rough = (high - low) / std::max(count, 1);
+  const double power = std::pow(10, std::floor(std::log10(rough)));
+  double step = 10 * power;
+  for (const double times : {1.0, 2.0, 5.0})
+    if (times * power >= rough * 0.999) {
+      step = times * power;
+      break;
+    }
+  const double first = std::floor(low / step + 1e-9), last = std::ceil(high / step - 1e-9);
+  std::vector<double> ticks;
+  for (double k = first; k <= last && ticks.size() < 100; ++k) ticks.push_back(k * step);
+  return ticks;
+}
+
+std::string svg_bars(const PlotText& text, const std::vector<PlotBar>& bars) {
+  constexpr double kRow = 26, kLabels = 200;
+  double low = 0, high = 0;
+  for (const auto& bar : bars)
+    for (const double value : {bar.value, bar.low, bar.high})
+      if (std::isfinite(value)) low = std::min(low, value), high = std::max(high, value);
+  const auto ticks = plot_ticks(low, low == high ? low + 1 : high);
+  const double right = kWidth - 70, height = kTop + kRow * static_cast<double>(bars.size()) + 44;
+  const auto x_of = [&](double value) {
+    return kLabels + (right - kLabels) * (value - ticks.front()) / (ticks.back() - ticks.front());
+  };
+  std::string svg = open_svg(height, text.title);
+  const double bottom = kTop + kRow * static_cast<double>(bars.size());
+  for (const double tick : ticks)
+    svg += line_at(x_of(tick), kTop - 6, x_of(tick), bottom, "axis") +
+           text_at(x_of(tick), bottom + 16, "middle", shown(tick));
+  svg += text_at((kLabels + right) / 2, bottom + 36, "middle", text.x_label);
+  for (std::size_t i = 0; i < bars.size(); ++i) {
+    const auto& bar = bars[i];
+    const double y = kTop + kRow * static_cast<double>(i), middle = y + 9;
+    svg += text_at(kLabels - 8, middle + 4, "end", bar.label);
+    if (!std::isfinite(bar.value)) {
+      svg += text_at(x_of(0) + 6, middle + 4, "start", "–");
+      continue;
+    }
+    const double begin = std::min(x_of(0), x_of(bar.value));
+    svg += "<rect x=\"" + place(begin) + "\" y=\"" + place(y) + "\" width=\"" +
+           place(std::abs(x_of(bar.value) - x_of(0))) +
+           "\" height=\"18\" style=\"fill:" + colour(i) + "\"/>";
+    if (std::isfinite(bar.low) && std::isfinite(bar.high) && bar.low < bar.high)
+      svg += line_at(x_of(bar.low), middle, x_of(bar.high), middle, "error") +
+             line_at(x_of(bar.low), middle - 4, x_of(bar.low), middle + 4, "error") +
+             line_at(x_of(bar.high), middle - 4, x_of(bar.high), middle + 4, "error");
+    svg += text_at(std::max({x_of(0), x_of(bar.value), x_of(bar.high)}) + 6, middle + 4, "start",
+                   shown(bar.value));
+  }
+  return svg + "</svg>\n";
+}
+
+std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) {
+  double left = 0, right = 0, low = 0, high = 0;
+  bool any = false;
+  const auto x_value = [&](double x) { return text.x_is_log2 ? std::log2(x) : x; };
+  for (const auto& line : lines)
+    for (const auto& point : line.points) {
+      if (!finite(point) || !std::isfinite(x_value(point.x))) continue;
+      const double x = x_value(point.x);
+      const double least = has_band(point) ? std::min(point.y, point.low) : point.y;
+      const double most = has_band(point) ? std::max(point.y, point.high) : point.y;
+      left = any ? std::min(left, x) : x, right = any ? std::max(right, x) : x;
+      low = any ? std::min(low, least) : least, high = any ? std::max(high, most) : most;
+      any = true;
+    }
+  const double rows = static_cast<double>((lines.size() + 2) / 3);
+  const double height = kHeight + 10 + 18 * rows;
+  std::string svg = open_svg(height, text.title);
+  if (!any) return svg + text_at(kLeft, kTop + 20, "start", "no points") + "</svg>\n";
+  const auto ticks = plot_ticks(low, high);
+  if (left == right) left -= 1, right += 1;
+  const double bottom = kHeight - kBottom;
+  const auto x_of = [&](double x) {
+    return kLeft + (kWidth - kRight - kLeft) * (x_value(x) - left) / (right - left);
+  };
+  const auto y_of = [&](double y) {
+    return bottom - (bottom - kTop) * (y - ticks.front()) / (ticks.back() - ticks.front());
+  };
+  for (const double tick : ticks)
+    svg += line_at(kLeft, y_of(tick), kWidth - kRight, y_of(tick), "axis") +
+           text_at(kLeft - 8, y_of(tick) + 4, "end", shown(tick));
+  const auto mark = [&](double value) {
+    svg += line_at(x_of(value), bottom, x_of(value), bottom + 5, "axis") +
+           text_at(x_of(value), bottom + 19, "middle", shown(value));
+  };
+  if (text.x_is_log2) {
+    const double step = std::max(1.0, std::ceil((right - left) / 12));
+    for (double k = std::ceil(left - 1e-9); k <= right + 1e-9; k += step) mark(std::exp2(k));
+  } else {
+    for (const double tick : plot_ticks(left, right, 8))
+      if (tick >= left - 1e-9 && tick <= right + 1e-9) mark(tick);
+  }
+  svg += text_at((kLeft + kWidth - kRight) / 2, bottom + 40, "middle", text.x_label);
+  svg += text_at(-(kTop + bottom) / 2, 14, "middle", text.y_label, " transform=\"rotate(-90)\"");
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    std::string upper, lower, path, dots;
+    for (const auto& point : lines[i].points) {
+      if (!finite(point) || !std::isfinite(x_value(point.x))) continue;
+      const auto x = place(x_of(point.x));
+      path += (path.empty() ? "M" : "L") + x + " " + place(y_of(point.y));
+      dots += "<circle cx=\"" + x + "\" cy=\"" + place(y_of(point.y)) +
+              "\" r=\"3\" style=\"fill:" + colour(i) + "\"/>";
+      if (!has_band(point)) continue;
+      upper += x + "," + place(y_of(point.high)) + " ";
+      lower = x + "," + place(y_of(point.low)) + " " + lower;
+    }
+    if (!upper.empty())
+      svg += "<polygon points=\"" + upper + lower + "\" style=\"fill:" + colour(i) +
+             ";opacity:.18\"/>";
+    svg += "<path class=\"line\" style=\"stroke:" + colour(i) + "\" d=\"" + path + "\"/>" + dots;
+    const double x = kLeft + 215 * static_cast<double>(i % 3);
+    const double y = kHeight + 10 + 18 * static_cast<double>(i / 3);
+    svg += "<rect x=\"" + place(x) + "\" y=\"" + place(y - 9) +
+           "\" width=\"12\" height=\"10\" style=\"fill:" + colour(i) + "\"/>" +
+           text_at(x + 18, y, "start", lines[i].name);
+  }
+  return svg + "</svg>\n";
+}
+
+}  // namespace rwkvx

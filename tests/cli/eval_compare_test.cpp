@@ -1,0 +1,120 @@
+// The command eval on several systems, run as a user runs it.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "rwkvx/base/files.h"
+#include "support/program.h"
+
+namespace rwkvx {
+namespace {
+
+using nlohmann::json;
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class EvalCompare : public ::testing::Test {
+ protected:
+  std::string path(const std::string& name) const { return (scratch_ / name).string(); }
+  // Forty samples of which the prediction has each word right with the chance `right` of 100.
+  std::string system(const std::string& name, unsigned right, std::uint32_t seed) const {
+    std::mt19937 random(seed);
+    std::string lines;
+    for (int i = 0; i < 40; ++i) {
+      std::string reference, prediction;
+      for (int k = 0; k <= i % 12; ++k) {
+        const std::string word = "w" + std::to_string((i * 7 + k * 3) % 50) + " ";
+        reference += word;
+        prediction += random() % 100 < right ? word : std::string("no ");
+      }
+      lines += json{{"prompt", "say <b>" + std::to_string(i)},
+                    {"reference", reference},
+                    {"prediction", prediction}}
+                   .dump() +
+               "\n";
+    }
+    write_file(path(name), lines);
+    return path(name);
+  }
+  ScratchDirectory scratch_;
+};
+
+TEST_F(EvalCompare, TellsABetterSystemFromAnEqualOne) {
+  const auto base = system("base", 50, 1), better = system("better", 90, 2);
+  const auto equal = system("equal", 50, 3);
+  const auto result = run_program(
+      {"eval", "--compare", base, better, equal, "--metrics", "rouge1,chrf", "--resamples", "999"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto found = json::parse(result.out);
+  ASSERT_EQ(found["systems"].size(), 3U);
+  ASSERT_EQ(found["comparisons"].size(), 4U);
+  const auto& first = found["comparisons"][0];
+  EXPECT_EQ(first["b"], better);
+  EXPECT_EQ(first["p_randomisation"], 0.001);
+  EXPECT_EQ(first["p_holm"], 0.004);
+  EXPECT_GT(first["low"].get<double>(), 0.15);
+  EXPECT_GT(found["comparisons"][2]["p_randomisation"].get<double>(), 0.05);
+  EXPECT_NEAR(first["mean_b"].get<double>(),
+              found["systems"][1]["scores"]["rouge1"]["f1"].get<double>(), 1e-12);
+  std::uint64_t samples = 0;
+  for (const auto& bucket : found["by_length"]) samples += bucket["samples"].get<std::uint64_t>();
+  EXPECT_EQ(samples, 40U);
+  EXPECT_THAT(found["signature"].get<std::string>(),
+              AllOf(HasSubstr("resamples:999|seed:0"), HasSubstr("version:rwkvx-")));
+}
+
+TEST_F(EvalCompare, SameBytesWhateverTheThreads) {
+  const auto base = system("base", 50, 1), better = system("better", 60, 2);
+  std::vector<std::string> outputs, pages;
+  for (const auto* threads : {"1", "3"}) {
+    const auto result = run_program({"eval", "--compare", base, better, "--threads", threads,
+                                     "--report", path("page.html"), "--format", "markdown"});
+    ASSERT_EQ(result.status, 0) << result.err;
+    outputs.push_back(result.out);
+    pages.push_back(read_file(path("page.html")));
+  }
+  EXPECT_EQ(outputs[0], outputs[1]);
+  EXPECT_EQ(pages[0], pages[1]);
+  EXPECT_THAT(outputs[0], HasSubstr("| system |"));
+}
+
+TEST_F(EvalCompare, TheReportIsOnePageThatNeedsNothingElse) {
+  const auto base = system("base<script>", 50, 1), better = system("better", 60, 2);
+  const auto page = path("page.html");
+  const auto result = run_program({"eval", "--compare", base, better, "--report", page});
+  ASSERT_EQ(result.status, 0) << result.err;
+  EXPECT_THAT(read_file(page), AllOf(HasSubstr("<!DOCTYPE html>"), HasSubstr("<svg"),
+                                     HasSubstr("<mark>"), HasSubstr("base&lt;script&gt;"),
+                                     Not(HasSubstr("<script")), Not(HasSubstr("http"))));
+  const auto one = run_program({"eval", "--pairs", base, "--report", page, "--format", "csv"});
+  ASSERT_EQ(one.status, 0) << one.err;
+  EXPECT_THAT(one.out, HasSubstr("system,n,rouge1"));
+}
+
+TEST_F(EvalCompare, RefusesWhatCannotBeCompared) {
+  const auto base = system("base", 50, 1);
+  write_file(path("short"), "{\"prediction\": \"a\", \"reference\": \"b\"}\n");
+  std::string other = read_file(base);
+  other.replace(other.find("\"reference\":\"w"), 14, "\"reference\":\"v");
+  write_file(path("other"), other);
+  const auto refused = [&](std::vector<std::string> args, int status, const std::string& text) {
+    args.insert(args.begin(), "eval");
+    expect_refused(run_program(args), status, text);
+  };
+  refused({"--compare", base, path("short")}, 3, "has 1 pair but");
+  refused({"--compare", base, path("other")}, 3, "other:1: the references are not those of");
+  refused({"--compare", base}, 2, "wanted two or more files");
+  refused({"--compare", base, base, "--pairs", base}, 2, "cannot be given together");
+  refused({"--report", path("x"), "--predictions", base, "--references", base}, 2, "--report");
+  refused({"--pairs", base, "--format", "xml"}, 2, "wanted json, csv, markdown or latex");
+  refused({"--pairs", base, "--tokenizer", "words"}, 2, "wanted google, unicode, char or spm");
+  refused({"--pairs", base, "--several", "all"}, 2, "wanted best or jackknife");
+}
+
+}  // namespace
+}  // namespace rwkvx
