@@ -64,6 +64,16 @@ ordered_json ratio(const std::vector<double>& above, const std::vector<double>& 
   return summary(quotients);
 }
 
+// The median time of a token in every round.
+std::vector<double> round_medians(const EngineBenchSeries& one) {
+  const auto rounds = one.tokens_per_second.size(), tokens = one.latencies.size() / rounds;
+  std::vector<double> out;
+  for (auto at = one.latencies.begin(); out.size() < rounds;
+       at += static_cast<std::ptrdiff_t>(tokens))
+    out.push_back(median({at, at + static_cast<std::ptrdiff_t>(tokens)}));
+  return out;
+}
+
 ordered_json ratios_of(const EngineBench& bench) {
   ordered_json out = ordered_json::object();
   const EngineBenchSeries* first = nullptr;
@@ -81,7 +91,7 @@ ordered_json ratios_of(const EngineBench& bench) {
           ratio(one.tokens_per_second, first->tokens_per_second);
     for (const auto& other : bench.series)
       if (one.kind == "enhanced" && other.kind == "baseline" && other.type == one.type)
-        out[name + " ÷ baseline, time"] = ratio(other.tokens_per_second, one.tokens_per_second);
+        out[name + " ÷ baseline, latency"] = ratio(round_medians(one), round_medians(other));
   }
   return out;
 }

@@ -41,7 +41,8 @@ struct EngineBenchOptions {
   std::filesystem::path weights;  // measure these, of `model`, instead of random ones
 };
 
-// Every round measures the bandwidth and the matrix products alone, then every series in turn.
+// Every round measures the bandwidth and the matrix products alone, then every series: decoding in
+// short turns, batches and prompts one after the other.
 // Random weights are written to a temporary folder and mapped, as a checkpoint's are. Uses
 // LibTorch's number of threads.
 EngineBench bench_engine(const EngineBenchOptions& options);
