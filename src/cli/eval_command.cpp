@@ -105,6 +105,7 @@ void check_model_flags(const EvalFlags& flags, const EvalModelFlags& model) {
     for (const auto& [name, value] :
          {std::pair{"--text", model.text}, std::pair{"--prompts", model.prompts},
           std::pair{"--save-predictions", model.save_predictions},
+          std::pair{"--cache", model.cache},
           std::pair{"--device", model.device == "auto" ? "" : model.device}})
       if (!value.empty()) throw ConfigError(name, "wanted --model DIR with it, found none");
     return;
@@ -127,12 +128,12 @@ std::vector<std::string> files_to_compare(const EvalFlags& flags, const EvalMode
     throw ConfigError("--compare",
                       "cannot be given together with --pairs, --predictions, --references, "
                       "--per-sample or --model");
-  if (!compare.compare.empty() || compare.report.empty()) return compare.compare;
+  if (!compare.compare.empty() || compare.report.empty() || !model.text.empty())
+    return compare.compare;
   if (others || flags.pairs.empty())
-    throw ConfigError(
-        "--report",
-        "wanted --pairs FILE or --compare FILE FILE with it (a model's continuations: "
-        "--save-predictions writes such a file)");
+    throw ConfigError("--report",
+                      "wanted --pairs, --compare or --text with it (a model's continuations: "
+                      "--save-predictions writes such a file)");
   return {flags.pairs};
 }
 
@@ -143,7 +144,9 @@ void run_eval(const EvalFlags& flags, const EvalModelFlags& model,
   auto options = flags.scoring;
   options.per_sample = flags.per_sample;
   if (!model.text.empty()) {
-    print(eval_model_text(model, options).dump() + "\n");
+    auto loss = model;
+    loss.report = compare.report;
+    print(eval_model_text(loss, options).dump() + "\n");
     finish_output();
     return;
   }

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <filesystem>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
@@ -70,7 +71,8 @@ void add_eval_compare_flags(CLI::App& command, EvalCompareFlags& flags) {
           "two or more files of JSON lines with the same references: each against the first")
       ->type_name("FILE...");
   command
-      .add_option("--report", flags.report, "with --compare or --pairs: also write an HTML page")
+      .add_option("--report", flags.report,
+                  "with --compare, --pairs or --text: also write an HTML page")
       ->type_name("FILE");
   command
       .add_option("--format", flags.format, "of the result: json, csv, markdown or latex [json]")
@@ -101,6 +103,10 @@ void check_eval_compare_flags(const EvalCompareFlags& flags) {
 std::string eval_compare(const EvalCompareFlags& flags, const std::vector<std::string>& files,
                          const PairFields& fields, const MetricSet& metrics,
                          const ScoringOptions& options) {
+  for (const auto& file : files)
+    if (!flags.report.empty() && std::filesystem::exists(file) &&
+        !std::filesystem::is_regular_file(file))
+      throw ConfigError("--report", "reads its files twice; wanted a file, found " + file);
   CompareOptions compare;
   compare.resamples = flags.resamples;
   compare.seed = flags.seed;

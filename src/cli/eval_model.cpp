@@ -38,26 +38,64 @@ void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlag
       .add_option("--save-predictions", flags->save_predictions,
                   "with --prompts: keep the continuations, JSON lines for --pairs")
       ->type_name("FILE");
+  command
+      .add_option("--cache", flags->cache,
+                  "with --prompts: keep continuations here as they come, and take those that are "
+                  "there")
+      ->type_name("DIR");
+  command.add_flag("--by-position", flags->by_position,
+                   "with --text: also the loss after 0, 1, 2-3, 4-7, … tokens of a document");
   command.add_option("--device", flags->device, "with --model: auto, cpu or cuda:N [auto]")
       ->type_name("NAME");
   const auto given = std::shared_ptr<nlohmann::json>(flags, &flags->generation);
   add_setting_flags<GenerateConfig>(command, given);
 }
 
+namespace {
+
+nlohmann::ordered_json position_json(const PositionLoss& sums) {
+  return {{"from", sums.from},
+          {"to", sums.to},
+          {"tokens", sums.tokens},
+          {"loss", sums.loss()},
+          {"standard_error", sums.standard_error()}};
+}
+
+}  // namespace
+
 nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const ScoringOptions& options) {
   Generator generator(flags.model, options.threads, flags.device);
   DataConfig data;
   const auto saved = read_checkpoint_config(generator.path()).document;
   if (saved.contains("data")) data = config_from_json<DataConfig>(saved["data"], "data");
-  const auto loss = text_loss(generator, flags.text, data, options.threads, options.quiet);
-  return {{"signature", "rwkvx:" + version() + "|task:loss|" + model_signature(generator) +
-                            "|text:" + hash_file(flags.text) + "|state:carried"},
-          {"documents", loss.documents},
-          {"tokens", loss.tokens},
-          {"bytes", loss.bytes},
-          {"loss", loss.loss()},
-          {"perplexity", loss.perplexity()},
-          {"bits_per_byte", loss.bits_per_byte()}};
+  std::int64_t trained_length = 0;
+  if (saved.contains("train"))
+    trained_length = config_from_json<TrainingConfig>(saved["train"], "train").ctx_len;
+  const auto loss =
+      text_loss(generator, flags.text, data, options.threads, options.quiet, trained_length);
+  const auto signature = "rwkvx:" + version() + "|task:loss|" + model_signature(generator) +
+                         "|text:" + hash_file(flags.text) + "|state:carried";
+  if (!flags.report.empty()) write_file(flags.report, text_loss_page(loss, signature));
+  nlohmann::ordered_json result = {{"signature", signature},
+                                   {"documents", loss.documents},
+                                   {"tokens", loss.tokens},
+                                   {"bytes", loss.bytes},
+                                   {"loss", loss.loss()},
+                                   {"perplexity", loss.perplexity()},
+                                   {"bits_per_byte", loss.bits_per_byte()},
+                                   {"words", loss.words},
+                                   {"bits_per_word", loss.bits_per_word()}};
+  if (!flags.by_position) return result;
+  result["by_position"] = nlohmann::ordered_json::array();
+  for (const auto& bucket : loss.by_position)
+    result["by_position"].push_back(position_json(bucket));
+  if (trained_length > 0) {
+    result["trained_length"] = trained_length;
+    result["loss_trained"] = loss.trained.loss();
+    result["loss_beyond"] =
+        loss.beyond.tokens > 0 ? nlohmann::ordered_json(loss.beyond.loss()) : nullptr;
+  }
+  return result;
 }
 
 ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& reference_field,
@@ -70,8 +108,11 @@ ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& 
     folder = std::make_unique<TemporaryFolder>();
     predictions = folder->path() / "predictions.jsonl";
   }
+  std::optional<ContinuationCache> cache;
+  if (!flags.cache.empty())
+    cache.emplace(flags.cache, model_signature(generator) + "|" + generation_signature(config));
   write_predictions(generator, flags.prompts, {flags.prompt_field, reference_field}, config,
-                    predictions, options.quiet);
+                    predictions, options.quiet, cache ? &*cache : nullptr);
   const auto source = pairs_from_json(predictions);
   auto summary = score_pairs(*source, metrics, options);
   summary.signature += "|" + model_signature(generator) + "|prompts:" + hash_file(flags.prompts) +

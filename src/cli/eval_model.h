@@ -14,6 +14,8 @@ namespace rwkvx {
 
 struct EvalModelFlags {
   std::string model, text, prompts, prompt_field = "prompt", save_predictions, device = "auto";
+  std::string cache, report;
+  bool by_position = false;
   nlohmann::json generation;  // the generation flags that were given
 };
 

@@ -52,7 +52,8 @@ std::string generation_signature(const GenerateConfig& config) {
 
 std::int64_t write_predictions(Generator& generator, const std::filesystem::path& prompts,
                                const PromptFields& fields, const GenerateConfig& config,
-                               const std::filesystem::path& output, bool quiet) {
+                               const std::filesystem::path& output, bool quiet,
+                               ContinuationCache* cache) {
   std::int64_t total = 0;
   for (LineReader counting(prompts); counting.skip();) ++total;
   LineReader reader(prompts);
@@ -68,14 +69,19 @@ std::int64_t write_predictions(Generator& generator, const std::filesystem::path
     const auto& prompt = field_of(line, fields.prompt, where);
     if (!prompt.is_string())
       throw DataError(where, "field \"" + fields.prompt + "\" must be a string");
-    const auto result = generator.generate(prompt.get_ref<const std::string&>(), config, {},
-                                           static_cast<std::uint64_t>(count));
-    if (interrupted()) throw Error("eval", "interrupted before the last prompt");
+    const auto& asked = prompt.get_ref<const std::string&>();
+    const auto sequence = static_cast<std::uint64_t>(count);
+    auto continued = cache == nullptr ? std::nullopt : cache->find(asked, sequence);
+    if (!continued) {
+      continued = generator.generate(asked, config, {}, sequence).text;
+      if (interrupted()) throw Error("eval", "interrupted before the last prompt");
+      if (cache != nullptr) cache->add(asked, sequence, *continued);
+    }
     nlohmann::ordered_json out;
     out["id"] = line.contains("id") ? line["id"] : nlohmann::json(reader.lines());
     out["prompt"] = prompt;
     out["reference"] = field_of(line, fields.reference, where);
-    out["prediction"] = result.text;
+    out["prediction"] = *continued;
     file.write(out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
     bar.update(++count);
   }

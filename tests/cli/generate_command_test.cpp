@@ -149,9 +149,52 @@ TEST_F(ModelCommands, EvalGivesTheLossOfAText) {
   const auto found = json::parse(result.out);
   EXPECT_NEAR(std::exp(found["loss"].get<double>()), found["perplexity"].get<double>(), 1e-9);
   EXPECT_GT(found["bits_per_byte"].get<double>(), 0);
+  EXPECT_EQ(found["words"], 400 * 7);
+  EXPECT_NEAR(found["bits_per_word"].get<double>() * 2800,
+              found["bits_per_byte"].get<double>() * found["bytes"].get<double>(), 1e-3);
   write_file(path("empty.txt"), "");
   expect_refused(run_program({"eval", "--model", path("run"), "--text", path("empty.txt")}), 3,
                  "empty.txt");
+}
+
+TEST_F(ModelCommands, EvalGivesTheLossByPosition) {
+  const auto page = path("loss.html");
+  const auto result = run_program({"eval", "--model", path("run"), "--text", path("text.txt"),
+                                   "--quiet", "--by-position", "--report", page});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto found = json::parse(result.out);
+  std::int64_t tokens = 0;
+  double nats = 0;
+  for (const auto& bucket : found["by_position"]) {
+    EXPECT_EQ(bucket["from"], tokens);
+    tokens += bucket["tokens"].get<std::int64_t>();
+    nats += bucket["tokens"].get<double>() * bucket["loss"].get<double>();
+  }
+  EXPECT_EQ(found["tokens"], tokens);
+  EXPECT_NEAR(nats / static_cast<double>(tokens), found["loss"].get<double>(), 1e-9);
+  EXPECT_EQ(found["trained_length"], 32);
+  EXPECT_GT(found["loss_beyond"].get<double>(), 0);
+  EXPECT_THAT(read_file(page), HasSubstr("Loss by position"));
+}
+
+TEST_F(ModelCommands, EvalTakesUpABrokenOffRunFromItsCache) {
+  std::string prompts;
+  for (int i = 0; i < 4; ++i)
+    prompts += "{\"prompt\": \"bird number " + std::to_string(i) + "\", \"reference\": \"x\"}\n";
+  write_file(path("prompts.jsonl"), prompts);
+  const std::vector<std::string> args = {
+      "eval",    "--model",      path("run"), "--prompts", path("prompts.jsonl"),
+      "--quiet", "--max-tokens", "8",         "--cache",   path("cache")};
+  const auto whole = run_program(args);
+  ASSERT_EQ(whole.status, 0) << whole.err;
+  const auto file = fs::directory_iterator(path("cache"))->path();
+  const auto lines = read_file(file);
+  EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 4);
+  write_file(file, lines.substr(0, lines.size() / 2));  // cut off within a line
+  const auto resumed = run_program(args);
+  EXPECT_EQ(resumed.out, whole.out) << resumed.err;
+  const auto again = run_program(args);
+  EXPECT_EQ(again.out, whole.out) << again.err;
 }
 
 TEST_F(ModelCommands, EvalScoresContinuations) {

@@ -1,0 +1,33 @@
+// Continuations that were generated before, so that a broken-off evaluation goes on.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+namespace rwkvx {
+
+// The continuations of one model under one sampler: a file of JSON lines in a folder, named by the
+// hash of `identity`, which must name everything that a continuation depends on beside its prompt
+// and its random stream. Each is on the disk's way as soon as it is added; a line that was cut off
+// when the program ended is passed over. Not for two processes at a time.
+class ContinuationCache {
+ public:
+  // Makes the folder where there is none. Throws FileError.
+  ContinuationCache(const std::filesystem::path& folder, std::string_view identity);
+  std::optional<std::string> find(std::string_view prompt, std::uint64_t sequence) const;
+  // Throws FileError where it cannot be written.
+  void add(std::string_view prompt, std::uint64_t sequence, const std::string& text);
+  std::size_t size() const { return texts_.size(); }
+
+ private:
+  std::filesystem::path path_;
+  std::unordered_map<std::string, std::string> texts_;
+  std::ofstream file_;
+};
+
+}  // namespace rwkvx

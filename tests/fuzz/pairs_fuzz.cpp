@@ -1,0 +1,40 @@
+// Files of pairs, scored with everything and shown: an Error or scores, never a crash.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/eval/pairs.h"
+#include "rwkvx/eval/report_html.h"
+#include "rwkvx/eval/scoring.h"
+
+using namespace rwkvx;
+
+std::vector<std::string> fuzz_seeds() {
+  return {
+      "{\"prediction\": \"a cat\\nsat\", \"reference\": [\"the cat sat\", \"x\"]}\n"
+      "{\"id\": \"z\", \"prediction\": \"\", \"reference\": \"Привет 中文\"}\n",
+      "\xef\xbb\xbf{\"prediction\": \"1,000.5 don't\", \"reference\": \"b\"}\r\n\r\n",
+      "plain text\nof two lines", ""};
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const TemporaryFolder folder;
+  static const auto file = folder.path() / "pairs";
+  write_file(file, {reinterpret_cast<const char*>(data), size});
+  auto metrics = parse_metrics("rouge1,rouge2,rougeL,rougeLsum,rougeW,rougeSU4,bleu,chrf++",
+                               /*stemmer=*/true, "fuzz");
+  metrics.tokens.kind = size % 2 == 0 ? RougeTokenization::kGoogle : RougeTokenization::kUnicode;
+  ScoringOptions options;
+  options.threads = 1;
+  options.skip_bad = size % 3 == 0;
+  for (const bool json : {true, false}) try {
+      const auto source = json ? pairs_from_json(file) : pairs_from_texts(file, file);
+      score_pairs(*source, metrics, options);
+    } catch (const Error&) {
+    }
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  html_side_by_side(text.substr(0, size / 2), text.substr(0, size / 2), "", text.substr(size / 2));
+  return 0;
+}
