@@ -11,6 +11,7 @@ void add_commands(CLI::App& app) {
   add_tokenizer_command(app);
   add_data_command(app);
   add_bench_command(app);
+  add_study_command(app);
 }
 
 }  // namespace rwkvx

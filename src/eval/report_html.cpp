@@ -10,9 +10,10 @@
 namespace rwkvx {
 namespace {
 
-constexpr std::string_view kStyle =
+constexpr std::string_view kLightColours =
     ":root{color-scheme:light dark;--ink:#1c1e21;--paper:#fff;--line:#d5d8dd;--soft:#f3f4f6;"
-    "--mark:#cfe8d4;--s0:#2563a8;--s1:#c2570c;--s2:#2e7d32;--s3:#8e3fa8;--s4:#8a6d00;--s5:#5f6b7a}"
+    "--mark:#cfe8d4;--s0:#2563a8;--s1:#c2570c;--s2:#2e7d32;--s3:#8e3fa8;--s4:#8a6d00;--s5:#5f6b7a}";
+constexpr std::string_view kStyle =
     "@media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--paper:#16181c;--line:#3a3f46;"
     "--soft:#22262b;--mark:#24533a;--s0:#6ea8e6;--s1:#f0975a;--s2:#7fc884;--s3:#cf8fe6;"
     "--s4:#d9bb4a;--s5:#a5b0bd}}"
@@ -26,7 +27,8 @@ constexpr std::string_view kStyle =
     ".pair>div{background:var(--soft);padding:.6rem .8rem;border-radius:4px;"
     "white-space:pre-wrap;overflow-wrap:anywhere}.pair b{display:block;font-size:.8rem}"
     "mark{background:var(--mark);color:inherit;border-radius:2px}"
-    "svg{display:block;max-width:100%;height:auto;margin:1rem 0}"
+    "svg{display:block;max-width:100%;height:auto;margin:1rem 0}";
+constexpr std::string_view kPlotStyle =
     "svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .title{font-weight:600;"
     "font-size:14px}svg .axis{stroke:var(--line);stroke-width:1;fill:none}"
     "svg .line{fill:none;stroke-width:2}svg .error{stroke:var(--ink);stroke-width:1.5;fill:none}";
@@ -113,9 +115,18 @@ std::string escape_html(std::string_view text) {
 std::string html_page(std::string_view title, std::string_view body) {
   return "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>" +
-         escape_html(title) + "</title><style>" + std::string(kStyle) +
-         "</style></head>\n<body><h1>" + escape_html(title) + "</h1>\n" + std::string(body) +
-         "</body></html>\n";
+         escape_html(title) + "</title><style>" + std::string(kLightColours) + std::string(kStyle) +
+         std::string(kPlotStyle) + "</style></head>\n<body><h1>" + escape_html(title) + "</h1>\n" +
+         std::string(body) + "</body></html>\n";
+}
+
+std::string svg_file(std::string_view svg) {
+  const auto end = svg.find('>');
+  if (!svg.starts_with("<svg ") || end == std::string_view::npos) return std::string(svg);
+  return "<svg xmlns=\"http://www.w3.org/2000/svg\" " + std::string(svg.substr(5, end - 4)) +
+         "<style>" + std::string(kLightColours) + std::string(kPlotStyle) +
+         "</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>" +
+         std::string(svg.substr(end + 1));
 }
 
 std::string html_section(std::string_view heading, std::string_view body) {

@@ -109,16 +109,53 @@ std::string svg_bars(const PlotText& text, const std::vector<PlotBar>& bars) {
   return svg + "</svg>\n";
 }
 
+std::string svg_intervals(const PlotText& text, const std::vector<PlotBar>& intervals) {
+  constexpr double kRow = 24;
+  double low = 0, high = 0, labels = 60;
+  for (const auto& one : intervals) {
+    labels = std::max(labels, 12 + 6.6 * static_cast<double>(one.label.size()));
+    for (const double value : {one.value, one.low, one.high})
+      if (std::isfinite(value)) low = std::min(low, value), high = std::max(high, value);
+  }
+  labels = std::min(labels, kWidth / 2);
+  const auto ticks = plot_ticks(low, low == high ? low + 1 : high);
+  const double right = kWidth - 24, rows = kRow * static_cast<double>(intervals.size());
+  const double bottom = kTop + rows, height = bottom + 44;
+  const auto x_of = [&](double value) {
+    return labels + (right - labels) * (value - ticks.front()) / (ticks.back() - ticks.front());
+  };
+  std::string svg = open_svg(height, text.title);
+  for (const double tick : ticks)
+    svg += line_at(x_of(tick), kTop - 6, x_of(tick), bottom, tick == 0 ? "error" : "axis") +
+           text_at(x_of(tick), bottom + 16, "middle", shown(tick));
+  svg += text_at((labels + right) / 2, bottom + 36, "middle", text.x_label);
+  for (std::size_t i = 0; i < intervals.size(); ++i) {
+    const auto& one = intervals[i];
+    const double y = kTop + kRow * static_cast<double>(i) + 9;
+    svg += text_at(labels - 8, y + 4, "end", one.label);
+    if (!std::isfinite(one.value)) continue;
+    const bool apart = one.low > 0 || one.high < 0;
+    const std::string ink = colour(apart ? 0 : 5);
+    svg += "<path class=\"line\" style=\"stroke:" + ink + ";stroke-width:3\" d=\"M" +
+           place(x_of(one.low)) + " " + place(y) + "L" + place(x_of(one.high)) + " " + place(y) +
+           "\"/><circle cx=\"" + place(x_of(one.value)) + "\" cy=\"" + place(y) +
+           "\" r=\"5\" style=\"fill:" + ink + "\"/>";
+  }
+  return svg + "</svg>\n";
+}
+
 std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) {
   double left = 0, right = 0, low = 0, high = 0;
   bool any = false;
   const auto x_value = [&](double x) { return text.x_is_log2 ? std::log2(x) : x; };
+  const auto y_value = [&](double y) { return text.y_is_log10 ? std::log10(y) : y; };
   for (const auto& line : lines)
     for (const auto& point : line.points) {
-      if (!finite(point) || !std::isfinite(x_value(point.x))) continue;
+      if (!finite(point) || !std::isfinite(x_value(point.x)) || !std::isfinite(y_value(point.y)))
+        continue;
       const double x = x_value(point.x);
-      const double least = has_band(point) ? std::min(point.y, point.low) : point.y;
-      const double most = has_band(point) ? std::max(point.y, point.high) : point.y;
+      const double least = y_value(has_band(point) ? std::min(point.y, point.low) : point.y);
+      const double most = y_value(has_band(point) ? std::max(point.y, point.high) : point.y);
       left = any ? std::min(left, x) : x, right = any ? std::max(right, x) : x;
       low = any ? std::min(low, least) : least, high = any ? std::max(high, most) : most;
       any = true;
@@ -134,11 +171,13 @@ std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) 
     return kLeft + (kWidth - kRight - kLeft) * (x_value(x) - left) / (right - left);
   };
   const auto y_of = [&](double y) {
-    return bottom - (bottom - kTop) * (y - ticks.front()) / (ticks.back() - ticks.front());
+    return bottom - (bottom - kTop) * (y_value(y) - ticks.front()) / (ticks.back() - ticks.front());
   };
-  for (const double tick : ticks)
-    svg += line_at(kLeft, y_of(tick), kWidth - kRight, y_of(tick), "axis") +
-           text_at(kLeft - 8, y_of(tick) + 4, "end", shown(tick));
+  for (const double tick : ticks) {
+    const double y = text.y_is_log10 ? std::pow(10, tick) : tick;
+    svg += line_at(kLeft, y_of(y), kWidth - kRight, y_of(y), "axis") +
+           text_at(kLeft - 8, y_of(y) + 4, "end", shown(y));
+  }
   const auto mark = [&](double value) {
     svg += line_at(x_of(value), bottom, x_of(value), bottom + 5, "axis") +
            text_at(x_of(value), bottom + 19, "middle", shown(value));
@@ -155,7 +194,8 @@ std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) 
   for (std::size_t i = 0; i < lines.size(); ++i) {
     std::string upper, lower, path, dots;
     for (const auto& point : lines[i].points) {
-      if (!finite(point) || !std::isfinite(x_value(point.x))) continue;
+      if (!finite(point) || !std::isfinite(x_value(point.x)) || !std::isfinite(y_value(point.y)))
+        continue;
       const auto x = place(x_of(point.x));
       path += (path.empty() ? "M" : "L") + x + " " + place(y_of(point.y));
       dots += "<circle cx=\"" + x + "\" cy=\"" + place(y_of(point.y)) +

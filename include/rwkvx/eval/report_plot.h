@@ -22,7 +22,8 @@ struct PlotLine {
 
 struct PlotText {
   std::string title, x_label, y_label;
-  bool x_is_log2 = false;  // for positive x
+  bool x_is_log2 = false;   // for positive x
+  bool y_is_log10 = false;  // svg_lines alone, for positive y
 };
 
 // Steps of 1, 2 or 5 times a power of ten that cover [low, high] with about `count` of them; both
@@ -32,6 +33,9 @@ std::vector<double> plot_ticks(double low, double high, int count = 5);
 // Bars lying below one another, from 0, with the numbers beside them. Values that are not finite
 // are shown as a dash.
 std::string svg_bars(const PlotText& text, const std::vector<PlotBar>& bars);
+
+// Intervals lying below one another, with a line at 0; those that do not hold 0 stand out.
+std::string svg_intervals(const PlotText& text, const std::vector<PlotBar>& intervals);
 
 // Lines with points, bands, axes and a key. Points that are not finite are left out; without any
 // point the plot says so.

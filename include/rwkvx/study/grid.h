@@ -1,0 +1,129 @@
+// What a study file says, and the cells it stands for: variants x seeds x data sets, and what is
+// measured on the trained models.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "rwkvx/base/field.h"
+#include "rwkvx/config/generate_config.h"
+#include "rwkvx/config/train_config.h"
+
+namespace rwkvx {
+
+// Where a data set comes from: text, pairs of prompts and references, or text of our own. Paths are
+// relative to the data folder.
+struct DataSetConfig {
+  std::vector<std::string> train, test;
+  std::string train_pairs, test_pairs;
+  std::string synth;
+  double megabytes = 0.6;
+  double test_megabytes = 0.12;
+
+  static constexpr auto fields() {
+    using C = DataSetConfig;
+    using Texts = Field<C, std::vector<std::string>>;
+    using Text = Field<C, std::string>;
+    return std::tuple{
+        Texts{"train", &C::train, "training text"},
+        Texts{"test", &C::test, "test text; empty: the last tenth of the training text"},
+        Text{"train_pairs", &C::train_pairs, "JSON lines with prompt and reference to train on"},
+        Text{"test_pairs", &C::test_pairs, "the same to test on"},
+        Text{"synth", &C::synth, "a task of `rwkvx data synth` instead of files"},
+        Field<C, double>{"megabytes", &C::megabytes,
+                         "largest size of the training text, 10^6 bytes", 0.001, 1e6},
+        Field<C, double>{"test_megabytes", &C::test_megabytes, "the same of the test text", 0.001,
+                         1e6},
+    };
+  }
+  void check(const std::string& where) const;
+};
+
+// What is measured on every trained model, and how densely the probes look.
+struct MeasureConfig {
+  std::int64_t prompts = 24;
+  std::int64_t prompt_words = 30;
+  std::int64_t reference_words = 20;
+  std::int64_t gate_snapshots = 3;
+  std::int64_t test_tokens = 16384;
+  std::int64_t probe_bytes = 16384;
+  std::int64_t probe_targets = 96;
+  std::int64_t resamples = 2000;
+  GenerateConfig generate;
+
+  static constexpr auto fields() {
+    using C = MeasureConfig;
+    using I = Field<C, std::int64_t>;
+    return std::tuple{
+        I{"prompts", &C::prompts, "continuations per model", 2, 1e6},
+        I{"prompt_words", &C::prompt_words, "words of a prompt cut from running text", 1, 1e4},
+        I{"reference_words", &C::reference_words, "words of its reference", 1, 1e4},
+        I{"gate_snapshots", &C::gate_snapshots, "looks at the gates during a training", 1, 100},
+        I{"test_tokens", &C::test_tokens, "tokens of the test text that are scored", 512, 1e9},
+        I{"probe_bytes", &C::probe_bytes, "bytes of test text whose gates are read", 1024, 1e8},
+        I{"probe_targets", &C::probe_targets, "tokens whose loss is watched under perturbation", 4,
+          1e6},
+        I{"resamples", &C::resamples, "draws of the statistical tests", 100, 1e6},
+        Field<C, GenerateConfig>{"generate", &C::generate, "how continuations are drawn"},
+    };
+  }
+};
+
+// One of the five studies.
+struct StudyConfig {
+  std::string name;  // ablation, complexity, domains, boundaries or failures
+  std::vector<std::string> data, variants;
+  std::vector<std::int64_t> lengths, batches, threads;  // complexity; lengths also of failures
+  std::int64_t repeats = 5;                             // complexity
+};
+
+struct StudyFile {
+  std::string path;
+  TrainConfig base;
+  std::vector<std::int64_t> seeds;
+  MeasureConfig measure;
+  std::map<std::string, DataSetConfig> data;
+  // The base with a variant's changes, in the order of the file.
+  std::vector<std::pair<std::string, TrainConfig>> variants;
+  std::vector<StudyConfig> studies;
+};
+
+inline constexpr const char* kStudyNames[] = {"ablation", "complexity", "domains", "boundaries",
+                                              "failures"};
+inline constexpr const char* kBaseline = "baseline";
+inline constexpr const char* kEnhanced = "enhanced";
+
+// Throws ConfigError, naming file and key, for whatever a study file may not say.
+StudyFile read_study_file(const std::string& path);
+
+// One piece of work that can be done alone, given those that it needs.
+struct Cell {
+  enum class Kind { kTrain, kComplexity, kBoundaries, kFailures } kind = Kind::kTrain;
+  std::string study;  // the first study that it is for
+  std::string data;
+  std::int64_t seed = 0;
+  std::string variant;             // of a training
+  std::int64_t repetition = 0;     // 1: the same training again
+  TrainConfig config;              // of a training, without folders
+  std::vector<std::string> needs;  // keys of trainings, in the order of the study's variants
+  std::string key;                 // hash of all settings that the result depends on
+  std::string title() const;       // "ablation: enhanced, shakespeare, seed 1"
+};
+
+std::string cell_kind_name(Cell::Kind kind);
+
+// The cells of a file, each once and after those that it needs. Trainings that studies share are
+// one cell. `only`: those of one study, "" for all. Throws ConfigError for an unknown study.
+std::vector<Cell> expand_grid(const StudyFile& file, const std::string& only = "");
+
+// The training of a cell that a study, variant, data set and seed stand for; nullptr for none.
+const Cell* find_training(const std::vector<Cell>& cells, const std::string& variant,
+                          const std::string& data, std::int64_t seed, std::int64_t repetition = 0);
+
+const StudyConfig* find_study(const StudyFile& file, const std::string& name);
+
+}  // namespace rwkvx

@@ -1,0 +1,106 @@
+#include <ATen/Parallel.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/log.h"
+#include "rwkvx/study/report.h"
+#include "rwkvx/study/runner.h"
+
+namespace rwkvx {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct StudyFlags {
+  std::string file, only, cell, docs = "", name = "report";
+  RunnerOptions options;
+};
+
+void run_study(const StudyFlags& flags) {
+  const auto file = read_study_file(flags.file);
+  if (file.base.train.threads > 0) at::set_num_threads(static_cast<int>(file.base.train.threads));
+  StudyRunner runner(file, flags.options);
+  const InterruptGuard guard;
+  if (flags.cell.empty())
+    runner.run_all(flags.only);
+  else
+    runner.run(flags.cell);
+  end_if_interrupted();
+}
+
+std::string quoted(const std::string& text) {
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return out + "'";
+}
+
+void print_cells(const StudyFlags& flags) {
+  const auto file = read_study_file(flags.file);
+  for (const auto& cell : expand_grid(file, flags.only))
+    print("rwkvx study run " + quoted(flags.file) + " --data " +
+          quoted(flags.options.sources.string()) + " --output " +
+          quoted(flags.options.output.string()) + " --cell " + cell.key + " --quiet  # " +
+          cell.title() + "\n");
+  finish_output();
+}
+
+void write_report(const StudyFlags& flags) {
+  const fs::path output =
+      flags.docs.empty() ? flags.options.output / "report" : fs::path(flags.docs);
+  write_study_report(flags.options.output, output, flags.name);
+  print((output / (flags.name + ".md")).string() + "\n");
+  print((output / flags.name / "report.html").string() + "\n");
+  finish_output();
+}
+
+void add_grid_flags(CLI::App& command, const std::shared_ptr<StudyFlags>& flags) {
+  command.add_option("file", flags->file, "study file, see configs/studies/")
+      ->required()
+      ->type_name("FILE");
+  command.add_option("--output", flags->options.output, "folder for everything that is made")
+      ->required()
+      ->type_name("DIR");
+  command.add_option("--data", flags->options.sources, "folder that the file's texts lie in [.]")
+      ->type_name("DIR");
+  command.add_option("--only", flags->only, "one study of the file")->type_name("NAME");
+}
+
+}  // namespace
+
+void add_study_command(CLI::App& app) {
+  auto* command = app.add_subcommand(
+      "study", "Compare variants of the model over seeds and data sets, and report what holds");
+  command->require_subcommand(1);
+  auto flags = std::make_shared<StudyFlags>();
+  flags->options.sources = ".";
+
+  auto* run = command->add_subcommand("run", "Do what is left of a study: train, measure, test");
+  add_grid_flags(*run, flags);
+  run->add_option("--cell", flags->cell, "one cell by its key, see `rwkvx study cells`")
+      ->type_name("KEY");
+  run->add_flag("--quiet", flags->options.quiet, "no progress");
+  run->callback([flags] { run_study(*flags); });
+
+  auto* cells = command->add_subcommand(
+      "cells", "Print one command line per cell, for the jobs of a cluster or for xargs");
+  add_grid_flags(*cells, flags);
+  cells->callback([flags] { print_cells(*flags); });
+
+  auto* report =
+      command->add_subcommand("report", "Write tables, plots and tests of a study's folder");
+  report->add_option("folder", flags->options.output, "the --output of `rwkvx study run`")
+      ->required()
+      ->type_name("DIR");
+  report->add_option("--output", flags->docs, "folder for the report [DIR/report]")
+      ->type_name("DIR");
+  report->add_option("--name", flags->name, "NAME.md, and NAME/ for the page and plots [report]")
+      ->type_name("NAME");
+  report->callback([flags] { write_report(*flags); });
+}
+
+}  // namespace rwkvx

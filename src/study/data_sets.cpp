@@ -1,0 +1,236 @@
+#include "rwkvx/study/data_sets.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/data/prompt_pairs.h"
+#include "rwkvx/data/synth.h"
+#include "rwkvx/eval/pairs.h"
+
+namespace rwkvx {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr const char* kSeparator = "<|endoftext|>\n";
+constexpr std::size_t kSpanWords = 8, kLineBytes = 40;
+
+std::vector<std::string_view> words_of(std::string_view text) {
+  std::vector<std::string_view> words;
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i <= text.size(); ++i) {
+    const bool space =
+        i == text.size() || text[i] == ' ' || text[i] == '\n' || text[i] == '\t' || text[i] == '\r';
+    if (!space) continue;
+    if (i > begin) words.push_back(text.substr(begin, i - begin));
+    begin = i + 1;
+  }
+  return words;
+}
+
+// Spans of words as hashes of their number and place: equal spans have equal ones.
+std::vector<std::uint64_t> spans_of(std::string_view text) {
+  const auto words = words_of(text);
+  std::vector<std::uint64_t> spans;
+  for (std::size_t i = 0; i + kSpanWords <= words.size(); ++i) {
+    std::uint64_t hash = 1469598103934665603u;
+    for (std::size_t j = i; j < i + kSpanWords; ++j) {
+      for (const unsigned char c : words[j]) hash = (hash ^ c) * 1099511628211u;
+      hash = (hash ^ 0x20) * 1099511628211u;
+    }
+    spans.push_back(hash);
+  }
+  return spans;
+}
+
+std::vector<std::string_view> lines_of(std::string_view text) {
+  std::vector<std::string_view> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const auto end = std::min(text.find('\n', begin), text.size());
+    if (end - begin >= kLineBytes) lines.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return lines;
+}
+
+// The first `bytes` bytes up to a line's end, or all.
+std::string first_lines(std::string text, double megabytes) {
+  const auto bytes = static_cast<std::size_t>(megabytes * 1e6);
+  if (text.size() <= bytes) return text;
+  const auto end = text.rfind('\n', bytes);
+  text.resize(end == std::string::npos || end < bytes / 2 ? bytes : end + 1);
+  return text;
+}
+
+std::string read_sources(const std::vector<std::string>& names,
+                         const std::filesystem::path& sources) {
+  std::string text;
+  for (const auto& name : names) {
+    const auto path = sources / name;
+    if (!std::filesystem::is_regular_file(path))
+      throw DataError(path.string(),
+                      "there is no such file; --data names the folder with the data");
+    text += read_file(path);
+    if (!text.ends_with('\n')) text += '\n';
+  }
+  return text;
+}
+
+struct Texts {
+  std::string train, test;
+  std::vector<PromptPair> prompts;
+  std::vector<std::string> prompt_lines;  // as they stand in the file of prompts, where given
+};
+
+// One document per prompt and reference; of a test file the first reference alone, and its lines.
+void read_pairs(const std::filesystem::path& path, double megabytes, std::string& text,
+                std::vector<std::string>* lines) {
+  if (!std::filesystem::is_regular_file(path))
+    throw DataError(path.string(), "there is no such file; --data names the folder with the data");
+  LineReader reader(path);
+  for (std::string line; line.clear(), reader.append(line);) {
+    const auto item = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!item.is_object() || !item.contains("prompt") || !item.contains("reference") ||
+        !item["prompt"].is_string() || !item["reference"].is_string())
+      throw DataError(path.string() + ":" + std::to_string(reader.lines()),
+                      "wanted an object with the texts \"prompt\" and \"reference\"");
+    const auto prompt = item["prompt"].get<std::string>() + "\n";
+    auto references = std::vector<std::string>{item["reference"]};
+    if (item.contains("references")) references = item["references"];
+    const auto documents = lines == nullptr ? references.size() : 1;
+    for (std::size_t i = 0; i < documents; ++i) {
+      const auto added = prompt + references[i] + "\n" + kSeparator;
+      if (static_cast<double>(text.size() + added.size()) > megabytes * 1e6) return;
+      text += added;
+    }
+    if (lines == nullptr) continue;
+    lines->push_back(
+        ordered_json{{"id", lines->size()}, {"prompt", prompt}, {"reference", references}}.dump());
+  }
+}
+
+Texts read_texts_of(const DataSetConfig& config, const MeasureConfig& measure,
+                    const std::filesystem::path& sources, const std::filesystem::path& folder) {
+  Texts texts;
+  if (!config.synth.empty()) {
+    SynthOptions options;
+    options.task = synth_task(config.synth);
+    options.megabytes = config.megabytes;
+    options.valid_fraction = std::min(0.5, config.test_megabytes / config.megabytes);
+    options.pairs = measure.prompts;
+    write_synth(options, folder / "synth", /*quiet=*/true);
+    texts.train = read_file(folder / "synth" / "train.txt");
+    texts.test = read_file(folder / "synth" / "valid.txt");
+    LineReader reader(folder / "synth" / "pairs.jsonl");
+    for (std::string line; line.clear(), reader.append(line);) texts.prompt_lines.push_back(line);
+    return texts;
+  }
+  if (!config.train_pairs.empty()) {
+    read_pairs(sources / config.train_pairs, config.megabytes, texts.train, nullptr);
+    read_pairs(sources / config.test_pairs, config.test_megabytes, texts.test, &texts.prompt_lines);
+    if (texts.prompt_lines.size() > static_cast<std::size_t>(measure.prompts))
+      texts.prompt_lines.resize(static_cast<std::size_t>(measure.prompts));
+    return texts;
+  }
+  texts.train = read_sources(config.train, sources);
+  if (config.test.empty()) {
+    const auto cut = texts.train.find('\n', texts.train.size() - texts.train.size() / 10);
+    if (cut == std::string::npos) throw DataError(config.train.front(), "its end has no line end");
+    texts.test = texts.train.substr(cut + 1);
+    texts.train.resize(cut + 1);
+  } else {
+    texts.test = read_sources(config.test, sources);
+  }
+  texts.train = first_lines(std::move(texts.train), config.megabytes);
+  texts.test = first_lines(std::move(texts.test), config.test_megabytes);
+  return texts;
+}
+
+DataSet described(const std::filesystem::path& folder, const json& about) {
+  DataSet set;
+  set.folder = folder;
+  set.hash = about.at("hash");
+  set.train_bytes = about.at("train_bytes");
+  set.test_bytes = about.at("test_bytes");
+  set.prompts_count = about.at("prompts");
+  const auto& o = about.at("overlap");
+  set.overlap = {o.at(0), o.at(1), o.at(2), o.at(3)};
+  return set;
+}
+
+}  // namespace
+
+Overlap text_overlap(std::string_view train, std::string_view test) {
+  Overlap overlap;
+  const auto train_lines = lines_of(train);
+  const std::unordered_set<std::string_view> lines(train_lines.begin(), train_lines.end());
+  for (const auto& line : lines_of(test)) {
+    ++overlap.lines;
+    overlap.lines_in_training += lines.contains(line) ? 1 : 0;
+  }
+  const auto train_spans = spans_of(train);
+  const std::unordered_set<std::uint64_t> spans(train_spans.begin(), train_spans.end());
+  for (const auto span : spans_of(test)) {
+    ++overlap.spans;
+    overlap.spans_in_training += spans.contains(span) ? 1 : 0;
+  }
+  return overlap;
+}
+
+DataSet prepare_data_set(const std::string& name, const DataSetConfig& config,
+                         const MeasureConfig& measure, const std::filesystem::path& sources,
+                         const std::filesystem::path& folder) {
+  const auto about_path = folder / "about.json";
+  const json settings = {{"data", config_to_json(config)},
+                         {"prompts", measure.prompts},
+                         {"prompt_words", measure.prompt_words},
+                         {"reference_words", measure.reference_words}};
+  if (std::filesystem::exists(about_path)) {
+    const auto about = json::parse(read_file(about_path), nullptr, false);
+    if (about.is_object() && about.value("settings", json()) == settings)
+      return described(folder, about);
+  }
+  std::filesystem::create_directories(folder);
+  auto texts = read_texts_of(config, measure, sources, folder);
+  if (texts.train.size() < 2048 || texts.test.size() < 1024)
+    throw DataError(
+        name, "too little text: wanted 2048 bytes for training and 1024 for testing, found " +
+                  std::to_string(texts.train.size()) + " and " + std::to_string(texts.test.size()));
+  DataSet set;
+  set.folder = folder;
+  write_file(set.train(), texts.train);
+  write_file(set.test(), texts.test);
+  if (texts.prompt_lines.empty()) {
+    DataConfig data;
+    data.train = {set.train().string()};
+    data.valid = {set.test().string()};
+    const auto pairs =
+        cut_pairs(data, {measure.prompts, measure.prompt_words, measure.reference_words});
+    write_pairs(set.prompts(), pairs);
+    set.prompts_count = static_cast<std::int64_t>(pairs.size());
+  } else {
+    std::string lines;
+    for (const auto& line : texts.prompt_lines) lines += line + "\n";
+    write_file(set.prompts(), lines);
+    set.prompts_count = static_cast<std::int64_t>(texts.prompt_lines.size());
+  }
+  set.hash = hash_bytes(hash_file(set.train()) + hash_file(set.test()) + hash_file(set.prompts()));
+  set.train_bytes = static_cast<std::int64_t>(texts.train.size());
+  set.test_bytes = static_cast<std::int64_t>(texts.test.size());
+  set.overlap = text_overlap(texts.train, texts.test);
+  const auto& o = set.overlap;
+  const json about = {{"settings", settings},
+                      {"hash", set.hash},
+                      {"train_bytes", set.train_bytes},
+                      {"test_bytes", set.test_bytes},
+                      {"prompts", set.prompts_count},
+                      {"overlap", {o.lines, o.lines_in_training, o.spans, o.spans_in_training}}};
+  write_file(about_path, about.dump(2) + "\n");
+  return set;
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,176 @@
+#include <algorithm>
+#include <cmath>
+
+#include "rwkvx/eval/report_plot.h"
+#include "rwkvx/study/flops.h"
+#include "rwkvx/study/statistics.h"
+#include "study/report_parts.h"
+
+namespace rwkvx {
+namespace {
+
+struct Scored {
+  std::vector<double> losses, perplexities, rouge1, rouge_l, bleu, speeds;
+  double parameters = 0;
+};
+
+Scored scored(const StudyResults& results, const std::string& data, const std::string& variant) {
+  Scored out;
+  for (const auto seed : results.seeds(data, {variant})) {
+    const auto& one = *results.training(variant, data, seed);
+    out.parameters = one.at("parameters");
+    out.losses.push_back(sample_mean(values_at(one, {"window_losses"})));
+    out.perplexities.push_back(std::exp(out.losses.back()));
+    out.rouge1.push_back(100 * sample_mean(values_at(one, {"scores", "rouge1"})));
+    out.rouge_l.push_back(100 * sample_mean(values_at(one, {"scores", "rougeL"})));
+    out.bleu.push_back(one.at("scores").at("corpus_bleu"));
+    out.speeds.push_back(one.at("log").at("tokens_per_second"));
+  }
+  return out;
+}
+
+PlotLine training_curve(const StudyResults& results, const std::string& data,
+                        const std::string& variant) {
+  PlotLine line;
+  line.name = variant;
+  const auto seeds = results.seeds(data, {variant});
+  for (const auto seed : seeds) {
+    const auto& log = results.training(variant, data, seed)->at("log");
+    for (std::size_t i = 0; i < log.at("steps").size(); ++i) {
+      if (line.points.size() <= i) line.points.push_back({log.at("steps")[i].get<double>(), 0});
+      line.points[i].y += log.at("losses")[i].get<double>() / static_cast<double>(seeds.size());
+    }
+  }
+  return line;
+}
+
+void add_parts(const StudyResults& results, const std::string& data, Page& page,
+               std::vector<Claim>& claims) {
+  struct Part {
+    const char *question, *from, *to;
+  };
+  const Part parts[] = {
+      {"The convolution alone lowers the loss", kBaseline, "convolution"},
+      {"The gate alone lowers the loss", kBaseline, "gate"},
+      {"A gate on the convolution lowers the loss further", "convolution", "no position"},
+      {"Knowing the position lowers the loss further", "no position", kEnhanced},
+      {"The whole enhancement lowers the loss", kBaseline, kEnhanced},
+      {"It lowers the loss more than as many parameters elsewhere", "wider baseline", kEnhanced}};
+  std::vector<const Part*> there;
+  std::vector<Difference> differences;
+  std::vector<double> ps;
+  for (const auto& part : parts) {
+    if (results.seeds(data, {part.from, part.to}).empty()) continue;
+    there.push_back(&part);
+    differences.push_back(compare_variants(results, data, part.from, part.to, {"window_losses"}));
+    ps.push_back(differences.back().paired.p_randomisation);
+  }
+  if (there.empty()) return;
+  const auto adjusted = holm_adjusted(ps);
+  page.heading(3, "What each part adds, on " + data);
+  ResultTable table;
+  table.columns = {"from", "to",    "difference of the loss", "95 % over windows", "by seed",
+                   "d",    "p Holm"};
+  for (std::size_t i = 0; i < there.size(); ++i) {
+    const auto& paired = differences[i].paired;
+    table.rows.push_back({there[i]->from, there[i]->to, signed_text(paired.difference, 3),
+                          interval_text(paired.low, paired.high, 4),
+                          range_text(differences[i].by_seed, 4), fixed_text(paired.effect_size, 2),
+                          p_text(adjusted[i])});
+    const auto answer = verdict(differences[i], adjusted[i]);
+    claims.push_back({std::string(there[i]->question) + " (" + data + ")",
+                      signed_text(paired.difference, 3) + " nats, seeds " +
+                          range_text(differences[i].by_seed, 4) + ", p Holm " + p_text(adjusted[i]),
+                      answer == "lower"    ? "yes"
+                      : answer == "higher" ? "no: it is higher"
+                                           : answer});
+  }
+  page.table(table);
+}
+
+}  // namespace
+
+void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>& claims) {
+  const auto* study = find_study(results.file(), "ablation");
+  if (study == nullptr) return;
+  page.heading(2, "Ablation");
+  for (const auto& data : study->data) {
+    if (results.seeds(data, {kBaseline}).empty()) continue;
+    const auto base = scored(results, data, kBaseline);
+    ResultTable losses, texts;
+    losses.columns = {"variant",    "parameters",     "loss, nats per token",
+                      "perplexity", "minus baseline", "95 % over windows",
+                      "by seed",    "p Holm",         "training speed"};
+    texts.columns = {"variant",           "ROUGE-1", "ROUGE-L", "BLEU", "ROUGE-L minus baseline",
+                     "95 % over prompts", "by seed", "p Holm"};
+    std::vector<std::string> names;
+    std::vector<Difference> of_loss, of_rouge;
+    std::vector<double> p_loss, p_rouge;
+    for (const auto& variant : study->variants) {
+      if (variant == kBaseline || results.seeds(data, {kBaseline, variant}).empty()) continue;
+      names.push_back(variant);
+      of_loss.push_back(compare_variants(results, data, kBaseline, variant, {"window_losses"}));
+      of_rouge.push_back(compare_variants(results, data, kBaseline, variant, {"scores", "rougeL"}));
+      p_loss.push_back(of_loss.back().paired.p_randomisation);
+      p_rouge.push_back(of_rouge.back().paired.p_randomisation);
+    }
+    const auto holm_loss = holm_adjusted(p_loss), holm_rouge = holm_adjusted(p_rouge);
+    std::vector<PlotBar> bars;
+    const auto add = [&](const std::string& variant, std::size_t i, bool compared) {
+      const auto one = scored(results, data, variant);
+      std::vector<double> speeds;
+      for (std::size_t k = 0; k < std::min(one.speeds.size(), base.speeds.size()); ++k)
+        speeds.push_back(one.speeds[k] / base.speeds[k]);
+      const std::string more = fixed_text(100 * (one.parameters / base.parameters - 1), 2);
+      std::vector<std::string> row = {variant, fixed_text(one.parameters, 0) + " (+" + more + " %)",
+                                      spread_text(one.losses, 4), spread_text(one.perplexities, 3)};
+      std::vector<std::string> text_row = {variant, spread_text(one.rouge1, 2),
+                                           spread_text(one.rouge_l, 2), spread_text(one.bleu, 2)};
+      if (compared) {
+        const auto &loss = of_loss[i].paired, &rouge = of_rouge[i].paired;
+        row.insert(row.end(),
+                   {signed_text(loss.difference, 3), interval_text(loss.low, loss.high, 4),
+                    range_text(of_loss[i].by_seed, 4), p_text(holm_loss[i])});
+        auto seeds = of_rouge[i].by_seed;
+        for (auto& value : seeds) value *= 100;
+        text_row.insert(text_row.end(), {signed_text(100 * rouge.difference, 3),
+                                         interval_text(100 * rouge.low, 100 * rouge.high, 2),
+                                         range_text(seeds, 2), p_text(holm_rouge[i])});
+        bars.push_back({variant, loss.difference, loss.low, loss.high});
+      } else {
+        row.insert(row.end(), {"", "", "", ""});
+        text_row.insert(text_row.end(), {"", "", "", ""});
+      }
+      row.push_back(spread_text(speeds, 3));
+      losses.rows.push_back(row);
+      texts.rows.push_back(text_row);
+    };
+    add(kBaseline, 0, false);
+    for (std::size_t i = 0; i < names.size(); ++i) add(names[i], i, true);
+    page.heading(3, "Loss on " + data);
+    page.text(
+        "Mean ± standard deviation over the seeds. The interval and p are of the paired test "
+        "over the windows of the test text, each window's loss being its mean over the "
+        "seeds; \"by seed\" is the range of the differences of single seeds. Training speed "
+        "is relative to the baseline's of the same seed, as the runs happened, other runs "
+        "beside them.");
+    page.table(losses);
+    page.figure(
+        "ablation-" + data + ".svg",
+        svg_intervals(
+            {"Loss minus the baseline's, " + data, "nats per token, 95 % over windows", ""}, bars),
+        "Below 0 is better. Grey intervals hold 0.");
+    std::vector<PlotLine> curves;
+    for (const std::string variant : {"baseline", "convolution", "gate", "enhanced"})
+      if (!results.seeds(data, {variant}).empty())
+        curves.push_back(training_curve(results, data, variant));
+    page.figure("curves-" + data + ".svg",
+                svg_lines({"Training loss, " + data, "step", "nats per token", false}, curves),
+                "Means over the seeds.");
+    page.heading(3, "Continuations on " + data);
+    page.table(texts);
+    add_parts(results, data, page, claims);
+  }
+}
+
+}  // namespace rwkvx

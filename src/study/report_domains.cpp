@@ -1,0 +1,76 @@
+#include "rwkvx/eval/report_plot.h"
+#include "rwkvx/study/statistics.h"
+#include "study/report_parts.h"
+
+namespace rwkvx {
+
+void report_domains(const StudyResults& results, Page& page, std::vector<Claim>& claims) {
+  const auto* study = find_study(results.file(), "domains");
+  if (study == nullptr) return;
+  std::vector<std::string> names;
+  std::vector<Difference> of_rouge, of_loss;
+  std::vector<double> p_rouge, p_loss;
+  for (const auto& data : study->data) {
+    if (results.seeds(data, {kBaseline, kEnhanced}).empty()) continue;
+    names.push_back(data);
+    of_rouge.push_back(compare_variants(results, data, kBaseline, kEnhanced, {"scores", "rougeL"}));
+    of_loss.push_back(compare_variants(results, data, kBaseline, kEnhanced, {"window_losses"}));
+    p_rouge.push_back(of_rouge.back().paired.p_randomisation);
+    p_loss.push_back(of_loss.back().paired.p_randomisation);
+  }
+  if (names.empty()) return;
+  const auto holm_rouge = holm_adjusted(p_rouge), holm_loss = holm_adjusted(p_loss);
+  ResultTable rouge, loss;
+  rouge.columns = {"data set",          "baseline", "enhanced", "relative gain",
+                   "95 % over prompts", "by seed",  "p Holm",   "answer"};
+  loss.columns = {"data set",          "baseline", "enhanced", "difference",
+                  "95 % over windows", "by seed",  "p Holm",   "answer"};
+  std::vector<PlotBar> bars;
+  std::size_t gains = 0, losses = 0, lower = 0;
+  std::vector<double> relative;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    const auto &r = of_rouge[i].paired, &l = of_loss[i].paired;
+    const double base = r.mean_a > 0 ? 100 / r.mean_a : 0;  // to percent of the baseline
+    auto seeds = of_rouge[i].by_seed;
+    for (auto& value : seeds) value *= base;
+    relative.push_back(base * r.difference);
+    const auto answer = verdict(of_rouge[i], holm_rouge[i]);
+    const auto loss_answer = verdict(of_loss[i], holm_loss[i]);
+    gains += answer == "higher" ? 1 : 0;
+    losses += answer == "lower" ? 1 : 0;
+    lower += loss_answer == "lower" ? 1 : 0;
+    rouge.rows.push_back({names[i], fixed_text(100 * r.mean_a, 2), fixed_text(100 * r.mean_b, 2),
+                          signed_text(base * r.difference, 3) + " %",
+                          interval_text(base * r.low, base * r.high, 1) + " %",
+                          range_text(seeds, 1) + " %", p_text(holm_rouge[i]), answer});
+    loss.rows.push_back({names[i], fixed_text(l.mean_a, 4), fixed_text(l.mean_b, 4),
+                         signed_text(l.difference, 3), interval_text(l.low, l.high, 4),
+                         range_text(of_loss[i].by_seed, 4), p_text(holm_loss[i]), loss_answer});
+    bars.push_back({names[i], base * r.difference, base * r.low, base * r.high});
+  }
+  page.heading(2, "Domains");
+  page.text(
+      "ROUGE-L (F1, rouge-score's tokens, no stemming) of sampled continuations, means over "
+      "the seeds, prompt by prompt. The gain is relative to the baseline's mean.");
+  page.table(rouge);
+  page.figure(
+      "domains.svg",
+      svg_intervals({"ROUGE-L of enhanced over baseline", "percent, 95 % over prompts", ""}, bars),
+      "Above 0 is better. Grey intervals hold 0.");
+  page.heading(3, "Loss by domain");
+  page.table(loss);
+  const auto of = " of " + std::to_string(names.size()) + " data sets";
+  claims.push_back({"ROUGE-L rises",
+                    "from " + range_text(relative, 1) + " % by data set; higher on " +
+                        std::to_string(gains) + of + ", lower on " + std::to_string(losses),
+                    gains == names.size()       ? "yes"
+                    : gains > 0 && losses == 0  ? "on some data sets"
+                    : gains == 0 && losses == 0 ? "no difference found"
+                                                : "no"});
+  claims.push_back({"The loss falls in every domain", "lower on " + std::to_string(lower) + of,
+                    lower == names.size() ? "yes"
+                    : lower > 0           ? "on some data sets"
+                                          : "no difference found"});
+}
+
+}  // namespace rwkvx

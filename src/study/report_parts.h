@@ -1,0 +1,77 @@
+// What the sections of a study's report share: the results by what they are of, and comparisons.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "rwkvx/metrics/paired_test.h"
+#include "rwkvx/study/grid.h"
+#include "rwkvx/study/page.h"
+
+namespace rwkvx {
+
+class StudyResults {
+ public:
+  explicit StudyResults(const std::filesystem::path& folder);
+  const StudyFile& file() const { return file_; }
+  // What a cell has found; null where it is not done.
+  const nlohmann::json* training(const std::string& variant, const std::string& data,
+                                 std::int64_t seed, std::int64_t repetition = 0) const;
+  const nlohmann::json* measured(Cell::Kind kind, const std::string& data, std::int64_t seed) const;
+  // A data set's about.json; null where it was not made.
+  nlohmann::json about(const std::string& data) const;
+  // Of the seeds for which all of these variants are trained.
+  std::vector<std::int64_t> seeds(const std::string& data,
+                                  const std::vector<std::string>& variants) const;
+  std::int64_t resamples() const { return file_.measure.resamples; }
+
+  std::size_t cells = 0, done = 0;
+  double seconds = 0;  // of all cells that are done
+  std::vector<std::string> builds;
+  std::vector<std::int64_t> threads;
+
+ private:
+  const nlohmann::json* result(const Cell* cell) const;
+  std::filesystem::path folder_;
+  StudyFile file_;
+  std::vector<Cell> grid_;
+  std::map<std::string, nlohmann::json> results_;
+};
+
+// A claim of the paper, or a part of one, and its answer here.
+struct Claim {
+  std::string claim, found, answer;
+};
+
+// What two variants differ in on one data set. Values are means over the seeds, window by window
+// of the test text or prompt by prompt; by_seed are the differences of the means.
+struct Difference {
+  PairedComparison paired;
+  std::vector<double> by_seed;
+  bool same_sign() const;
+};
+// path: {"window_losses"} or {"scores", "rougeL"}. Wants a seed for which both are there.
+Difference compare_variants(const StudyResults& results, const std::string& data,
+                            const std::string& a, const std::string& b,
+                            const std::vector<std::string>& path);
+std::vector<double> values_at(const nlohmann::json& result, const std::vector<std::string>& path);
+
+// "1.8234 ± 0.0041": mean and standard deviation; `digits` behind the point.
+std::string spread_text(const std::vector<double>& values, int digits);
+// "-0.0123 to -0.0071".
+std::string range_text(const std::vector<double>& values, int digits);
+std::string interval_text(double low, double high, int digits);
+// "lower", "higher" or "no difference found": where p is below 0.05 and all seeds agree.
+std::string verdict(const Difference& difference, double p);
+
+// Each adds its section and what it says about the claims; nothing where no cell of it is done.
+void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>& claims);
+void report_complexity(const StudyResults& results, Page& page, std::vector<Claim>& claims);
+void report_domains(const StudyResults& results, Page& page, std::vector<Claim>& claims);
+void report_boundaries(const StudyResults& results, Page& page, std::vector<Claim>& claims);
+void report_failures(const StudyResults& results, Page& page, std::vector<Claim>& claims);
+
+}  // namespace rwkvx

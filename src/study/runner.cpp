@@ -1,0 +1,305 @@
+#include "rwkvx/study/runner.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <torch/types.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/log.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/base/version.h"
+#include "rwkvx/data/batcher.h"
+#include "rwkvx/data/corpus.h"
+#include "rwkvx/eval/predictions.h"
+#include "rwkvx/eval/scoring.h"
+#include "rwkvx/model/checkpoint.h"
+#include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/model/parameters.h"
+#include "rwkvx/study/statistics.h"
+#include "rwkvx/train/trainer.h"
+#include "study/probes.h"
+
+namespace rwkvx {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+// Holds a cell's folder for this process as long as it lives.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::filesystem::path& folder) {
+    std::filesystem::create_directories(folder);
+    descriptor_ = ::open((folder / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (descriptor_ < 0 || ::flock(descriptor_, LOCK_EX) != 0)
+      throw FileError(folder.string(), "cannot be locked");
+  }
+  ~FolderLock() { ::close(descriptor_); }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int descriptor_ = -1;
+};
+
+// The tokenizer of a data set: one for all of its cells, trained on its training text if need be.
+TokenizerConfig shared_tokenizer(const TokenizerConfig& config, const DataSet& data) {
+  TokenizerConfig shared = config;
+  if (config.kind != "sentencepiece" || !config.path.empty()) return shared;
+  const auto folder = data.folder / "tokenizer";
+  const FolderLock lock(data.folder);
+  if (!std::filesystem::exists(folder / "tokenizer.json")) {
+    std::filesystem::create_directories(folder);
+    DataConfig all;
+    train_sentencepiece(read_pieces({data.train().string()}, all),
+                        {config.vocab_size, config.algorithm, config.coverage})
+        ->save(folder);
+  }
+  shared.path = folder.string();
+  return shared;
+}
+
+// Losses of the windows of the test text that training validates on: their means, in order.
+std::vector<double> window_losses(RwkvImpl& model, const TokenFile& tokens, std::int64_t ctx_len,
+                                  std::int64_t count) {
+  const torch::NoGradGuard no_grad;
+  const EvaluationBatches windows(tokens, ctx_len, /*batch_size=*/1, count);
+  std::vector<double> losses;
+  for (std::int64_t i = 0; i < windows.batches(); ++i) {
+    const auto T = windows.shape(i).length;
+    auto inputs = torch::empty({1, T}, torch::kInt64), targets = torch::empty({T}, torch::kInt64);
+    windows.fill(i, inputs.mutable_data_ptr<std::int64_t>(),
+                 targets.mutable_data_ptr<std::int64_t>());
+    auto state = model.start(1);
+    const auto logits = model.forward(inputs, state).squeeze(0);  // (T, V)
+    losses.push_back(at::cross_entropy_loss(logits, targets).item<double>());
+  }
+  return losses;
+}
+
+// Continuations of the prompts, scored one by one.
+ordered_json score_continuations(const std::filesystem::path& checkpoint, const DataSet& data,
+                                 const MeasureConfig& measure, const TrainConfig& config,
+                                 const std::filesystem::path& folder) {
+  Generator generator(checkpoint, config.train.threads, config.train.device);
+  const auto predictions = folder / "predictions.jsonl";
+  write_predictions(generator, data.prompts(), {}, measure.generate, predictions, /*quiet=*/true);
+  const auto metrics = parse_metrics("rouge1,rougeL,bleu", /*stemmer=*/false, "metrics");
+  PairScorer scorer(metrics);
+  const auto source = pairs_from_json(predictions);
+  PairBatch batch;
+  PairSource::Scratch scratch;
+  TextPair pair;
+  SampleScores scores;
+  std::vector<double> rouge1, rouge_l, bleu;
+  BleuCounts all;
+  while (source->next(batch))
+    for (const auto& item : batch.items) {
+      source->parse(batch, item, scratch, pair);
+      scorer.score(pair, scores);
+      rouge1.push_back(scores.rouge[0].f1);
+      rouge_l.push_back(scores.rouge[1].f1);
+      bleu.push_back(bleu_score(scores.bleu, BleuSmoothing::kExp, std::nullopt, true).score);
+      all += scores.bleu;
+    }
+  return {{"rouge1", rouge1},
+          {"rougeL", rouge_l},
+          {"bleu", bleu},
+          {"corpus_bleu", bleu_score(all).score},
+          {"signature", generation_signature(measure.generate)}};
+}
+
+// What log.jsonl says of the training: the losses as text, so that equal means equal bits.
+ordered_json training_log(const std::filesystem::path& path) {
+  auto steps = ordered_json::array(), losses = ordered_json::array();
+  std::vector<double> speeds;
+  LineReader reader(path);
+  for (std::string line; line.clear(), reader.append(line);) {
+    const auto item = ordered_json::parse(line);
+    if (!item.contains("loss")) continue;
+    steps.push_back(item["step"]);
+    losses.push_back(item["loss"]);
+    speeds.push_back(item["tokens_per_second"]);
+  }
+  return {{"steps", steps}, {"losses", losses}, {"tokens_per_second", sample_median(speeds)}};
+}
+
+ordered_json train_and_measure(const Cell& cell, const DataSet& data, const MeasureConfig& measure,
+                               const std::filesystem::path& folder) {
+  TrainConfig config = cell.config;
+  config.tokenizer = shared_tokenizer(config.tokenizer, data);
+  config.data.train = {data.train().string()};
+  config.data.valid = {data.test().string()};
+  config.data.cache = (data.folder / "tokens").string();
+  config.train.output = (folder / "run").string();
+  config.train.eval_tokens = measure.test_tokens;
+  auto snapshots = ordered_json::array();
+  TrainResult result;
+  TrainedModel trained;
+  TrainOptions options;
+  options.resume = options.quiet = true;
+  // A part at a time, with a look at the gates after each.
+  const auto parts = std::min(measure.gate_snapshots, config.train.max_steps);
+  for (std::int64_t part = 1; part <= parts; ++part) {
+    const auto target = config.train.max_steps * part / parts;
+    options.stop_after = target - result.step;
+    const auto snapshot_path = folder / ("gates-" + std::to_string(target) + ".json");
+    if (std::filesystem::exists(snapshot_path)) {  // an earlier call came this far
+      snapshots.push_back(ordered_json::parse(read_file(snapshot_path)));
+      result.step = target;
+      if (part < parts) continue;
+    }
+    result = train(config, options);
+    if (result.signal != 0) throw Error(cell.title(), "interrupted; run it again to go on");
+    trained = load_trained(cell.variant, result.checkpoint);
+    if (part == parts && snapshots.size() == static_cast<std::size_t>(parts)) break;
+    const TokenFile tokens(data.folder / "tokens" / "valid");
+    auto snapshot =
+        gate_snapshot(*trained.model, tokens.read(0, std::min<std::int64_t>(512, tokens.size())));
+    if (snapshot.empty()) continue;
+    snapshot["step"] = result.step;
+    write_file(snapshot_path, snapshot.dump());
+    snapshots.push_back(snapshot);
+  }
+  const TokenFile tokens(data.folder / "tokens" / "valid");
+  auto row = ordered_json{
+      {"parameters", parameter_count(trained.model->config())},
+      {"vocab_size", trained.model->config().vocab_size},
+      {"steps", result.step},
+      {"tokens",
+       result.step * config.train.accumulation * config.train.batch_size * config.train.ctx_len},
+      {"valid_loss", result.valid_loss},
+      {"weights", hash_file(result.checkpoint / kWeightsFile)},
+      {"window_losses",
+       window_losses(*trained.model, tokens, config.train.ctx_len, measure.test_tokens)},
+      {"log", training_log(folder / "run" / "log.jsonl")},
+      {"gates", snapshots}};
+  row["scores"] = score_continuations(result.checkpoint, data, measure, config, folder);
+  // A model that can be read is enough from here on.
+  const auto step = config.train.output + "/" + kCheckpointsFolder + "/" + step_name(result.step);
+  if (std::filesystem::exists(std::filesystem::path(config.train.output) / kCheckpointsFolder /
+                              kBestName))
+    remove_checkpoint(step);
+  return row;
+}
+
+}  // namespace
+
+std::optional<json> read_result(const std::filesystem::path& output, const std::string& key) {
+  const auto path = output / "cells" / key / "result.json";
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  auto result = json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
+  if (!result.is_object() || !result.contains("result"))
+    throw DataError(path.string(),
+                    "is not the result of a cell; remove it and run the study again");
+  return result;
+}
+
+StudyRunner::StudyRunner(const StudyFile& file, const RunnerOptions& options)
+    : file_(file), options_(options), cells_(expand_grid(file)) {
+  std::filesystem::create_directories(options_.output);
+  const auto copy = options_.output / "study.json";
+  const auto text = read_file(file.path);
+  if (!std::filesystem::exists(copy) || read_file(copy) != text) write_file(copy, text);
+}
+
+std::filesystem::path StudyRunner::folder(const std::string& key) const {
+  return options_.output / "cells" / key;
+}
+
+DataSet StudyRunner::data_set(const Cell& cell) const {
+  const auto place = options_.output / "data" / cell.data;
+  const FolderLock lock(place);
+  return prepare_data_set(cell.data, file_.data.at(cell.data), file_.measure, options_.sources,
+                          place);
+}
+
+bool StudyRunner::done(const Cell& cell) const {
+  const auto result = read_result(options_.output, cell.key);
+  return result && result->value("data_hash", "") == data_set(cell).hash;
+}
+
+void StudyRunner::run(const Cell& cell) {
+  if (done(cell)) return;
+  for (const auto& key : cell.needs)
+    for (const auto& other : cells_)
+      if (other.key == key) run(other);
+  const auto place = folder(cell.key);
+  const FolderLock lock(place);
+  if (done(cell)) return;  // by another process, while this one waited
+  const auto data = data_set(cell);
+  if (read_result(options_.output, cell.key)) {  // of other data
+    std::filesystem::remove_all(place / "run");
+    std::filesystem::remove(place / "result.json");
+    for (const auto& entry : std::filesystem::directory_iterator(place))
+      if (entry.path().filename().string().starts_with("gates-"))
+        std::filesystem::remove(entry.path());
+  }
+  const auto start = std::chrono::steady_clock::now();
+  write_file(place / "cell.json", ordered_json{{"key", cell.key},
+                                               {"kind", cell_kind_name(cell.kind)},
+                                               {"study", cell.study},
+                                               {"data", cell.data},
+                                               {"variant", cell.variant},
+                                               {"seed", cell.seed},
+                                               {"repetition", cell.repetition},
+                                               {"needs", cell.needs},
+                                               {"config", config_to_json(cell.config)}}
+                                          .dump(2) +
+                                      "\n");
+  ordered_json result;
+  if (cell.kind == Cell::Kind::kTrain) {
+    result = train_and_measure(cell, data, file_.measure, place);
+  } else {
+    const auto& study = *find_study(file_, cell.study);
+    std::vector<TrainedModel> models;
+    for (std::size_t i = 0; i < cell.needs.size(); ++i)
+      models.push_back(
+          load_trained(study.variants[i], resolve_checkpoint(folder(cell.needs[i]) / "run")));
+    const auto& config = file_.data.at(cell.data);
+    if (cell.kind == Cell::Kind::kBoundaries)
+      result = measure_boundaries(models, data, config, file_.measure,
+                                  static_cast<std::uint64_t>(cell.seed));
+    else if (cell.kind == Cell::Kind::kFailures)
+      result = measure_failures(models, data, config, study.lengths, cell.config.train.ctx_len);
+    else
+      result = measure_complexity(models, study, cell.config);
+  }
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  write_file(place / "result.json", ordered_json{{"key", cell.key},
+                                                 {"data_hash", data.hash},
+                                                 {"build", build_id()},
+                                                 {"threads", at::get_num_threads()},
+                                                 {"seconds", seconds},
+                                                 {"result", result}}
+                                            .dump() +
+                                        "\n");
+}
+
+void StudyRunner::run(const std::string& key) {
+  for (const auto& cell : cells_)
+    if (cell.key == key) return run(cell);
+  throw ConfigError("--cell", "the study file has no cell " + key + "; see `rwkvx study cells`");
+}
+
+void StudyRunner::run_all(const std::string& only) {
+  const auto cells = expand_grid(file_, only);
+  Progress bar("study", static_cast<std::int64_t>(cells.size()), options_.quiet);
+  std::int64_t count = 0;
+  for (const auto& cell : cells) {
+    bar.update(count, cell.title());
+    if (interrupted()) throw Error("study", "interrupted; the same command goes on");
+    run(cell);
+    bar.update(++count, cell.title());
+  }
+  bar.finish();
+}
+
+}  // namespace rwkvx
