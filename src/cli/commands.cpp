@@ -8,6 +8,7 @@ void add_commands(CLI::App& app) {
   add_eval_command(app);
   add_quantise_command(app);
   add_info_command(app);
+  add_inspect_command(app);
   add_tokenizer_command(app);
   add_data_command(app);
   add_bench_command(app);

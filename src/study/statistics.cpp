@@ -21,12 +21,6 @@ std::size_t below(std::mt19937_64& random, std::size_t n) {
   return static_cast<std::size_t>((random() >> 11) % n);
 }
 
-double resampled_mean(std::span<const double> values, std::mt19937_64& random) {
-  double sum = 0;
-  for (std::size_t i = 0; i < values.size(); ++i) sum += values[below(random, values.size())];
-  return sum / static_cast<double>(values.size());
-}
-
 // The value below which `share` of the sorted values lie, interpolated.
 double percentile(const std::vector<double>& sorted, double share) {
   const double at = share * static_cast<double>(sorted.size() - 1);
@@ -62,55 +56,6 @@ double sample_median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const auto middle = values.size() / 2;
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
-GroupComparison compare_groups(std::span<const double> a, std::span<const double> b,
-                               std::int64_t resamples, std::uint64_t seed) {
-  check_finite(a, "the first group");
-  check_finite(b, "the second group");
-  if (resamples < 1) throw DataError("resamples", "wanted one or more");
-  GroupComparison result;
-  result.samples_a = static_cast<std::int64_t>(a.size());
-  result.samples_b = static_cast<std::int64_t>(b.size());
-  result.mean_a = sample_mean(a);
-  result.mean_b = sample_mean(b);
-  result.difference = result.mean_b - result.mean_a;
-  const double n = static_cast<double>(a.size() + b.size());
-  const double sum_a = std::pow(sample_deviation(a), 2) * static_cast<double>(a.size() - 1);
-  const double sum_b = std::pow(sample_deviation(b), 2) * static_cast<double>(b.size() - 1);
-  const double pooled = n > 2 ? std::sqrt((sum_a + sum_b) / (n - 2)) : 0;
-  result.effect_size = pooled > 0 ? result.difference / pooled : 0;
-
-  std::mt19937_64 random(seed);
-  std::vector<double> draws;
-  for (std::int64_t i = 0; i < resamples; ++i)
-    draws.push_back(resampled_mean(b, random) - resampled_mean(a, random));
-  std::sort(draws.begin(), draws.end());
-  result.low = percentile(draws, 0.025);
-  result.high = percentile(draws, 0.975);
-
-  std::vector<double> all(a.begin(), a.end());
-  all.insert(all.end(), b.begin(), b.end());
-  double total = 0, largest = 0;
-  for (const double value : all) {
-    total += value;
-    largest = std::max(largest, std::abs(value));
-  }
-  // Rounding must not make two equal divisions look different.
-  const double wanted = std::abs(result.difference) - 1e-12 * largest;
-  const auto size = static_cast<double>(a.size());
-  std::int64_t hits = 0;
-  for (std::int64_t i = 0; i < resamples; ++i) {
-    double sum = 0;  // of a random group of a's size: the front of a partial shuffle
-    for (std::size_t j = 0; j < a.size(); ++j) {
-      std::swap(all[j], all[j + below(random, all.size() - j)]);
-      sum += all[j];
-    }
-    const double difference = (total - sum) / (n - size) - sum / size;
-    hits += std::abs(difference) >= wanted ? 1 : 0;
-  }
-  result.p_permutation = static_cast<double>(hits + 1) / static_cast<double>(resamples + 1);
-  return result;
 }
 
 ExponentFit fit_exponent(std::span<const double> sizes,

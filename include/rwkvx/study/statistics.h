@@ -1,5 +1,5 @@
-// The statistics of experiments that metrics/paired_test.h does not have: unpaired groups, and how
-// a time grows with a size.
+// The statistics of experiments that metrics/paired_test.h does not have: spreads, and how a time
+// grows with a size.
 #pragma once
 
 #include <cstdint>
@@ -13,21 +13,6 @@ double sample_mean(std::span<const double> values);
 double sample_deviation(std::span<const double> values);
 // The middle value, or the mean of the middle two.
 double sample_median(std::vector<double> values);
-
-struct GroupComparison {
-  double mean_a = 0, mean_b = 0;
-  double difference = 0;     // mean of b - mean of a
-  double low = 0, high = 0;  // its 95 % interval: percentiles of the bootstrap, groups apart
-  double effect_size = 0;    // Cohen's d: the difference over the pooled deviation
-  double p_permutation = 1;  // two-sided
-  std::int64_t samples_a = 0, samples_b = 0;
-};
-
-// Compares two groups of different samples. p is how often a random division of all values into
-// groups of these sizes has means at least as far apart, (hits + 1) / (resamples + 1).
-// Deterministic for a seed. Throws DataError for an empty group or values that are not finite.
-GroupComparison compare_groups(std::span<const double> a, std::span<const double> b,
-                               std::int64_t resamples, std::uint64_t seed);
 
 // seconds = c size^exponent.
 struct ExponentFit {

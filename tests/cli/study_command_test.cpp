@@ -1,0 +1,156 @@
+// `rwkvx study` and `rwkvx inspect` as programs.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "rwkvx/base/files.h"
+#include "support/program.h"
+#include "support/tiny_run.h"
+
+namespace rwkvx {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using ::testing::HasSubstr;
+
+class StudyCommand : public TinyRun {
+ protected:
+  void SetUp() override {
+    study_ = json::parse(R"({
+      "base": {"model": {"n_layer": 1, "n_embd": 32}, "tokenizer": {"kind": "byte"},
+               "train": {"ctx_len": 32, "batch_size": 2, "max_steps": 6, "log_every": 2,
+                         "threads": 1}},
+      "seeds": [1, 2],
+      "measure": {"prompts": 4, "prompt_words": 8, "reference_words": 6, "test_tokens": 512,
+                  "probe_bytes": 2048, "probe_targets": 6, "resamples": 100, "gate_snapshots": 2,
+                  "generate": {"max_tokens": 8}},
+      "data": {"stories": {"synth": "stories", "megabytes": 0.03, "test_megabytes": 0.01},
+               "copy": {"synth": "copy", "megabytes": 0.03, "test_megabytes": 0.01}},
+      "variants": {"baseline": {"model": {"shift": {"kind": "none"}}}, "enhanced": {}},
+      "studies": {
+        "ablation": {"data": ["stories"], "variants": ["baseline", "enhanced"]},
+        "complexity": {"data": ["stories"], "variants": ["baseline", "enhanced"],
+                       "lengths": [32, 64], "batches": [1, 2], "threads": [1], "repeats": 2},
+        "domains": {"data": ["stories"], "variants": ["baseline", "enhanced"]},
+        "boundaries": {"data": ["stories"], "variants": ["baseline", "enhanced"]},
+        "failures": {"data": ["stories", "copy"], "variants": ["baseline", "enhanced"],
+                     "lengths": [32, 128]}}})");
+    save();
+  }
+  void save() const { write_file(path("study.json"), study_.dump()); }
+  ProgramResult study(const std::vector<std::string>& flags) const {
+    std::vector<std::string> all{"study"};
+    all.insert(all.end(), flags.begin(), flags.end());
+    return run_program(all);
+  }
+  ProgramResult run(const std::string& output, std::vector<std::string> more = {}) const {
+    std::vector<std::string> flags{"run", path("study.json"), "--output", path(output), "--quiet"};
+    flags.insert(flags.end(), more.begin(), more.end());
+    return study(flags);
+  }
+  // Every cell's result without what differs from run to run.
+  json results(const std::string& output) const {
+    json all = json::object();
+    for (const auto& cell : fs::directory_iterator(path(output) + "/cells")) {
+      auto one = json::parse(read_file(cell.path() / "result.json"));
+      one.erase("seconds");
+      if (one["result"].contains("log")) one["result"]["log"].erase("tokens_per_second");
+      if (one["result"].contains("seconds")) continue;  // of times
+      all[cell.path().filename().string()] = one;
+    }
+    return all;
+  }
+  json study_;
+};
+
+TEST_F(StudyCommand, AllStudiesRunAndTheReportHasThem) {
+  const auto first = run("out");
+  ASSERT_EQ(first.status, 0) << first.err;
+  const auto report = study({"report", path("out"), "--output", path("docs"), "--name", "found"});
+  ASSERT_EQ(report.status, 0) << report.err;
+  const auto text = read_file(path("docs/found.md"));
+  for (const std::string heading :
+       {"## In short", "## What was run", "## Ablation", "## Complexity", "## Domains",
+        "## Boundaries", "## Failure signatures", "## The same again"})
+    EXPECT_THAT(text, HasSubstr(heading + "\n"));
+  EXPECT_THAT(text, HasSubstr("logged losses are equal to the last digit"));
+  EXPECT_THAT(text, HasSubstr("byte for byte"));
+  EXPECT_THAT(text, HasSubstr("](found/domains.svg)"));
+  EXPECT_THAT(read_file(path("docs/found/domains.svg")), HasSubstr("xmlns"));
+  EXPECT_THAT(read_file(path("docs/found/report.html")), HasSubstr("</html>"));
+
+  // Nothing is left to do, and the report is the same text.
+  const auto before = results("out");
+  ASSERT_EQ(run("out").status, 0);
+  EXPECT_EQ(results("out"), before);
+  ASSERT_EQ(study({"report", path("out"), "--output", path("docs"), "--name", "found"}).status, 0);
+  EXPECT_EQ(read_file(path("docs/found.md")), text);
+}
+
+TEST_F(StudyCommand, CellsOneByOneGiveTheSameResults) {
+  study_["studies"].erase("complexity");
+  study_["studies"].erase("domains");
+  save();
+  ASSERT_EQ(run("whole").status, 0);
+  const auto cells = study({"cells", path("study.json"), "--output", path("single")});
+  ASSERT_EQ(cells.status, 0) << cells.err;
+  std::istringstream lines(cells.out);
+  std::vector<std::string> keys;
+  for (std::string line; std::getline(lines, line);) {
+    EXPECT_TRUE(line.starts_with("rwkvx study run '")) << line;
+    const auto at = line.find("--cell ") + 7;
+    keys.push_back(line.substr(at, line.find(' ', at) - at));
+  }
+  // Backwards, so that cells find what they need not done.
+  for (auto key = keys.rbegin(); key != keys.rend(); ++key)
+    ASSERT_EQ(run("single", {"--cell", *key}).status, 0);
+  EXPECT_EQ(results("single"), results("whole"));
+}
+
+TEST_F(StudyCommand, WrongInputIsOneClearLine) {
+  auto result = study({"run", path("none.json"), "--output", path("out")});
+  EXPECT_EQ(result.status, 2);
+  EXPECT_THAT(result.err, HasSubstr("there is no such file"));
+  result = run("out", {"--only", "domain"});
+  EXPECT_EQ(result.status, 2);
+  EXPECT_THAT(result.err, HasSubstr("did you mean"));
+  result = run("out", {"--cell", "0123"});
+  EXPECT_EQ(result.status, 2);
+  EXPECT_THAT(result.err, HasSubstr("has no cell 0123"));
+  result = study({"report", path("nowhere")});
+  EXPECT_EQ(result.status, 2);
+  study_["data"]["stories"] = {{"train", {"missing.txt"}}};
+  save();
+  result = run("out");
+  EXPECT_EQ(result.status, 3);
+  EXPECT_THAT(result.err, HasSubstr("missing.txt"));
+  EXPECT_THAT(result.err, HasSubstr("--data"));
+}
+
+TEST_F(StudyCommand, InspectShowsGatesKernelsAndMemory) {
+  make_model();
+  const auto result = run_program({"inspect", "--model", path("run"), "--prompt",
+                                   "The bird <sang>.", "--json", "--output", path("page.html")});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto found = json::parse(result.out);
+  ASSERT_FALSE(found["sites"].empty());
+  for (const auto& site : found["sites"]) {
+    EXPECT_EQ(site["gate"].size(), found["tokens"].size());
+    for (const double gate : site["gate"]) EXPECT_TRUE(gate >= 0 && gate <= 1);
+  }
+  EXPECT_EQ(found["kernels"].size(), found["sites"].size());
+  for (const auto& layer : found["half_lives"]) EXPECT_GT(layer["tokens"]["least"], 0);
+  const auto page = read_file(path("page.html"));
+  EXPECT_THAT(page, HasSubstr("Kernel by position"));
+  EXPECT_THAT(page, testing::Not(HasSubstr("<sang>")));
+
+  EXPECT_EQ(run_program({"inspect", "--model", path("run"), "--json"}).status, 2);
+  EXPECT_EQ(run_program({"inspect", "--model", path("run"), "--prompt", "a"}).status, 2);
+}
+
+}  // namespace
+}  // namespace rwkvx

@@ -1,0 +1,101 @@
+#include "rwkvx/study/grid.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "rwkvx/base/files.h"
+#include "rwkvx/study/data_sets.h"
+
+namespace rwkvx {
+namespace {
+
+using nlohmann::json;
+
+class StudyFiles : public testing::Test {
+ protected:
+  json minimal() const {
+    return json::parse(R"({"base": {"model": {"n_layer": 1, "n_embd": 32}},
+      "seeds": [1, 2], "data": {"stories": {"synth": "stories"}, "copy": {"synth": "copy"}},
+      "variants": {"baseline": {"model": {"shift": {"kind": "none"}}}, "enhanced": {}},
+      "studies": {"ablation": {"data": ["stories"], "variants": ["baseline", "enhanced"]},
+                  "failures": {"data": ["stories", "copy"], "variants": ["baseline", "enhanced"],
+                               "lengths": [64, 128]}}})");
+  }
+  StudyFile read(const json& document) {
+    write_file(folder_.path() / "study.json", document.dump());
+    return read_study_file((folder_.path() / "study.json").string());
+  }
+  std::string error(const json& document) {
+    try {
+      read(document);
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return "";
+  }
+  TemporaryFolder folder_;
+};
+
+TEST_F(StudyFiles, StudiesShareTheirTrainings) {
+  const auto cells = expand_grid(read(minimal()));
+  int trainings = 0, probes = 0;
+  std::set<std::string> keys;
+  for (const auto& cell : cells) {
+    (cell.kind == Cell::Kind::kTrain ? trainings : probes) += 1;
+    EXPECT_TRUE(keys.insert(cell.key).second);
+    for (const auto& need : cell.needs) EXPECT_TRUE(keys.contains(need)) << "made before";
+  }
+  EXPECT_EQ(trainings, 2 * 2 * 2 + 1);  // data x seeds x variants, and one of them once more
+  EXPECT_EQ(probes, 4);
+}
+
+TEST_F(StudyFiles, AKeyChangesWithWhatTheResultDependsOnAlone) {
+  const auto before = expand_grid(read(minimal()));
+  auto other = minimal();
+  other["studies"]["failures"]["lengths"] = {64, 256};
+  const auto same = expand_grid(read(other));
+  EXPECT_EQ(find_training(before, "enhanced", "stories", 1)->key,
+            find_training(same, "enhanced", "stories", 1)->key);
+  EXPECT_NE(before.back().key, same.back().key);
+  other["base"]["train"]["max_steps"] = 7;
+  EXPECT_NE(find_training(before, "enhanced", "stories", 1)->key,
+            find_training(expand_grid(read(other)), "enhanced", "stories", 1)->key);
+}
+
+TEST_F(StudyFiles, WhatIsWrongIsNamed) {
+  auto document = minimal();
+  document["studies"]["ablations"] = document["studies"]["ablation"];
+  EXPECT_THAT(error(document), testing::HasSubstr("did you mean"));
+  document = minimal();
+  document["studies"]["ablation"]["data"] = {"storys"};
+  EXPECT_THAT(error(document), testing::HasSubstr("studies.ablation.data"));
+  document = minimal();
+  document["variants"].erase("baseline");
+  EXPECT_THAT(error(document), testing::HasSubstr("\"baseline\""));
+  document = minimal();
+  document["variants"]["enhanced"]["train"]["max_steps"] = 5;
+  EXPECT_THAT(error(document), testing::HasSubstr("as for all variants"));
+  document = minimal();
+  document["variants"]["enhanced"]["model"]["n_embdd"] = 5;
+  EXPECT_THAT(error(document), testing::HasSubstr("n_embdd"));
+  document = minimal();
+  document["seeds"] = json::array();
+  EXPECT_THAT(error(document), testing::HasSubstr("seeds"));
+  document = minimal();
+  document["data"]["copy"] = json{{"synth", "copy"}, {"train", {"a.txt"}}};
+  EXPECT_THAT(error(document), testing::HasSubstr("one of train, train_pairs and synth"));
+}
+
+TEST(StudyData, WhatStandsInBothTextsIsCounted) {
+  const std::string shared = "one two three four five six seven eight nine ten eleven\n";
+  const auto overlap = text_overlap("other words here\n" + shared, "something else\n" + shared);
+  EXPECT_EQ(overlap.lines, 1);
+  EXPECT_EQ(overlap.lines_in_training, 1);
+  EXPECT_EQ(overlap.spans, 6);  // of "something else one … eleven"
+  EXPECT_EQ(overlap.spans_in_training, 4);
+}
+
+}  // namespace
+}  // namespace rwkvx
