@@ -21,7 +21,8 @@ constexpr std::string_view kStyle =
     "max-width:60rem;margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem}h2{font-size:1.15rem;"
     "margin-top:2.2rem}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
     ".wide{overflow-x:auto}th,td{padding:.25rem .7rem;border-bottom:1px solid var(--line);"
-    "text-align:right}th:first-child,td:first-child{text-align:left}th{font-weight:600}"
+    "text-align:right}th:first-child,td:first-child,.texts td,.texts "
+    "th{text-align:left}th{font-weight:600}"
     "code{font-size:.85em;overflow-wrap:anywhere;background:var(--soft);padding:.1em .3em}"
     ".pair{display:grid;grid-template-columns:1fr 1fr;gap:1rem;margin:.6rem 0 1.4rem}"
     ".pair>div{background:var(--soft);padding:.6rem .8rem;border-radius:4px;"
@@ -134,8 +135,9 @@ std::string html_section(std::string_view heading, std::string_view body) {
 }
 
 std::string html_table(const std::vector<std::string>& columns,
-                       const std::vector<std::vector<std::string>>& rows) {
-  std::string html = "<div class=\"wide\"><table><tr>";
+                       const std::vector<std::vector<std::string>>& rows, bool all_left) {
+  std::string html =
+      std::string("<div class=\"wide\"><table") + (all_left ? " class=\"texts\"" : "") + "><tr>";
   for (const auto& column : columns) html += "<th>" + escape_html(column) + "</th>";
   html += "</tr>\n";
   for (const auto& row : rows) {

@@ -106,7 +106,8 @@ std::string format_table(const ResultTable& table, TableFormat format) {
       return text;
     case TableFormat::kMarkdown: {
       text = joined(table.columns, markdown_cell, "| ", " | ", " |") + "|";
-      for (std::size_t i = 0; i < table.columns.size(); ++i) text += i == 0 ? "---|" : "---:|";
+      for (std::size_t i = 0; i < table.columns.size(); ++i)
+        text += i == 0 || table.texts ? "---|" : "---:|";
       text += "\n";
       for (const auto& row : table.rows) text += joined(row, markdown_cell, "| ", " | ", " |");
       return text + (table.note.empty() ? "" : "\n`" + one_line(table.note) + "`\n");

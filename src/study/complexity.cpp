@@ -17,6 +17,7 @@ namespace {
 using nlohmann::ordered_json;
 
 constexpr std::int64_t kDecoded = 32;  // tokens per measurement
+constexpr std::int64_t kSteps = 15;    // training steps of every variant
 
 double seconds_of(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
@@ -58,6 +59,13 @@ class Subject {
     if (T <= 4096) step();  // touches the buffers' memory once
     return seconds_of(step);
   }
+  // Gradients of a batch of `rows` sequences.
+  double step(const std::vector<std::int64_t>& tokens, std::int64_t rows) {
+    const auto T = static_cast<std::int64_t>(tokens.size()) / rows;
+    if (!pass_) pass_ = std::make_unique<TrainingPass>(*model_, rows * T, T, TrainingPassOptions());
+    return seconds_of(
+        [&] { pass_->loss_and_gradients(tokens.data(), tokens.data(), rows, T, /*scale=*/1); });
+  }
   // Of one token after `tokens`: the median of some.
   double decode(const std::vector<std::int64_t>& tokens) {
     auto state = engine_->start();
@@ -93,16 +101,20 @@ class Subject {
   Rwkv model_;
   ModelConfig config_;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<TrainingPass> pass_;
 };
 
 }  // namespace
 
 ordered_json measure_complexity(const std::vector<TrainedModel>& models, const StudyConfig& study,
                                 const TrainConfig& base) {
-  std::vector<std::pair<std::string, std::unique_ptr<Subject>>> subjects;
-  for (const auto& trained : models)
-    if (trained.variant == kBaseline || trained.variant == kEnhanced)
-      subjects.emplace_back(trained.variant, std::make_unique<Subject>(trained));
+  std::vector<std::pair<std::string, std::unique_ptr<Subject>>> subjects, all;
+  for (const auto& trained : models) {
+    const bool both = trained.variant == kBaseline || trained.variant == kEnhanced;
+    if (both) subjects.emplace_back(trained.variant, std::make_unique<Subject>(trained));
+    if (TrainingPass::supports(trained.model->config()))
+      all.emplace_back(trained.variant, std::make_unique<Subject>(trained));
+  }
   const auto vocab_size = models.front().model->config().vocab_size;
   const int threads = at::get_num_threads();
   ordered_json result = {{"lengths", study.lengths}, {"threads", threads}};
@@ -124,14 +136,20 @@ ordered_json measure_complexity(const std::vector<TrainedModel>& models, const S
       }
   }
   result["seconds"] = times;
+  const auto batch = some_tokens(base.train.batch_size * base.train.ctx_len, vocab_size);
+  for (std::int64_t repeat = -1; repeat < kSteps; ++repeat)
+    for (const auto& [name, subject] : all) {
+      const double seconds = subject->step(batch, base.train.batch_size);
+      if (repeat >= 0) result["steps"][name].push_back(seconds);
+    }
   auto batches = ordered_json::array();
   for (const auto count : study.threads) {
     at::set_num_threads(static_cast<int>(count));
-    for (const auto batch : study.batches) {
-      ordered_json row = {{"threads", count}, {"batch", batch}};
+    for (const auto sequences : study.batches) {
+      ordered_json row = {{"threads", count}, {"batch", sequences}};
       for (std::int64_t repeat = -1; repeat < study.repeats; ++repeat)
         for (const auto& [name, subject] : subjects) {
-          const double seconds = subject->batch(batch);
+          const double seconds = subject->batch(sequences);
           if (repeat >= 0) row[name].push_back(seconds);
         }
       batches.push_back(row);
@@ -139,7 +157,6 @@ ordered_json measure_complexity(const std::vector<TrainedModel>& models, const S
   }
   at::set_num_threads(threads);
   result["batches"] = batches;
-  result["ctx_len"] = base.train.ctx_len;
   return result;
 }
 

@@ -80,7 +80,7 @@ std::string Page::html() const {
                "</figcaption></figure>\n";
         break;
       case Block::Kind::kTable:
-        out += html_table(block.table.columns, block.table.rows);
+        out += html_table(block.table.columns, block.table.rows, block.table.texts);
         if (!block.table.note.empty()) out += "<p>" + escape_html(block.table.note) + "</p>\n";
         break;
     }

@@ -221,6 +221,7 @@ void write_study_report(const std::filesystem::path& study, const std::filesyste
   page.heading(2, "In short");
   ResultTable table;
   table.columns = {"question", "found here", "answer"};
+  table.texts = true;
   for (const auto& one : claims) table.rows.push_back({one.claim, one.found, one.answer});
   page.table(table);
   page.text(

@@ -10,7 +10,7 @@ namespace rwkvx {
 namespace {
 
 struct Scored {
-  std::vector<double> losses, perplexities, rouge1, rouge_l, bleu, speeds;
+  std::vector<double> losses, perplexities, rouge1, rouge_l, bleu;
   double parameters = 0;
 };
 
@@ -24,9 +24,25 @@ Scored scored(const StudyResults& results, const std::string& data, const std::s
     out.rouge1.push_back(100 * sample_mean(values_at(one, {"scores", "rouge1"})));
     out.rouge_l.push_back(100 * sample_mean(values_at(one, {"scores", "rougeL"})));
     out.bleu.push_back(one.at("scores").at("corpus_bleu"));
-    out.speeds.push_back(one.at("log").at("tokens_per_second"));
   }
   return out;
+}
+
+// Of a training step, over the baseline's: "1.012 (0.990 to 1.034)".
+std::string step_time(const StudyResults& results, const std::string& variant) {
+  const auto* study = find_study(results.file(), "complexity");
+  if (study == nullptr) return "–";
+  for (const auto& data : study->data) {
+    const auto* found =
+        results.measured(Cell::Kind::kComplexity, data, results.file().seeds.front());
+    if (found == nullptr || !found->at("steps").contains(variant)) continue;
+    const auto one = found->at("steps").at(variant).get<std::vector<double>>(),
+               base = found->at("steps").at(kBaseline).get<std::vector<double>>();
+    std::vector<double> ratios;
+    for (std::size_t i = 0; i < one.size(); ++i) ratios.push_back(one[i] / base[i]);
+    return fixed_text(sample_median(ratios), 3) + " (" + range_text(ratios, 3) + ")";
+  }
+  return "–";
 }
 
 PlotLine training_curve(const StudyResults& results, const std::string& data,
@@ -100,7 +116,7 @@ void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>
     ResultTable losses, texts;
     losses.columns = {"variant",    "parameters",     "loss, nats per token",
                       "perplexity", "minus baseline", "95 % over windows",
-                      "by seed",    "p Holm",         "training speed"};
+                      "by seed",    "p Holm",         "step time"};
     texts.columns = {"variant",           "ROUGE-1", "ROUGE-L", "BLEU", "ROUGE-L minus baseline",
                      "95 % over prompts", "by seed", "p Holm"};
     std::vector<std::string> names;
@@ -118,9 +134,6 @@ void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>
     std::vector<PlotBar> bars;
     const auto add = [&](const std::string& variant, std::size_t i, bool compared) {
       const auto one = scored(results, data, variant);
-      std::vector<double> speeds;
-      for (std::size_t k = 0; k < std::min(one.speeds.size(), base.speeds.size()); ++k)
-        speeds.push_back(one.speeds[k] / base.speeds[k]);
       const std::string more = fixed_text(100 * (one.parameters / base.parameters - 1), 2);
       std::vector<std::string> row = {variant, fixed_text(one.parameters, 0) + " (+" + more + " %)",
                                       spread_text(one.losses, 4), spread_text(one.perplexities, 3)};
@@ -141,7 +154,7 @@ void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>
         row.insert(row.end(), {"", "", "", ""});
         text_row.insert(text_row.end(), {"", "", "", ""});
       }
-      row.push_back(spread_text(speeds, 3));
+      row.push_back(step_time(results, variant));
       losses.rows.push_back(row);
       texts.rows.push_back(text_row);
     };
@@ -151,9 +164,9 @@ void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>
     page.text(
         "Mean ± standard deviation over the seeds. The interval and p are of the paired test "
         "over the windows of the test text, each window's loss being its mean over the "
-        "seeds; \"by seed\" is the range of the differences of single seeds. Training speed "
-        "is relative to the baseline's of the same seed, as the runs happened, other runs "
-        "beside them.");
+        "seeds; \"by seed\" is the range of the differences of single seeds. Step "
+        "time is that of a batch's gradients over the baseline's, by turns, from the "
+        "complexity study: median and range.");
     page.table(losses);
     page.figure(
         "ablation-" + data + ".svg",

@@ -21,9 +21,9 @@ std::string svg_file(std::string_view svg);
 // A section with a heading; `body` is HTML.
 std::string html_section(std::string_view heading, std::string_view body);
 
-// A table of texts. The first column is set to the left, the others to the right.
+// A table. The first column is set to the left, the others to the right, or all to the left.
 std::string html_table(const std::vector<std::string>& columns,
-                       const std::vector<std::vector<std::string>>& rows);
+                       const std::vector<std::vector<std::string>>& rows, bool all_left = false);
 
 // Two texts beside each other with their longest common subsequence of words marked. Words are
 // compared without case. Beyond `most_words` words on either side nothing is marked.

@@ -15,7 +15,8 @@ std::optional<TableFormat> table_format(std::string_view name);
 struct ResultTable {
   std::vector<std::string> columns;
   std::vector<std::vector<std::string>> rows;
-  std::string note;  // one line, such as the signature; not in CSV
+  std::string note;    // one line, such as the signature; not in CSV
+  bool texts = false;  // set all columns to the left, not the first one alone
 };
 
 // Cells are escaped as the format wants it: RFC 4180 for CSV; pipes and line ends for Markdown;
