@@ -27,6 +27,7 @@ struct EvalFlags {
   bool stemmer = false;
   ScoringOptions scoring;
   std::string per_sample;
+  bool diversity = false;
 };
 
 std::unique_ptr<PairSource> open_pairs(const EvalFlags& flags) {
@@ -97,6 +98,15 @@ void print_table(const MetricSet& metrics, const ScoreSummary& summary) {
   if (summary.chrf_words) print_score("chrf++", *summary.chrf_words);
 }
 
+nlohmann::ordered_json diversity_json(const Diversity& diversity) {
+  nlohmann::ordered_json out = {{"texts", diversity.texts}, {"tokens", diversity.tokens}};
+  for (std::size_t n = 0; n < diversity.distinct.size(); ++n)
+    out["distinct" + std::to_string(n + 1)] = diversity.distinct[n];
+  out["repetition"] = diversity.repetition;
+  out["self_bleu"] = diversity.self_bleu;
+  return out;
+}
+
 // Throws ConfigError for flags that do not go together.
 void check_model_flags(const EvalFlags& flags, const EvalModelFlags& model) {
   const bool texts =
@@ -116,6 +126,14 @@ void check_model_flags(const EvalFlags& flags, const EvalModelFlags& model) {
                       "--references");
   if (model.text.empty() == model.prompts.empty())
     throw ConfigError("--model", "wanted one of --text FILE and --prompts FILE with it");
+}
+
+void check_diversity(const EvalFlags& flags, const EvalModelFlags& model,
+                     const EvalCompareFlags& compare) {
+  if (flags.diversity && (!model.text.empty() || !compare.compare.empty() ||
+                          !compare.report.empty() || compare.format != "json"))
+    throw ConfigError("--diversity",
+                      "goes with --pairs, --predictions or --prompts and --format json alone");
 }
 
 // The files that are scored sample by sample: of --compare, or of --pairs with --report.
@@ -141,6 +159,7 @@ void run_eval(const EvalFlags& flags, const EvalModelFlags& model,
               const EvalCompareFlags& compare) {
   const auto compared = files_to_compare(flags, model, compare);
   check_model_flags(flags, model);
+  check_diversity(flags, model, compare);
   auto options = flags.scoring;
   options.per_sample = flags.per_sample;
   if (!model.text.empty()) {
@@ -162,8 +181,10 @@ void run_eval(const EvalFlags& flags, const EvalModelFlags& model,
     const auto source = open_pairs(flags);
     options.quiet = options.quiet || ::isatty(STDERR_FILENO) == 0;
     summary = score_pairs(*source, metrics, options);
+    if (flags.diversity)
+      summary.diversity = prediction_diversity(*open_pairs(flags), metrics, options.skip_bad);
   } else {
-    summary = eval_model_prompts(model, flags.fields.reference, metrics, options);
+    summary = eval_model_prompts(model, flags.fields.reference, metrics, options, flags.diversity);
   }
   if (compare.format != "json") {
     print(format_table(summary_table(metrics, summary), *table_format(compare.format)));
@@ -173,6 +194,7 @@ void run_eval(const EvalFlags& flags, const EvalModelFlags& model,
   nlohmann::ordered_json result = {{"signature", summary.signature}, {"n", summary.n}};
   if (options.skip_bad) result["skipped"] = summary.skipped;
   result["scores"] = scores_json(metrics, summary);
+  if (summary.diversity) result["diversity"] = diversity_json(*summary.diversity);
   if (::isatty(STDOUT_FILENO) != 0) print_table(metrics, summary);
   print(result.dump() + "\n");
   finish_output();
@@ -221,6 +243,9 @@ void add_eval_command(CLI::App& app) {
       ->add_option("--per-sample", flags->per_sample,
                    "also write the scores of every pair, a JSON object a line")
       ->type_name("FILE");
+  command->add_flag("--diversity", flags->diversity,
+                    "also how much the predictions repeat themselves: distinct n-grams, "
+                    "repeated 4-grams, self-BLEU");
   command->add_flag("--skip-bad", flags->scoring.skip_bad,
                     "count lines of --pairs that cannot be read, and go on");
   command->add_option("--threads", flags->scoring.threads, "processor threads; 0: one per core [0]")

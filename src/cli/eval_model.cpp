@@ -99,7 +99,8 @@ nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const Scorin
 }
 
 ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& reference_field,
-                                const MetricSet& metrics, const ScoringOptions& options) {
+                                const MetricSet& metrics, const ScoringOptions& options,
+                                bool diversity) {
   const auto config = settings_from_flags<GenerateConfig>(flags.generation);
   Generator generator(flags.model, options.threads, flags.device);
   std::unique_ptr<TemporaryFolder> folder;
@@ -115,6 +116,9 @@ ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& 
                     predictions, options.quiet, cache ? &*cache : nullptr);
   const auto source = pairs_from_json(predictions);
   auto summary = score_pairs(*source, metrics, options);
+  if (diversity)
+    summary.diversity =
+        prediction_diversity(*pairs_from_json(predictions), metrics, options.skip_bad);
   summary.signature += "|" + model_signature(generator) + "|prompts:" + hash_file(flags.prompts) +
                        "|" + generation_signature(config);
   return summary;

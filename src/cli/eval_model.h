@@ -25,6 +25,7 @@ void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlag
 nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const ScoringOptions& options);
 // Continues the prompts of --prompts, scores them, and completes the summary's signature.
 ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& reference_field,
-                                const MetricSet& metrics, const ScoringOptions& options);
+                                const MetricSet& metrics, const ScoringOptions& options,
+                                bool diversity);
 
 }  // namespace rwkvx

@@ -1,6 +1,9 @@
 #include "rwkvx/eval/predictions.h"
 
+#include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
@@ -11,6 +14,8 @@
 
 namespace rwkvx {
 namespace {
+
+constexpr std::int64_t kSlots = 16;  // sequences that are continued together
 
 // A field of a line, or an error that names file, line and field.
 const nlohmann::json& field_of(const nlohmann::json& line, const std::string& name,
@@ -60,35 +65,56 @@ std::int64_t write_predictions(Generator& generator, const std::filesystem::path
   AtomicFile file(output);
   Progress bar("generating", total, quiet);
   const InterruptGuard guard;
-  std::int64_t count = 0;
-  for (std::string text; text.clear(), reader.append(text);) {
-    const std::string where = prompts.string() + ":" + std::to_string(reader.lines());
-    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const auto line = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!line.is_object()) throw DataError(where, "is not a JSON object");
-    const auto& prompt = field_of(line, fields.prompt, where);
-    if (!prompt.is_string())
-      throw DataError(where, "field \"" + fields.prompt + "\" must be a string");
-    const auto& asked = prompt.get_ref<const std::string&>();
-    const auto sequence = static_cast<std::uint64_t>(count);
-    auto continued = cache == nullptr ? std::nullopt : cache->find(asked, sequence);
-    if (!continued) {
-      continued = generator.generate(asked, config, {}, sequence).text;
-      if (interrupted()) throw Error("eval", "interrupted before the last prompt");
-      if (cache != nullptr) cache->add(asked, sequence, *continued);
+  std::int64_t asked = 0, written = 0;
+  std::map<std::int64_t, nlohmann::ordered_json> open;  // prompts whose line is not yet written
+  std::vector<std::int64_t> requests;                   // the number of each request's prompt
+  const auto finish = [&](std::int64_t number, std::string text) {
+    open.at(number)["prediction"] = std::move(text);
+    for (auto first = open.begin(); first != open.end() && first->second.contains("prediction");
+         first = open.erase(first), bar.update(++written))
+      file.write(first->second.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
+                 "\n");
+  };
+  // The next prompt that has no continuation in the cache.
+  const auto next = [&]() -> std::optional<Generator::Request> {
+    for (std::string text; text.clear(), reader.append(text);) {
+      const std::string where = prompts.string() + ":" + std::to_string(reader.lines());
+      if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
+      const auto line = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+      if (!line.is_object()) throw DataError(where, "is not a JSON object");
+      const auto& prompt = field_of(line, fields.prompt, where);
+      if (!prompt.is_string())
+        throw DataError(where, "field \"" + fields.prompt + "\" must be a string");
+      const auto number = asked++;
+      auto& out = open[number];
+      out["id"] = line.contains("id") ? line["id"] : nlohmann::json(reader.lines());
+      out["prompt"] = prompt;
+      out["reference"] = field_of(line, fields.reference, where);
+      const auto sequence = static_cast<std::uint64_t>(number);
+      const auto& wanted = prompt.get_ref<const std::string&>();
+      if (auto found = cache == nullptr ? std::nullopt : cache->find(wanted, sequence)) {
+        finish(number, std::move(*found));
+        continue;
+      }
+      requests.push_back(number);
+      return Generator::Request{wanted, sequence};
     }
-    nlohmann::ordered_json out;
-    out["id"] = line.contains("id") ? line["id"] : nlohmann::json(reader.lines());
-    out["prompt"] = prompt;
-    out["reference"] = field_of(line, fields.reference, where);
-    out["prediction"] = *continued;
-    file.write(out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-    bar.update(++count);
-  }
+    return std::nullopt;
+  };
+  generator.generate_many(kSlots, config, next,
+                          [&](std::int64_t request, std::int64_t, const Continuation& continued) {
+                            if (interrupted()) return;  // may be cut short
+                            const auto number = requests[static_cast<std::size_t>(request)];
+                            if (cache != nullptr)
+                              cache->add(open.at(number)["prompt"].get<std::string>(),
+                                         static_cast<std::uint64_t>(number), continued.text);
+                            finish(number, continued.text);
+                          });
+  if (interrupted()) throw Error("eval", "interrupted before the last prompt");
   bar.finish();
-  if (count == 0) throw DataError(prompts.string(), "holds no prompts");
+  if (written == 0) throw DataError(prompts.string(), "holds no prompts");
   file.commit();
-  return count;
+  return written;
 }
 
 }  // namespace rwkvx

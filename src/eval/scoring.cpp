@@ -466,4 +466,24 @@ ScoreSummary score_pairs(PairSource& source, const MetricSet& metrics,
   return summary;
 }
 
+Diversity prediction_diversity(PairSource& source, const MetricSet& metrics, bool skip_bad) {
+  auto tokens = metrics.tokens;
+  tokens.stemmer = metrics.stemmer;
+  DiversityCounter counter(tokens);
+  PairBatch batch;
+  PairSource::Scratch scratch;
+  TextPair pair;
+  while (source.next(batch))
+    for (const auto& item : batch.items) {
+      try {
+        source.parse(batch, item, scratch, pair);
+      } catch (const DataError&) {
+        if (!skip_bad) throw;
+        continue;
+      }
+      counter.add(pair.prediction);
+    }
+  return counter.result();
+}
+
 }  // namespace rwkvx

@@ -12,6 +12,7 @@
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/metrics/bleu.h"
 #include "rwkvx/metrics/chrf.h"
+#include "rwkvx/metrics/diversity.h"
 #include "rwkvx/metrics/mean.h"
 #include "rwkvx/metrics/rouge.h"
 
@@ -85,6 +86,7 @@ struct ScoreSummary {
   std::optional<BleuScore> bleu;
   std::optional<double> chrf, chrf_words;
   BleuCounts bleu_counts;
+  std::optional<Diversity> diversity;  // of the predictions, where it was asked for
 };
 
 // Adds up samples. The result depends on their order in the last bits only, and not on threads.
@@ -124,5 +126,9 @@ struct ScoringOptions {
 // per-sample file cannot be written. That file is whole or not there.
 ScoreSummary score_pairs(PairSource& source, const MetricSet& metrics,
                          const ScoringOptions& options = {});
+
+// How much the predictions repeat themselves, in ROUGE's tokens; reads the whole source on one
+// thread. Throws as score_pairs() does.
+Diversity prediction_diversity(PairSource& source, const MetricSet& metrics, bool skip_bad);
 
 }  // namespace rwkvx
