@@ -25,7 +25,7 @@ using nlohmann::ordered_json;
 
 struct BenchDecodeFlags {
   std::string shape = "tiny", model, types = "f32,bf16,int8,int4", kinds = "baseline,enhanced";
-  std::int64_t threads = 0;
+  std::string threads = "0";
   EngineBenchOptions options;
   bool json = false;
 };
@@ -101,8 +101,8 @@ void print_table(const ordered_json& result) {
   std::snprintf(line, sizeof line, "memory is read at %.1f GB/s\n\n",
                 result["bandwidth"]["median"].get<double>() / 1e9);
   print(line);
-  std::snprintf(line, sizeof line, "%-16s %10s %8s %8s %9s %10s %10s\n", "", "tokens/s", "p50 ms",
-                "p99 ms", "limit", "batch t/s", "prefill");
+  std::snprintf(line, sizeof line, "%-14s %8s %8s %8s %7s %9s %8s %8s\n", "", "tokens/s", "p50 ms",
+                "p99 ms", "limit", "batch t/s", "prefill", "MiB");
   print(line);
   const auto speed = [](const ordered_json& value) {
     if (value.is_null()) return std::string();
@@ -112,12 +112,13 @@ void print_table(const ordered_json& result) {
     return std::string(text);
   };
   for (const auto& row : result["series"]) {
-    std::snprintf(line, sizeof line, "%-16s %10s %8.2f %8.2f %8.1f%% %10s %10s\n",
+    std::snprintf(line, sizeof line, "%-14s %8s %8.2f %8.2f %6.1f%% %9s %8s %8.0f\n",
                   row["name"].get<std::string>().c_str(), speed(row["tokens_per_second"]).c_str(),
                   1e3 * row["latency"]["p50"].get<double>(),
                   1e3 * row["latency"]["p99"].get<double>(),
                   100 * row["share_of_bandwidth"]["median"].get<double>(),
-                  speed(row["batch_per_second"]).c_str(), speed(row["prefill_per_second"]).c_str());
+                  speed(row["batch_per_second"]).c_str(), speed(row["prefill_per_second"]).c_str(),
+                  row["resident_bytes"].get<double>() / (1 << 20));
     print(line);
   }
   print("\n");
@@ -129,6 +130,33 @@ void print_table(const ordered_json& result) {
                   value["highest"].get<double>());
     print(line);
   }
+}
+
+ordered_json bench_json(const BenchDecodeFlags& flags, std::int64_t threads,
+                        const EngineBench& bench) {
+  ordered_json result = {{"version", version()},
+                         {"threads", threads},
+                         {"shape", flags.model.empty() ? flags.shape : flags.model},
+                         {"rounds", flags.options.rounds},
+                         {"bandwidth", summary(bench.bandwidth)},
+                         {"products_per_second", summary(bench.products_per_second)},
+                         {"series", ordered_json::array()}};
+  for (const auto& one : bench.series)
+    result["series"].push_back({{"name", series_name(one)},
+                                {"file_bytes", one.file_bytes},
+                                {"bytes_per_token", one.bytes_per_token},
+                                {"resident_bytes", one.resident_bytes},
+                                {"tokens_per_second", summary(one.tokens_per_second)},
+                                {"share_of_bandwidth", summary(one.share_of_bandwidth)},
+                                {"latency",
+                                 {{"p50", quantile(one.latencies, 0.5)},
+                                  {"p95", quantile(one.latencies, 0.95)},
+                                  {"p99", quantile(one.latencies, 0.99)}}},
+                                {"batch_per_second", summary(one.batch_per_second)},
+                                {"prefill_per_second", summary(one.prefill_per_second)}});
+  result["ratios"] = ratios_of(bench);
+  result["peak_memory_bytes"] = peak_memory_bytes();
+  return result;
 }
 
 void run_bench_decode(BenchDecodeFlags& flags) {
@@ -148,34 +176,27 @@ void run_bench_decode(BenchDecodeFlags& flags) {
         throw ConfigError("--kinds", "\"" + kind + "\" is neither baseline nor enhanced" +
                                          did_you_mean(kind, {"baseline", "enhanced"}));
   }
-  set_threads(flags.threads);
+  std::vector<std::int64_t> threads;
+  for (const auto& text : split(flags.threads)) {
+    const auto number = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+    if (!number.is_number_unsigned() || number > 1024)
+      throw ConfigError("--threads", "wanted numbers up to 1024 with commas between, found \"" +
+                                         flags.threads + "\"");
+    threads.push_back(number);
+  }
   const InterruptGuard guard;
-  const auto bench = bench_engine(options);
-  end_if_interrupted();
-  ordered_json result = {{"version", version()},
-                         {"shape", flags.model.empty() ? flags.shape : flags.model},
-                         {"rounds", options.rounds},
-                         {"bandwidth", summary(bench.bandwidth)},
-                         {"products_per_second", summary(bench.products_per_second)},
-                         {"series", ordered_json::array()}};
-  for (const auto& one : bench.series)
-    result["series"].push_back({{"name", series_name(one)},
-                                {"file_bytes", one.file_bytes},
-                                {"bytes_per_token", one.bytes_per_token},
-                                {"tokens_per_second", summary(one.tokens_per_second)},
-                                {"share_of_bandwidth", summary(one.share_of_bandwidth)},
-                                {"latency",
-                                 {{"p50", quantile(one.latencies, 0.5)},
-                                  {"p95", quantile(one.latencies, 0.95)},
-                                  {"p99", quantile(one.latencies, 0.99)}}},
-                                {"batch_per_second", summary(one.batch_per_second)},
-                                {"prefill_per_second", summary(one.prefill_per_second)}});
-  result["ratios"] = ratios_of(bench);
-  result["peak_memory_bytes"] = peak_memory_bytes();
-  if (flags.json)
-    print(result.dump() + "\n");
-  else
-    print_table(result);
+  auto runs = ordered_json::array();
+  for (const auto count : threads) {
+    set_threads(count);
+    const auto bench = bench_engine(options);
+    end_if_interrupted();
+    runs.push_back(bench_json(flags, count, bench));
+    if (flags.json) continue;
+    if (threads.size() > 1)
+      print((runs.size() > 1 ? "\n" : "") + std::to_string(count) + " threads\n");
+    print_table(runs.back());
+  }
+  if (flags.json) print((runs.size() == 1 ? runs.front() : runs).dump() + "\n");
   finish_output();
 }
 
@@ -203,7 +224,10 @@ void add_bench_decode(CLI::App& bench) {
       ->check(CLI::PositiveNumber);
   number("--prompt", flags->options.prompt, "tokens of the prefill; 0: none [1024]");
   number("--batch", flags->options.batch, "sequences decoded together; 0: none [16]");
-  number("--threads", flags->threads, "processor threads; 0: one per core [0]");
+  command
+      ->add_option("--threads", flags->threads,
+                   "processor threads, one number or several; 0: one per core [0]")
+      ->type_name("LIST");
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([flags] { run_bench_decode(*flags); });
 }

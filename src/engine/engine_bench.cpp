@@ -11,6 +11,7 @@
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/memory.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/engine/quantise.h"
 #include "rwkvx/model/parameters.h"
@@ -174,11 +175,16 @@ EngineBench bench_engine(const EngineBenchOptions& options) {
     Subject subject;
     subject.series.kind = kind;
     subject.series.file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
+    const double before = resident_memory_bytes();
     subject.engine = std::make_unique<Engine>(open_tensors(path), config);
     subject.series.type = subject.engine->weight_type();
     subject.series.bytes_per_token = subject.engine->bytes_per_token();
     subject.state = subject.engine->start();
     subject.logits.resize(static_cast<std::size_t>(config.vocab_size));
+    EngineState* const state[] = {&subject.state};
+    const Engine::Token token = 0;
+    subject.engine->step({&token, 1}, state, subject.logits.data());
+    subject.series.resident_bytes = resident_memory_bytes() - before;
     subjects.push_back(std::move(subject));
   };
   if (!options.weights.empty()) {

@@ -124,10 +124,20 @@ std::string html_page(std::string_view title, std::string_view body) {
 std::string svg_file(std::string_view svg) {
   const auto end = svg.find('>');
   if (!svg.starts_with("<svg ") || end == std::string_view::npos) return std::string(svg);
-  return "<svg xmlns=\"http://www.w3.org/2000/svg\" " + std::string(svg.substr(5, end - 4)) +
-         "<style>" + std::string(kLightColours) + std::string(kPlotStyle) +
-         "</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>" +
-         std::string(svg.substr(end + 1));
+  std::string file = "<svg xmlns=\"http://www.w3.org/2000/svg\" " +
+                     std::string(svg.substr(5, end - 4)) + "<style>" + std::string(kPlotStyle) +
+                     "</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>" +
+                     std::string(svg.substr(end + 1));
+  // Not every program that shows SVG knows variables.
+  for (auto at = file.find("var(--"); at != std::string::npos; at = file.find("var(--", at)) {
+    const auto close = file.find(')', at);
+    const auto name = file.substr(at + 4, close - at - 4) + ":";  // "--s0:"
+    const auto value = kLightColours.find(name) + name.size();
+    const auto colour =
+        kLightColours.substr(value, kLightColours.find_first_of(";}", value) - value);
+    file.replace(at, close + 1 - at, colour);
+  }
+  return file;
 }
 
 std::string html_section(std::string_view heading, std::string_view body) {

@@ -39,8 +39,9 @@ std::string colour(std::size_t i) { return "var(--s" + std::to_string(i % 6) + "
 
 std::string open_svg(double height, const std::string& title) {
   return "<svg viewBox=\"0 0 " + place(kWidth) + " " + place(height) + "\" width=\"" +
-         place(kWidth) + "\" role=\"img\" aria-label=\"" + escape_html(title) + "\">" +
-         text_at(0, 16, "start", title, " class=\"title\"");
+         place(kWidth) +
+         "\" font-family=\"sans-serif\" font-size=\"12\" role=\"img\" aria-label=\"" +
+         escape_html(title) + "\">" + text_at(0, 16, "start", title, " class=\"title\"");
 }
 
 bool finite(const PlotPoint& point) { return std::isfinite(point.x) && std::isfinite(point.y); }

@@ -217,7 +217,7 @@ void write_study_report(const std::filesystem::path& study, const std::filesyste
       "with linear complexity kept and a gate that attends to syntactic borders. Its code, "
       "data and sizes are not public. What follows is a model inspired by it, not a "
       "reproduction: every number below was measured on the models that this report names. "
-      "It was written by `rwkvx study report` from the result files.");
+      "It was written by the command rwkvx study report from the result files.");
   page.heading(2, "In short");
   ResultTable table;
   table.columns = {"question", "found here", "answer"};

@@ -69,7 +69,7 @@ void report_domains(const StudyResults& results, Page& page, std::vector<Claim>&
                                                 : "no"});
   claims.push_back({"The loss falls in every domain", "lower on " + std::to_string(lower) + of,
                     lower == names.size() ? "yes"
-                    : lower > 0           ? "on some data sets"
+                    : lower > 0           ? "on " + std::to_string(lower) + of
                                           : "no difference found"});
 }
 

@@ -127,6 +127,19 @@ TEST_F(EvalCommand, ScoresBleuAndChrfOfTheWholeSet) {
   EXPECT_THAT(characters.out, HasSubstr("bleu:tok:char"));
 }
 
+TEST_F(EvalCommand, SaysHowMuchPredictionsRepeatThemselves) {
+  const auto pairs = write("p.jsonl",
+                           "{\"prediction\": \"a b a b a b\", \"reference\": \"x\"}\n"
+                           "{\"prediction\": \"a b c d\", \"reference\": \"y\"}\n");
+  const auto result = run_program({"eval", "--pairs", pairs, "--diversity", "--quiet"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto diversity = json::parse(result.out)["diversity"];
+  EXPECT_EQ(diversity["texts"], 2);
+  EXPECT_DOUBLE_EQ(diversity["distinct1"], 0.4);
+  EXPECT_DOUBLE_EQ(diversity["repetition"], 1.0 / 6);
+  expect_refused({"--compare", pairs, pairs, "--diversity"}, 2, "--diversity");
+}
+
 TEST_F(EvalCommand, RefusesFlagsThatDoNotFitTogether) {
   const auto file = write("f", "a\n");
   expect_refused({}, 2, "wanted --predictions FILE and --references FILE, or --pairs FILE");

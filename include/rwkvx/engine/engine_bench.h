@@ -16,6 +16,7 @@ struct EngineBenchSeries {
   WeightType type = WeightType::kF32;
   std::int64_t file_bytes = 0;
   std::int64_t bytes_per_token = 0;        // of weights that a token reads
+  double resident_bytes = 0;               // by which opening it and one token grew the process
   std::vector<double> tokens_per_second;   // a number per round, here and below
   std::vector<double> share_of_bandwidth;  // bytes per token and second ÷ bandwidth of the round
   std::vector<double> batch_per_second;    // tokens of all sequences of a batch
