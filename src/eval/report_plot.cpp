@@ -9,7 +9,7 @@
 namespace rwkvx {
 namespace {
 
-constexpr double kWidth = 720, kHeight = 340, kTop = 40, kBottom = 52, kLeft = 64, kRight = 16;
+constexpr double kWidth = 720, kHeight = 340, kTop = 40, kBottom = 52, kLeft = 64, kRight = 26;
 
 // Coordinates with one digit, so that a page's bytes do not hang on the last bits.
 std::string place(double value) {
@@ -20,7 +20,8 @@ std::string place(double value) {
 
 std::string shown(double value) {
   char digits[64];
-  std::snprintf(digits, sizeof digits, "%.4g", value);
+  const bool whole = std::abs(value) < 1e7 && value == std::round(value);
+  std::snprintf(digits, sizeof digits, whole ? "%.0f" : "%.4g", value);
   return digits;
 }
 
@@ -165,7 +166,12 @@ std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) 
   const double height = kHeight + 10 + 18 * rows;
   std::string svg = open_svg(height, text.title);
   if (!any) return svg + text_at(kLeft, kTop + 20, "start", "no points") + "</svg>\n";
-  const auto ticks = plot_ticks(low, high);
+  auto ticks = plot_ticks(low, high);
+  if (text.y_is_log10) {  // powers of ten
+    ticks.clear();
+    for (double power = std::floor(low); power <= std::ceil(high); ++power) ticks.push_back(power);
+    if (ticks.size() == 1) ticks.push_back(ticks.front() + 1);
+  }
   if (left == right) left -= 1, right += 1;
   const double bottom = kHeight - kBottom;
   const auto x_of = [&](double x) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "rwkvx/base/progress.h"
 #include "rwkvx/eval/report_plot.h"
 #include "rwkvx/study/flops.h"
 #include "rwkvx/study/statistics.h"
@@ -135,8 +136,9 @@ void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>
     const auto add = [&](const std::string& variant, std::size_t i, bool compared) {
       const auto one = scored(results, data, variant);
       const std::string more = fixed_text(100 * (one.parameters / base.parameters - 1), 2);
-      std::vector<std::string> row = {variant, fixed_text(one.parameters, 0) + " (+" + more + " %)",
-                                      spread_text(one.losses, 4), spread_text(one.perplexities, 3)};
+      std::vector<std::string> row = {
+          variant, count_text(std::llround(one.parameters)) + " (+" + more + " %)",
+          spread_text(one.losses, 4), spread_text(one.perplexities, 3)};
       std::vector<std::string> text_row = {variant, spread_text(one.rouge1, 2),
                                            spread_text(one.rouge_l, 2), spread_text(one.bleu, 2)};
       if (compared) {

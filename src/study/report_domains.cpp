@@ -64,7 +64,7 @@ void report_domains(const StudyResults& results, Page& page, std::vector<Claim>&
                     "from " + range_text(relative, 1) + " % by data set; higher on " +
                         std::to_string(gains) + of + ", lower on " + std::to_string(losses),
                     gains == names.size()       ? "yes"
-                    : gains > 0 && losses == 0  ? "on some data sets"
+                    : gains > 0                 ? "on " + std::to_string(gains) + of
                     : gains == 0 && losses == 0 ? "no difference found"
                                                 : "no"});
   claims.push_back({"The loss falls in every domain", "lower on " + std::to_string(lower) + of,
