@@ -25,9 +25,20 @@ std::uint64_t load(const char* bytes) {
   return value;
 }
 
-std::uint64_t low_bytes(std::size_t count) {
-  return count >= 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << (8 * count)) - 1;
-}
+// What the first and the second eight bytes of a word of 0 to 16 bytes are masked with: a table,
+// because lengths are too irregular for branches.
+struct WordMasks {
+  std::uint64_t first[17], second[17];
+  constexpr WordMasks() : first{}, second{} {
+    for (unsigned length = 0; length <= 16; ++length) {
+      first[length] = length >= 8 ? ~std::uint64_t{0} : (std::uint64_t{1} << (8 * length)) - 1;
+      second[length] = length >= 16  ? ~std::uint64_t{0}
+                       : length <= 8 ? 0
+                                     : (std::uint64_t{1} << (8 * (length - 8))) - 1;
+    }
+  }
+};
+constexpr WordMasks kMasks;
 
 std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
   __extension__ using Wide = unsigned __int128;
@@ -125,8 +136,8 @@ inline std::uint32_t& RougeTokenizer::Table::find(const char* word, std::size_t 
   if (used_ * 2 >= entries_.size()) grow();
   const std::size_t mask = entries_.size() - 1;
   if (length <= 16) {
-    const std::uint64_t first = load(word) & low_bytes(length);
-    const std::uint64_t second = length > 8 ? load(word + 8) & low_bytes(length - 8) : 0;
+    const std::uint64_t first = load(word) & kMasks.first[length];
+    const std::uint64_t second = load(word + 8) & kMasks.second[length];
     for (std::size_t at = mix(first, second);; ++at) {
       auto& entry = entries_[at & mask];
       if (entry.key[0] == first && entry.key[1] == second && entry.length == length)
