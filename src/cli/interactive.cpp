@@ -3,6 +3,7 @@
 #include <editline/readline.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -36,7 +37,17 @@ std::optional<std::string> read_line(const char* prompt, bool terminal) {
     if (!std::getline(std::cin, line)) return std::nullopt;
     return line;
   }
-  char* read = ::readline(prompt);
+  // Ctrl-C ends replies; here it drops the line.
+  static volatile std::sig_atomic_t dropped = 0;
+  const auto before = std::signal(SIGINT, [](int) { dropped = 1; });
+  char* read = nullptr;
+  do {
+    if (dropped != 0) print("\n");
+    finish_output();
+    dropped = 0;
+    read = ::readline(prompt);
+  } while (read == nullptr && dropped != 0);
+  std::signal(SIGINT, before);
   if (read == nullptr) return std::nullopt;
   line = read;
   std::free(read);
