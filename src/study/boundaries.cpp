@@ -32,7 +32,7 @@ struct Document {
 std::vector<Document> probe_documents(const DataSet& data, const DataSetConfig& config,
                                       std::int64_t bytes) {
   const auto text = read_file(data.test());
-  const std::string separator = "<|endoftext|>\n";
+  const std::string separator = DataConfig().separator + "\n";
   std::vector<Document> documents;
   std::int64_t left = bytes;
   if (config.synth == "stories") {

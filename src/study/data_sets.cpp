@@ -16,7 +16,6 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-constexpr const char* kSeparator = "<|endoftext|>\n";
 constexpr std::size_t kSpanWords = 8, kLineBytes = 40;
 
 std::vector<std::string_view> words_of(std::string_view text) {
@@ -103,7 +102,7 @@ void read_pairs(const std::filesystem::path& path, double megabytes, std::string
     if (item.contains("references")) references = item["references"];
     const auto documents = lines == nullptr ? references.size() : 1;
     for (std::size_t i = 0; i < documents; ++i) {
-      const auto added = prompt + references[i] + "\n" + kSeparator;
+      const auto added = prompt + references[i] + "\n" + DataConfig().separator + "\n";
       if (static_cast<double>(text.size() + added.size()) > megabytes * 1e6) return;
       text += added;
     }

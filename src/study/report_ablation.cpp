@@ -5,6 +5,7 @@
 #include "rwkvx/eval/report_plot.h"
 #include "rwkvx/study/flops.h"
 #include "rwkvx/study/statistics.h"
+#include "rwkvx/train/train_bench.h"
 #include "study/report_parts.h"
 
 namespace rwkvx {
@@ -41,7 +42,7 @@ std::string step_time(const StudyResults& results, const std::string& variant) {
                base = found->at("steps").at(kBaseline).get<std::vector<double>>();
     std::vector<double> ratios;
     for (std::size_t i = 0; i < one.size(); ++i) ratios.push_back(one[i] / base[i]);
-    return fixed_text(sample_median(ratios), 3) + " (" + range_text(ratios, 3) + ")";
+    return fixed_text(median(ratios), 3) + " (" + range_text(ratios, 3) + ")";
   }
   return "–";
 }

@@ -5,6 +5,7 @@
 #include "rwkvx/eval/report_plot.h"
 #include "rwkvx/study/flops.h"
 #include "rwkvx/study/statistics.h"
+#include "rwkvx/train/train_bench.h"
 #include "study/report_parts.h"
 
 namespace rwkvx {
@@ -73,7 +74,7 @@ void add_times(const json& found, const std::string& data, Page& page, std::vect
         seconds.push_back(one);
         const auto [low, high] = std::minmax_element(one.begin(), one.end());
         line.points.push_back(
-            {static_cast<double>(length), 1e3 * sample_median(one), 1e3 * *low, 1e3 * *high});
+            {static_cast<double>(length), 1e3 * median(one), 1e3 * *low, 1e3 * *high});
         if (model == kEnhanced)
           for (const double q : quotients(times.at(model).at(std::to_string(length)),
                                           times.at(kBaseline).at(std::to_string(length))))
@@ -88,7 +89,7 @@ void add_times(const json& found, const std::string& data, Page& page, std::vect
       exponents += (exponents.empty() ? "" : ", ") + model + " " + fixed_text(fit.exponent, 3) +
                    " " + interval_text(fit.low, fit.high, 3);
     }
-    ratios.rows.push_back({kind.title, fixed_text(sample_median(all), 3),
+    ratios.rows.push_back({kind.title, fixed_text(median(all), 3),
                            fixed_text(*std::min_element(all.begin(), all.end()), 3),
                            fixed_text(*std::max_element(all.begin(), all.end()), 3)});
     page.figure(std::string("time-") + kind.key + ".svg",
@@ -103,8 +104,8 @@ void add_times(const json& found, const std::string& data, Page& page, std::vect
     if (decode)
       claims.push_back(
           {"Latency of a token rises by no more than 2.95 %",
-           "ratio " + fixed_text(sample_median(all), 3) + ", single pairs " + range_text(all, 3),
-           sample_median(all) <= 1.0295 ? "yes, in the median" : "no"});
+           "ratio " + fixed_text(median(all), 3) + ", single pairs " + range_text(all, 3),
+           median(all) <= 1.0295 ? "yes, in the median" : "no"});
   }
   page.text(
       "Exponents are slopes of the logarithms of median times by least squares; their "
@@ -133,10 +134,9 @@ void add_batches(const json& found, Page& page) {
                         batch * bytes.at("state").get<double>());
     };
     table.rows.push_back({std::to_string(row.at("threads").get<int>()), fixed_text(batch, 0),
-                          fixed_text(1e3 * sample_median(base), 3),
-                          fixed_text(1e3 * sample_median(more), 3),
-                          fixed_text(sample_median(ratios), 3), range_text(ratios, 3),
-                          memory(kBaseline), memory(kEnhanced)});
+                          fixed_text(1e3 * median(base), 3), fixed_text(1e3 * median(more), 3),
+                          fixed_text(median(ratios), 3), range_text(ratios, 3), memory(kBaseline),
+                          memory(kEnhanced)});
   }
   page.heading(3, "One step of several sequences");
   page.text("Memory is what a step reads: the weights and the sequences' states.");

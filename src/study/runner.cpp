@@ -22,6 +22,7 @@
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/parameters.h"
 #include "rwkvx/study/statistics.h"
+#include "rwkvx/train/train_bench.h"
 #include "rwkvx/train/trainer.h"
 #include "study/probes.h"
 
@@ -127,7 +128,7 @@ ordered_json training_log(const std::filesystem::path& path) {
     losses.push_back(item["loss"]);
     speeds.push_back(item["tokens_per_second"]);
   }
-  return {{"steps", steps}, {"losses", losses}, {"tokens_per_second", sample_median(speeds)}};
+  return {{"steps", steps}, {"losses", losses}, {"tokens_per_second", median(speeds)}};
 }
 
 ordered_json train_and_measure(const Cell& cell, const DataSet& data, const MeasureConfig& measure,

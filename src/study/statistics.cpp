@@ -5,7 +5,9 @@
 #include <random>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/metrics/bootstrap.h"
 #include "rwkvx/metrics/mean.h"
+#include "rwkvx/train/train_bench.h"
 
 namespace rwkvx {
 namespace {
@@ -19,14 +21,6 @@ void check_finite(std::span<const double> values, const char* what) {
 // A number below n. std::uniform_int_distribution differs between standard libraries.
 std::size_t below(std::mt19937_64& random, std::size_t n) {
   return static_cast<std::size_t>((random() >> 11) % n);
-}
-
-// The value below which `share` of the sorted values lie, interpolated.
-double percentile(const std::vector<double>& sorted, double share) {
-  const double at = share * static_cast<double>(sorted.size() - 1);
-  const auto first = static_cast<std::size_t>(at);
-  const auto second = std::min(first + 1, sorted.size() - 1);
-  return std::lerp(sorted[first], sorted[second], at - static_cast<double>(first));
 }
 
 double slope(const std::vector<double>& x, const std::vector<double>& y) {
@@ -51,13 +45,6 @@ double sample_deviation(std::span<const double> values) {
   return std::sqrt(sum.value() / static_cast<double>(values.size() - 1));
 }
 
-double sample_median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const auto middle = values.size() / 2;
-  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-}
-
 ExponentFit fit_exponent(std::span<const double> sizes,
                          const std::vector<std::vector<double>>& seconds, std::int64_t resamples,
                          std::uint64_t seed) {
@@ -70,7 +57,7 @@ ExponentFit fit_exponent(std::span<const double> sizes,
       if (!(value > 0) || !(sizes[i] > 0))
         throw DataError("exponent", "wanted sizes and times above 0");
     x.push_back(std::log(sizes[i]));
-    y.push_back(std::log(sample_median(seconds[i])));
+    y.push_back(std::log(median(seconds[i])));
   }
   ExponentFit fit;
   fit.exponent = slope(x, y);
@@ -83,13 +70,13 @@ ExponentFit fit_exponent(std::span<const double> sizes,
       drawn.clear();
       for (std::size_t j = 0; j < seconds[k].size(); ++j)
         drawn.push_back(seconds[k][below(random, seconds[k].size())]);
-      y[k] = std::log(sample_median(drawn));
+      y[k] = std::log(median(drawn));
     }
     draws.push_back(slope(x, y));
   }
   std::sort(draws.begin(), draws.end());
-  fit.low = draws.empty() ? fit.exponent : percentile(draws, 0.025);
-  fit.high = draws.empty() ? fit.exponent : percentile(draws, 0.975);
+  fit.low = draws.empty() ? fit.exponent : quantile(draws, 0.025);
+  fit.high = draws.empty() ? fit.exponent : quantile(draws, 0.975);
   return fit;
 }
 

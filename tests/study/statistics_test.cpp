@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/train/train_bench.h"
 
 namespace rwkvx {
 namespace {
@@ -13,7 +14,7 @@ TEST(StudyStatistics, MeanDeviationAndMedianAreTheTextbooks) {
   const std::vector<double> values{2, 4, 4, 4, 5, 5, 7, 9};
   EXPECT_DOUBLE_EQ(sample_mean(values), 5);
   EXPECT_NEAR(sample_deviation(values), std::sqrt(32.0 / 7), 1e-12);
-  EXPECT_DOUBLE_EQ(sample_median(values), 4.5);
+  EXPECT_DOUBLE_EQ(median(values), 4.5);
   EXPECT_EQ(sample_deviation(std::vector<double>{3}), 0);
 }
 

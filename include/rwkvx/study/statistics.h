@@ -11,8 +11,6 @@ namespace rwkvx {
 double sample_mean(std::span<const double> values);
 // The standard deviation of a sample (n - 1), 0 for fewer than two values.
 double sample_deviation(std::span<const double> values);
-// The middle value, or the mean of the middle two.
-double sample_median(std::vector<double> values);
 
 // seconds = c size^exponent.
 struct ExponentFit {
