@@ -145,17 +145,19 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
   TrainedModel trained;
   TrainOptions options;
   options.resume = options.quiet = true;
+  for (const auto& entry : list_checkpoints(folder / "run" / kCheckpointsFolder))
+    if (entry.step) result.step = *entry.step;  // where an earlier call was interrupted
   // A part at a time, with a look at the gates after each.
   const auto parts = std::min(measure.gate_snapshots, config.train.max_steps);
   for (std::int64_t part = 1; part <= parts; ++part) {
     const auto target = config.train.max_steps * part / parts;
-    options.stop_after = target - result.step;
     const auto snapshot_path = folder / ("gates-" + std::to_string(target) + ".json");
     if (std::filesystem::exists(snapshot_path)) {  // an earlier call came this far
       snapshots.push_back(ordered_json::parse(read_file(snapshot_path)));
-      result.step = target;
       if (part < parts) continue;
     }
+    if (part < parts && result.step >= target) continue;  // gone by, without a gate to look at
+    options.stop_after = std::max<std::int64_t>(0, target - result.step);
     result = train(config, options);
     if (result.signal != 0) throw Error(cell.title(), "interrupted; run it again to go on");
     trained = load_trained(cell.variant, result.checkpoint);
