@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/interrupt.h"
 
 namespace rwkvx {
 namespace {
@@ -32,7 +33,7 @@ int open_for_reading(const std::filesystem::path& path, std::uint64_t& size) {
   if (::fstat(descriptor, &status) != 0 || S_ISDIR(status.st_mode)) {
     const bool directory = S_ISDIR(status.st_mode);
     ::close(descriptor);
-    if (directory) throw FileError(path.string(), "is a directory, wanted a file");
+    if (directory) throw FileError(path.string(), "is a directory, expected a file");
     fail(path, "cannot read");
   }
   size = S_ISREG(status.st_mode) ? static_cast<std::uint64_t>(status.st_size) : 0;
@@ -46,7 +47,10 @@ void read_pieces(const std::filesystem::path& path, int descriptor, const Use& u
   for (;;) {
     const ssize_t got = ::read(descriptor, piece.data(), piece.size());
     if (got == 0) return;
-    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && errno == EINTR) {
+      throw_if_interrupted(path.string());
+      continue;
+    }
     if (got < 0) fail(path, "cannot read");
     use(std::string_view(piece.data(), static_cast<std::size_t>(got)));
   }
@@ -68,122 +72,6 @@ std::string read_file(const std::filesystem::path& path) {
   content.reserve(size);
   read_pieces(path, file.value, [&](std::string_view piece) { content += piece; });
   return content;
-}
-
-AtomicFile::AtomicFile(std::filesystem::path path)
-    : path_(std::move(path)), temporary_(path_.string() + ".tmp") {
-  descriptor_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail(temporary_, "cannot create");
-}
-
-AtomicFile::~AtomicFile() {
-  if (descriptor_ < 0) return;
-  ::close(descriptor_);
-  ::unlink(temporary_.c_str());
-}
-
-void AtomicFile::write(std::string_view bytes) {
-  size_ += bytes.size();
-  buffer_ += bytes;
-  if (buffer_.size() >= kBufferBytes) flush();
-}
-
-void AtomicFile::write_at(std::uint64_t offset, std::string_view bytes) {
-  flush();
-  while (!bytes.empty()) {
-    const ssize_t written =
-        ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail(temporary_, "cannot write");
-    bytes.remove_prefix(static_cast<std::size_t>(written));
-    offset += static_cast<std::uint64_t>(written);
-  }
-}
-
-void AtomicFile::flush() {
-  std::string_view rest = buffer_;
-  while (!rest.empty()) {
-    const ssize_t written = ::write(descriptor_, rest.data(), rest.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) fail(temporary_, "cannot write");
-    rest.remove_prefix(static_cast<std::size_t>(written));
-  }
-  buffer_.clear();
-}
-
-void AtomicFile::commit() {
-  flush();
-  if (::fsync(descriptor_) != 0) fail(temporary_, "cannot flush to disk");
-  const int closing = descriptor_;
-  descriptor_ = -1;
-  if (::close(closing) != 0) {
-    ::unlink(temporary_.c_str());
-    fail(temporary_, "cannot close");
-  }
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    const int code = errno;
-    ::unlink(temporary_.c_str());
-    errno = code;
-    fail(path_, "cannot rename the finished file to this name");
-  }
-  sync_directory(path_.parent_path());
-}
-
-AppendFile::AppendFile(std::filesystem::path path, bool empty) : path_(std::move(path)) {
-  descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | (empty ? O_TRUNC : 0), 0666);
-  if (descriptor_ < 0) fail(errno);
-  // The end of the last whole line.
-  char block[4096];
-  for (off_t end = ::lseek(descriptor_, 0, SEEK_END); end > 0 && size_ == 0;) {
-    const off_t begin = std::max<off_t>(0, end - static_cast<off_t>(sizeof block));
-    const auto got = ::pread(descriptor_, block, static_cast<std::size_t>(end - begin), begin);
-    if (got <= 0) break;
-    for (auto i = got; i > 0; --i)
-      if (block[i - 1] == '\n') {
-        size_ = begin + i;
-        break;
-      }
-    end = begin;
-  }
-  if (::ftruncate(descriptor_, size_) != 0 && errno != EINVAL) fail(errno);
-}
-
-AppendFile::~AppendFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
-void AppendFile::fail(int error) const {
-  throw FileError(path_.string(), std::string("cannot be written: ") + std::strerror(error));
-}
-
-void AppendFile::append(std::string_view line) {
-  std::size_t done = 0;
-  while (done < line.size()) {
-    const auto wrote = ::pwrite(descriptor_, line.data() + done, line.size() - done,
-                                size_ + static_cast<off_t>(done));
-    if (wrote < 0 && errno == EINTR) continue;
-    if (wrote <= 0) {
-      const int error = wrote == 0 ? ENOSPC : errno;
-      if (::ftruncate(descriptor_, size_) != 0) fail(errno);
-      fail(error);
-    }
-    done += static_cast<std::size_t>(wrote);
-  }
-  size_ += static_cast<std::int64_t>(line.size());
-}
-
-void write_file(const std::filesystem::path& path, std::string_view bytes) {
-  AtomicFile file(path);
-  file.write(bytes);
-  file.commit();
-}
-
-void sync_directory(const std::filesystem::path& directory) {
-  const std::filesystem::path name = directory.empty() ? std::filesystem::path(".") : directory;
-  const Descriptor folder{::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (folder.value < 0) fail(name, "cannot open the directory");
-  // Some file systems do not support fsync on directories; there is nothing better to do there.
-  if (::fsync(folder.value) != 0 && errno != EINVAL) fail(name, "cannot flush the directory");
 }
 
 MappedFile::MappedFile(const std::filesystem::path& path) {

@@ -5,10 +5,16 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+
 #include "rwkvx/base/progress.h"
 
 namespace rwkvx {
 namespace {
+
+std::atomic<bool> closed{false};
 
 spdlog::logger& logger() {
   static spdlog::logger instance = [] {
@@ -22,7 +28,9 @@ spdlog::logger& logger() {
 void say(spdlog::level::level_enum level, const std::string& message) {
   if (!logger().should_log(level)) return;
   clear_progress_line();
+  errno = 0;
   logger().log(level, "{}", message);
+  note_message_written();
 }
 
 }  // namespace
@@ -40,6 +48,11 @@ void set_log_level(LogLevel level) {
     case LogLevel::kOff:
       return logger().set_level(spdlog::level::off);
   }
+}
+
+bool messages_closed() { return closed; }
+void note_message_written() {
+  if (errno == EPIPE && std::ferror(stderr) != 0) closed = true;
 }
 
 void log_debug(const std::string& message) { say(spdlog::level::debug, message); }

@@ -5,8 +5,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+
+#include "rwkvx/base/log.h"
 
 namespace rwkvx {
 namespace {
@@ -117,6 +120,7 @@ void Progress::update(std::int64_t done, const std::string& note) {
   if (quiet_ || finished_) return;
   const auto time = Clock::now();
   const double since = std::chrono::duration<double>(time - shown_).count();
+  errno = 0;
   if (plain_) {
     if (since < plain_every_) return;
     std::fprintf(stderr, "rwkvx: %s\n", line(done, note, 0).c_str());
@@ -126,6 +130,7 @@ void Progress::update(std::int64_t done, const std::string& note) {
     std::fflush(stderr);
     bar_on_screen = true;
   }
+  note_message_written();
   drawn_ = true;
   shown_ = time;
 }

@@ -6,6 +6,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/eval/comparison_report.h"
 
 namespace rwkvx {

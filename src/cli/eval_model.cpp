@@ -6,6 +6,7 @@
 #include "cli/settings.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/eval/predictions.h"
 #include "rwkvx/eval/text_loss.h"

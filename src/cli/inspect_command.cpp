@@ -5,6 +5,7 @@
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/study/inspect.h"

@@ -11,6 +11,7 @@
 
 #include "cli/commands.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
@@ -66,6 +67,10 @@ int run(int argc, char** argv) {
     return app.exit(asked);
   } catch (const CLI::ParseError& error) {
     return fail(usage_message(app, error), 2);
+  } catch (const Interrupted& interruption) {
+    fail(interruption.what(), 0);
+    end_if_interrupted();
+    return interruption.exit_status();
   } catch (const Error& error) {
     return fail(error.what(), error.exit_status());
   } catch (const c10::Error& error) {

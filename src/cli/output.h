@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <string>
@@ -11,17 +12,25 @@
 
 namespace rwkvx {
 
-// Writes to standard output. Throws FileError where that fails, a full disk for one, so that a
-// script does not take half a result for a whole one.
+// Ends the command where standard output cannot be written: as a closed pipe ends any filter where
+// nobody reads any more, else with FileError, so that a script does not take half a result for a
+// whole one.
+[[noreturn]] inline void fail_output() {
+  if (errno == EPIPE) {
+    std::signal(SIGPIPE, SIG_DFL);
+    std::raise(SIGPIPE);
+  }
+  throw FileError("standard output", std::string("cannot write: ") + std::strerror(errno));
+}
+
+// Writes to standard output.
 inline void print(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size())
-    throw FileError("standard output", std::string("cannot write: ") + std::strerror(errno));
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) fail_output();
 }
 
 // Makes sure that everything printed has gone out; the last thing a command does.
 inline void finish_output() {
-  if (std::fflush(stdout) != 0)
-    throw FileError("standard output", std::string("cannot write: ") + std::strerror(errno));
+  if (std::fflush(stdout) != 0) fail_output();
 }
 
 // "name          value" on a line of its own.

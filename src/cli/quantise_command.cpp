@@ -6,6 +6,7 @@
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/engine/quantise.h"

@@ -9,6 +9,7 @@
 #include "draw.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"

@@ -8,6 +8,7 @@
 #include "rwkvx/base/field.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 
 namespace rwkvx {
@@ -65,14 +66,22 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
     total += options.samples;
   if (total == 0) throw DataError(options.input.string(), "holds no prompts");
 
-  AppendFile output(options.output, options.overwrite);
+  AppendFile output(options.output);
+  if (options.overwrite) output.clear();
   PromptLines prompts(options.input, options.prompt_field);
   std::map<std::int64_t, ordered_json> open;  // prompts in work, by number
   std::int64_t written = 0, asked = 0;
+  // An unfinished line alone does not show that the file is ours.
+  if (output.size() == 0 && output.unfinished() > 0)
+    throw DataError(
+        options.output.string(),
+        "holds text that is not a whole line of continuations; use --overwrite to begin "
+        "anew, or another --output");
   if (output.size() > 0) {  // what is there already
     std::ifstream before(options.output, std::ios::binary);
     ordered_json prompt;
-    for (std::string text; std::getline(before, text); ++written) {
+    for (std::string text; before.tellg() < output.size() && std::getline(before, text);
+         ++written) {
       const auto where = options.output.string() + ":" + std::to_string(written + 1);
       const auto line = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
       if (!line.is_object() || line.value("settings", "") != settings)
@@ -90,6 +99,7 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
     // A prompt of which some samples are written is asked for again.
     if (written % options.samples != 0) open[--asked] = prompt;
   }
+  output.cut();
   const std::int64_t first_request = asked;
   bool again = !open.empty();
 

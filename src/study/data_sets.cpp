@@ -6,6 +6,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/data/prompt_pairs.h"
 #include "rwkvx/data/synth.h"
 #include "rwkvx/eval/pairs.h"

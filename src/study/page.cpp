@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/eval/report_html.h"
 
 namespace rwkvx {

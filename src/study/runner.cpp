@@ -10,6 +10,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/model/checkpoint.h"

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/output_file.h"
 #include "support/scratch.h"
 
 namespace rwkvx {
@@ -21,72 +22,12 @@ std::string file_error(const Work& work) {
   return "";
 }
 
-std::size_t files_in(const std::filesystem::path& folder) {
-  return static_cast<std::size_t>(std::distance(std::filesystem::directory_iterator(folder), {}));
-}
-
-TEST(AtomicFile, LeavesTheOldContentWhereItIsNotCommitted) {
-  const ScratchDirectory folder;
-  write_file(folder / "a", "old");
-  {
-    AtomicFile file(folder / "a");
-    file.write("new");
-    EXPECT_EQ(read_file(folder / "a"), "old");
-  }
-  EXPECT_EQ(read_file(folder / "a"), "old");
-  EXPECT_EQ(files_in(folder.path()), 1u);
-}
-
-TEST(AtomicFile, ReplacesTheOldContentWhenCommitted) {
-  const ScratchDirectory folder;
-  write_file(folder / "a", "old, and longer");
-  {
-    AtomicFile file(folder / "a");
-    file.write("n");
-    file.write("ew");
-    EXPECT_EQ(file.size(), 3u);
-    file.commit();
-  }
-  EXPECT_EQ(read_file(folder / "a"), "new");
-  EXPECT_EQ(files_in(folder.path()), 1u);
-}
-
-TEST(AtomicFile, WritesMoreThanItsBufferHolds) {
-  const ScratchDirectory folder;
-  std::string bytes;
-  AtomicFile file(folder / "a");
-  for (int i = 0; i < 300; ++i) {
-    const std::string piece(9973, static_cast<char>(i));
-    file.write(piece);
-    bytes += piece;
-  }
-  file.commit();
-  EXPECT_TRUE(read_file(folder / "a") == bytes);
-}
-
-TEST(AtomicFile, OverwritesWhatItHasWritten) {
-  const ScratchDirectory folder;
-  AtomicFile file(folder / "a");
-  file.write("....body");
-  file.write_at(0, "head");
-  file.write(" tail");
-  file.commit();
-  EXPECT_EQ(read_file(folder / "a"), "headbody tail");
-}
-
-TEST(AtomicFile, NamesTheFileThatCannotBeWritten) {
-  const ScratchDirectory folder;
-  EXPECT_THAT(file_error([&] { write_file(folder / "missing" / "a", "x"); }),
-              testing::AllOf(testing::HasSubstr((folder / "missing" / "a").string()),
-                             testing::HasSubstr("No such file or directory")));
-}
-
 TEST(ReadFile, NamesTheFileThatCannotBeRead) {
   const ScratchDirectory folder;
   EXPECT_THAT(file_error([&] { read_file(folder / "none"); }),
               testing::StartsWith((folder / "none").string() + ": cannot open"));
   EXPECT_THAT(file_error([&] { read_file(folder.path()); }),
-              testing::HasSubstr("is a directory, wanted a file"));
+              testing::HasSubstr("is a directory, expected a file"));
 }
 
 TEST(ReadFile, KeepsEveryByte) {

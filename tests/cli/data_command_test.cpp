@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "support/program.h"
 
 namespace rwkvx {

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "support/program.h"
 #include "support/tiny_run.h"
 

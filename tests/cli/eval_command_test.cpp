@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "support/golden.h"
 #include "support/program.h"
 

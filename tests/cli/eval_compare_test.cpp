@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "support/program.h"
 
 namespace rwkvx {

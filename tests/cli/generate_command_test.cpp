@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/safetensors.h"
 #include "support/program.h"

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "support/program.h"
 #include "support/tiny_run.h"
 

@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/config/train_config.h"
 
 namespace rwkvx {

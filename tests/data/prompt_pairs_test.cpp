@@ -4,6 +4,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "support/scratch.h"
 
 namespace rwkvx {

@@ -9,6 +9,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/log.h"
 #include "support/golden.h"
 #include "support/scratch.h"

@@ -5,6 +5,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/eval/report_html.h"
 #include "rwkvx/eval/scoring.h"

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/study/data_sets.h"
 
 namespace rwkvx {

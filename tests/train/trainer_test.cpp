@@ -10,6 +10,7 @@
 #include <set>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/train/optimizer.h"
 #include "rwkvx/train/schedule.h"

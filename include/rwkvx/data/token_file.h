@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/text/tokenizer.h"
 
 namespace rwkvx {

@@ -1,0 +1,105 @@
+#include "rwkvx/base/input.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/log.h"
+#include "rwkvx/base/progress.h"
+
+namespace rwkvx {
+namespace {
+
+constexpr std::size_t kPieceBytes = 1 << 20;
+// A copy of this size takes long enough, and room enough, to be mentioned.
+constexpr std::uint64_t kMentionedBytes = 64 << 20;
+
+// A file without a name in the directory for temporary files.
+int make_spool() {
+  std::error_code error;
+  auto directory = std::filesystem::temp_directory_path(error);
+  if (error) directory = "/tmp";
+  std::string name = (directory / "rwkvx-XXXXXX").string();
+  const int descriptor = ::mkostemp(name.data(), O_CLOEXEC);
+  if (descriptor < 0)
+    throw FileError(directory.string(), std::string("cannot make a temporary file here: ") +
+                                            std::strerror(errno) +
+                                            " (TMPDIR names another directory)");
+  ::unlink(name.c_str());
+  return descriptor;
+}
+
+void copy_all(int from, int to, const std::string& name) {
+  std::vector<char> piece(kPieceBytes);
+  std::uint64_t total = 0;
+  bool mentioned = false;
+  for (;;) {
+    throw_if_interrupted(name);
+    const ssize_t got = ::read(from, piece.data(), piece.size());
+    if (got == 0) return;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw FileError(name, std::string("cannot read: ") + std::strerror(errno));
+    for (ssize_t done = 0; done < got;) {
+      const auto wrote = ::write(to, piece.data() + done, static_cast<std::size_t>(got - done));
+      if (wrote < 0 && errno == EINTR) continue;
+      if (wrote < 0)
+        throw FileError(name, std::string("cannot be copied to a temporary file: ") +
+                                  std::strerror(errno) + " (TMPDIR names another directory)");
+      done += wrote;
+    }
+    total += static_cast<std::uint64_t>(got);
+    if (total >= kMentionedBytes && !std::exchange(mentioned, true))
+      log_info("copying " + name + " to a temporary file, as it is read more than once");
+  }
+}
+
+}  // namespace
+
+Input::Input(const std::string& name) : name_(name == "-" ? "standard input" : name), path_(name) {
+  const bool standard = name == "-";
+  struct stat status {};
+  // What cannot be opened is reported by whoever reads it, like any other file.
+  if (!standard &&
+      (::stat(name.c_str(), &status) != 0 || S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)))
+    return;
+  if (standard && ::isatty(STDIN_FILENO) != 0)
+    log_info("reading from the terminal, end it with Ctrl-D");
+  const int source = standard ? STDIN_FILENO : ::open(name.c_str(), O_RDONLY | O_CLOEXEC);
+  if (source < 0) throw FileError(name_, std::string("cannot open: ") + std::strerror(errno));
+  try {
+    descriptor_ = make_spool();
+    copy_all(source, descriptor_, name_);
+  } catch (...) {
+    if (!standard) ::close(source);
+    if (descriptor_ >= 0) ::close(descriptor_);
+    throw;
+  }
+  if (!standard) ::close(source);
+  path_ = "/proc/self/fd/" + std::to_string(descriptor_);
+}
+
+Input::~Input() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+Input::Input(Input&& other) noexcept
+    : name_(std::move(other.name_)),
+      path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+Input& Input::operator=(Input&& other) noexcept {
+  std::swap(name_, other.name_);
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+}  // namespace rwkvx
