@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/output_file.h"
 
 namespace rwkvx {
 namespace {
