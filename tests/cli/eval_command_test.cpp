@@ -78,10 +78,13 @@ TEST_F(EvalCommand, ScoresPairsWithNamedFieldsStemsAndChosenMetrics) {
 }
 
 TEST_F(EvalCommand, EqualsTheGoldenScoresSampleBySample) {
-  RWKVX_NEEDS_GOLDEN("rouge");
-  for (const std::string name : {"single", "multi", "long5k"})
+  std::vector<std::filesystem::path> files;
+  RWKVX_FOR_EACH_GOLDEN("rouge")
+  for (const char* name : {"single.jsonl", "multi.jsonl", "long5k.jsonl"})
+    files.push_back(golden / name);
+  for (const auto& file : files)
     for (const std::string mode : {"plain", "stem"}) {
-      const auto golden = (test::golden_dir() / "rouge" / (name + ".jsonl")).string();
+      const auto golden = file.string(), name = file.stem().string();
       std::vector<std::string> args = {"eval",
                                        "--pairs",
                                        golden,
@@ -110,9 +113,9 @@ TEST_F(EvalCommand, EqualsTheGoldenScoresSampleBySample) {
 }
 
 TEST_F(EvalCommand, ScoresBleuAndChrfOfTheWholeSet) {
-  RWKVX_NEEDS_GOLDEN("bleu");
-  const auto segments = (test::golden_dir() / "bleu/segments.jsonl").string();
-  const auto corpus = json::parse(read_file(test::golden_dir() / "bleu/corpus.json"))["corpus"];
+  const auto golden = test::golden_dirs("bleu").back();
+  const auto segments = (golden / "segments.jsonl").string();
+  const auto corpus = json::parse(read_file(golden / "corpus.json"))["corpus"];
   const auto result = run_program({"eval", "--pairs", segments, "--reference-field", "references",
                                    "--metrics", "bleu,chrf,chrf++"});
   ASSERT_EQ(result.status, 0) << result.err;

@@ -9,8 +9,8 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
-#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/log.h"
+#include "rwkvx/base/output_file.h"
 #include "support/golden.h"
 #include "support/scratch.h"
 
@@ -129,15 +129,15 @@ TEST_F(Scoring, UnknownMetricsAreRefusedWithTheNearest) {
 }
 
 TEST_F(Scoring, BleuAndChrfAreOfTheWholeSet) {
-  RWKVX_NEEDS_GOLDEN("bleu");
-  const auto path = test::golden_dir() / "bleu/segments.jsonl";
+  const auto golden = test::golden_dirs("bleu").back();
+  const auto path = golden / "segments.jsonl";
   const auto metrics = parse_metrics("chrf++,rougeL,bleu,chrf", false, "--metrics");
   ScoringOptions options;
   options.threads = 2;
   options.per_sample = scratch_ / "samples.jsonl";
   const auto summary =
       score_pairs(*pairs_from_json(path, {"prediction", "references"}), metrics, options);
-  std::ifstream corpus_file(test::golden_dir() / "bleu/corpus.json");
+  std::ifstream corpus_file(golden / "corpus.json");
   const auto corpus = json::parse(corpus_file)["corpus"];
   ASSERT_TRUE(summary.bleu && summary.chrf && summary.chrf_words);
   EXPECT_NEAR(summary.bleu->score, corpus["bleu_13a_multiref"]["score"].get<double>(), 1e-9);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -27,17 +28,17 @@ struct Segment {
   }
 };
 
-std::vector<json> read_lines(const std::string& name) {
-  std::ifstream file(test::golden_dir() / "bleu" / name);
+std::vector<json> read_lines(const std::filesystem::path& path) {
+  std::ifstream file(path);
   std::vector<json> lines;
   for (std::string line; std::getline(file, line);)
     if (!line.empty()) lines.push_back(json::parse(line));
   return lines;
 }
 
-std::vector<Segment> read_segments() {
+std::vector<Segment> read_segments(const std::filesystem::path& golden) {
   std::vector<Segment> segments;
-  for (const auto& line : read_lines("segments.jsonl"))
+  for (const auto& line : read_lines(golden / "segments.jsonl"))
     segments.push_back({line.value("id", ""), line["prediction"],
                         line["references"].get<std::vector<std::string>>(), line["sentence"]});
   return segments;
@@ -82,10 +83,9 @@ void expect_bleu(const std::vector<Segment>& segments, const json& wanted,
   }
 }
 
-TEST(Bleu, EqualsEveryGoldenCorpusScoreAndSoDoesChrf) {
-  RWKVX_NEEDS_GOLDEN("bleu");
-  const auto all = read_segments();
-  std::ifstream file(test::golden_dir() / "bleu/corpus.json");
+void expect_golden_corpus(const std::filesystem::path& golden) {
+  const auto all = read_segments(golden);
+  std::ifstream file(golden / "corpus.json");
   const auto corpus = json::parse(file)["corpus"];
   ASSERT_FALSE(corpus.empty());
   for (const auto& [name, wanted] : corpus.items()) {
@@ -109,11 +109,14 @@ TEST(Bleu, EqualsEveryGoldenCorpusScoreAndSoDoesChrf) {
   }
 }
 
-TEST(Bleu, EqualsEveryGoldenSentenceScoreAndSoDoesChrf) {
-  RWKVX_NEEDS_GOLDEN("bleu");
+TEST(Bleu, EqualsEveryGoldenCorpusScoreAndSoDoesChrf) {
+  RWKVX_FOR_EACH_GOLDEN("bleu") expect_golden_corpus(golden);
+}
+
+void expect_golden_sentences(const std::filesystem::path& golden) {
   BleuCounter bleu;
   ChrfCounter chrf, chrf_words(/*word_orders=*/2);
-  for (const auto& segment : read_segments()) {
+  for (const auto& segment : read_segments(golden)) {
     const auto references = segment.first(segment.references.size());
     const auto found = bleu_score(bleu.count(segment.prediction, references), BleuSmoothing::kExp,
                                   std::nullopt, /*effective_order=*/true);
@@ -127,14 +130,19 @@ TEST(Bleu, EqualsEveryGoldenSentenceScoreAndSoDoesChrf) {
   }
 }
 
+TEST(Bleu, EqualsEveryGoldenSentenceScoreAndSoDoesChrf) {
+  RWKVX_FOR_EACH_GOLDEN("bleu") expect_golden_sentences(golden);
+}
+
 TEST(Bleu, CutsEveryGoldenTextAs13a) {
-  RWKVX_NEEDS_GOLDEN("bleu");
-  const auto cases = read_lines("tok13a.jsonl");
-  ASSERT_FALSE(cases.empty());
-  for (const auto& item : cases)
-    EXPECT_EQ(bleu_tokens(item["text"].get<std::string>(), BleuTokenizer::k13a),
-              item["tokens"].get<std::string>())
-        << item["text"];
+  RWKVX_FOR_EACH_GOLDEN("bleu") {
+    const auto cases = read_lines(golden / "tok13a.jsonl");
+    EXPECT_FALSE(cases.empty());
+    for (const auto& item : cases)
+      EXPECT_EQ(bleu_tokens(item["text"].get<std::string>(), BleuTokenizer::k13a),
+                item["tokens"].get<std::string>())
+          << item["text"];
+  }
 }
 
 TEST(Bleu, IntlPartsByUnicodeClasses) {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -21,8 +22,8 @@ namespace {
 
 using nlohmann::json;
 
-std::vector<json> read_cases(const std::string& name) {
-  std::ifstream file(test::golden_dir() / "rouge" / name);
+std::vector<json> read_cases(const std::filesystem::path& path) {
+  std::ifstream file(path);
   std::vector<json> cases;
   for (std::string line; std::getline(file, line);)
     if (!line.empty()) cases.push_back(json::parse(line));
@@ -40,9 +41,10 @@ std::string text(const RougeScore& score) {
 }
 
 // Scores every case of a golden file with both forms of the stemmer switch.
-void expect_golden(const std::string& name) {
-  const auto cases = read_cases(name);
-  ASSERT_FALSE(cases.empty()) << name;
+void expect_golden(const std::filesystem::path& path) {
+  const auto cases = read_cases(path);
+  const auto name = path.stem().string();
+  ASSERT_FALSE(cases.empty()) << path;
   std::size_t scores = 0, inexact = 0, wrong = 0;
   for (const auto& item : cases) {
     std::vector<std::string> references;
@@ -78,25 +80,22 @@ void expect_golden(const std::string& name) {
 }
 
 TEST(Rouge, EqualsEverySingleReferenceGoldenCase) {
-  RWKVX_NEEDS_GOLDEN("rouge");
-  expect_golden("single.jsonl");
+  RWKVX_FOR_EACH_GOLDEN("rouge") expect_golden(golden / "single.jsonl");
 }
 
 TEST(Rouge, EqualsEveryMultiReferenceGoldenCase) {
-  RWKVX_NEEDS_GOLDEN("rouge");
-  expect_golden("multi.jsonl");
+  RWKVX_FOR_EACH_GOLDEN("rouge") expect_golden(golden / "multi.jsonl");
 }
 
 TEST(Rouge, EqualsEveryLongGoldenCase) {
-  RWKVX_NEEDS_GOLDEN("rouge");
-  expect_golden("long5k.jsonl");
+  RWKVX_FOR_EACH_GOLDEN("rouge") expect_golden(golden / "long5k.jsonl");
 }
 
-TEST(Rouge, BootstrapEqualsEveryGoldenAggregate) {
-  RWKVX_NEEDS_GOLDEN("rouge");
+void expect_golden_aggregates(const std::filesystem::path& golden) {
   std::map<std::string, json> by_id;
-  for (const auto& item : read_cases("single.jsonl")) by_id[item["id"].get<std::string>()] = item;
-  const auto cases = read_cases("aggregate.jsonl");
+  for (const auto& item : read_cases(golden / "single.jsonl"))
+    by_id[item["id"].get<std::string>()] = item;
+  const auto cases = read_cases(golden / "aggregate.jsonl");
   ASSERT_FALSE(cases.empty());
   for (const auto& item : cases) {
     NumpyDraws draws(item["numpy_seed"].get<std::uint32_t>());
@@ -130,6 +129,10 @@ TEST(Rouge, BootstrapEqualsEveryGoldenAggregate) {
           << where;
     }
   }
+}
+
+TEST(Rouge, BootstrapEqualsEveryGoldenAggregate) {
+  RWKVX_FOR_EACH_GOLDEN("rouge") expect_golden_aggregates(golden);
 }
 
 // Texts with many repetitions and ties, line ends, stems that meet, and bytes that separate.

@@ -87,10 +87,9 @@ void expect_state(const SafetensorsFile& io, const std::string& prefix, const Mo
   }
 }
 
-TEST(GoldenModel, GivesTheLossLogitsGradientsAndStatesOfEveryCase) {
-  RWKVX_NEEDS_GOLDEN("model");
+void expect_cases(const fs::path& golden) {
   int cases = 0;
-  for (const auto& entry : fs::directory_iterator(test::golden_dir() / "model")) {
+  for (const auto& entry : fs::directory_iterator(golden)) {
     const auto stem = entry.path().parent_path() / entry.path().stem();
     if (entry.path().extension() != ".json" || !fs::exists(stem.string() + ".weights.safetensors"))
       continue;
@@ -134,23 +133,25 @@ TEST(GoldenModel, GivesTheLossLogitsGradientsAndStatesOfEveryCase) {
   EXPECT_GT(cases, 0);
 }
 
+TEST(GoldenModel, GivesTheLossLogitsGradientsAndStatesOfEveryCase) {
+  RWKVX_FOR_EACH_GOLDEN("model") expect_cases(golden);
+}
+
 TEST(GoldenModel, AgreesWithAnotherImplementationOfRwkv4) {
-  RWKVX_NEEDS_GOLDEN("model");
-  const auto folder = test::golden_dir() / "model";
-  const SafetensorsFile io(folder / "hf_rwkv4.io.safetensors");
-  for (const char* weights : {"hf_rwkv4.safetensors", "hf_rwkv4.pth"}) {
-    auto model = load_model(folder / weights);
-    EXPECT_FALSE(model->config().shift.enabled());
-    const auto idx = read(io, "idx");
-    auto state = model->start(idx.size(0));
-    expect_close(model->forward(idx, state), read(io, "logits"), kValueRelative, kValueAbsolute,
-                 weights);
+  RWKVX_FOR_EACH_GOLDEN("model") {
+    const SafetensorsFile io(golden / "hf_rwkv4.io.safetensors");
+    for (const char* weights : {"hf_rwkv4.safetensors", "hf_rwkv4.pth"}) {
+      auto model = load_model(golden / weights);
+      EXPECT_FALSE(model->config().shift.enabled());
+      const auto idx = read(io, "idx");
+      auto state = model->start(idx.size(0));
+      expect_close(model->forward(idx, state), read(io, "logits"), kValueRelative, kValueAbsolute,
+                   weights);
+    }
   }
 }
 
-TEST(GoldenModel, ShiftOperatorGivesValuesAndGradients) {
-  RWKVX_NEEDS_GOLDEN("model");
-  const auto folder = test::golden_dir() / "model";
+void expect_shift_operators(const fs::path& folder) {
   const auto json = read_json_file((folder / "shift_op.json").string());
   int cases = 0;
   for (const auto& [name, one] : json.items()) {
@@ -188,9 +189,12 @@ TEST(GoldenModel, ShiftOperatorGivesValuesAndGradients) {
   EXPECT_GT(cases, 0);
 }
 
-TEST(GoldenModel, WkvOperatorGivesValuesAndGradients) {
-  RWKVX_NEEDS_GOLDEN("model");
-  const SafetensorsFile file(test::golden_dir() / "model/wkv_op.safetensors");
+TEST(GoldenModel, ShiftOperatorGivesValuesAndGradients) {
+  RWKVX_FOR_EACH_GOLDEN("model") expect_shift_operators(golden);
+}
+
+void expect_wkv_operator(const fs::path& path) {
+  const SafetensorsFile file(path);
   for (const bool fast : {true, false}) {
     const auto leaf = [&](const char* name) { return read(file, name).requires_grad_(); };
     const auto w = leaf("w"), u = leaf("u"), k = leaf("k"), v = leaf("v");
@@ -206,6 +210,10 @@ TEST(GoldenModel, WkvOperatorGivesValuesAndGradients) {
     expect_close(u.grad(), read(file, "grad_u"), kGradRelative, kGradAbsolute, "u");
     expect_close(w.grad(), read(file, "grad_w"), kGradRelative, kGradAbsolute, "w");
   }
+}
+
+TEST(GoldenModel, WkvOperatorGivesValuesAndGradients) {
+  RWKVX_FOR_EACH_GOLDEN("model") expect_wkv_operator(golden / "wkv_op.safetensors");
 }
 
 }  // namespace

@@ -68,9 +68,9 @@ PthFile open(const ScratchDirectory& folder, const std::string& bytes) {
 }
 
 TEST(Pth, AFileOfTorchSaveHoldsWhatItsSafetensorsTwinHolds) {
-  RWKVX_NEEDS_GOLDEN("model");
-  const PthFile pth(test::golden_dir() / "model" / "hf_rwkv4.pth");
-  const SafetensorsFile twin(test::golden_dir() / "model" / "hf_rwkv4.safetensors");
+  const auto golden = test::golden_dirs("model").front();
+  const PthFile pth(golden / "hf_rwkv4.pth");
+  const SafetensorsFile twin(golden / "hf_rwkv4.safetensors");
   ASSERT_EQ(pth.tensors().size(), twin.tensors().size());
   for (const auto& wanted : twin.tensors()) {
     const auto* found = pth.find(wanted.name);
@@ -371,8 +371,7 @@ TEST(Pth, RandomDamageGivesAnErrorOrAFileThatCanBeRead) {
   auto wide = builder.zip(pickle::dict(builder.items));
   wide.wide = true;
   std::vector<std::string> whole{builder.build(), wide.build()};
-  if (fs::exists(test::golden_dir() / "model" / "hf_rwkv4.pth"))
-    whole.push_back(read_file(test::golden_dir() / "model" / "hf_rwkv4.pth"));
+  whole.push_back(read_file(test::golden_dirs("model").front() / "hf_rwkv4.pth"));
   std::mt19937 random(1);
   int refused = 0;
   for (int round = 0; round < 6000; ++round) {

@@ -58,9 +58,9 @@ TEST(TensorFile, ContentDecidesTheFormatNotTheName) {
 }
 
 TEST(TensorFile, BothFormsOfTheGoldenModelAreTheSame) {
-  RWKVX_NEEDS_GOLDEN("model");
-  const auto a = open_tensors(test::golden_dir() / "model" / "hf_rwkv4.pth");
-  const auto b = open_tensors(test::golden_dir() / "model" / "hf_rwkv4.safetensors");
+  const auto golden = test::golden_dirs("model").front();
+  const auto a = open_tensors(golden / "hf_rwkv4.pth");
+  const auto b = open_tensors(golden / "hf_rwkv4.safetensors");
   ASSERT_EQ(a.tensors().size(), b.tensors().size());
   for (const auto& tensor : a.tensors())
     EXPECT_EQ(to_float32(tensor), to_float32(b.at(tensor.name))) << tensor.name;
