@@ -17,6 +17,8 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/log.h"
 
 namespace rwkvx {
 namespace {
@@ -92,8 +94,13 @@ FileLock FileLock::of_file(const fs::path& file) {
   return {file, link_target(file).string() + ".lock"};
 }
 
-FileLock::FileLock(const fs::path& owned, fs::path lock_file) : lock_file_(std::move(lock_file)) {
-  for (;;) {
+FileLock FileLock::wait_for_directory(const fs::path& directory) {
+  return {directory, directory / ".lock", /*wait=*/true};
+}
+
+FileLock::FileLock(const fs::path& owned, fs::path lock_file, bool wait)
+    : lock_file_(std::move(lock_file)) {
+  for (bool said = false;;) {
     descriptor_ = ::open(lock_file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (descriptor_ < 0)
       throw FileError(owned.string(),
@@ -104,6 +111,13 @@ FileLock::FileLock(const fs::path& owned, fs::path lock_file) : lock_file_(std::
     if (taken != 0 && errno == EWOULDBLOCK) {
       const auto owner = owner_in(descriptor_);
       ::close(std::exchange(descriptor_, -1));
+      if (wait) {
+        throw_if_interrupted(owned.string());
+        if (!std::exchange(said, true))
+          log_info(owned.string() + " is in use by " + owner + "; waiting");
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+        continue;
+      }
       throw FileError(owned.string(),
                       "is in use by " + owner + "; wait until it ends or choose another name");
     }
@@ -115,6 +129,36 @@ FileLock::FileLock(const fs::path& owned, fs::path lock_file) : lock_file_(std::
   if (::ftruncate(descriptor_, 0) != 0 ||
       ::pwrite(descriptor_, text.data(), text.size(), 0) < static_cast<ssize_t>(text.size())) {
     // A full disk: the lock holds all the same, only its owner has no name.
+  }
+}
+
+MadeDirectories::MadeDirectories(const fs::path& directory) {
+  std::vector<fs::path> missing;
+  std::error_code error;
+  for (auto path = directory.lexically_normal(); !path.empty() && !fs::exists(path, error);
+       path = path.parent_path())
+    missing.push_back(path);
+  for (auto path = missing.rbegin(); path != missing.rend(); ++path) {
+    // "a/" is a, and another process may make it meanwhile.
+    if (!path->has_filename()) continue;
+    if (::mkdir(path->c_str(), 0777) == 0) {
+      made_.push_back(*path);
+    } else if (errno != EEXIST) {
+      const std::string reason = std::strerror(errno);
+      remove_empty();
+      throw FileError(directory.string(), "cannot make the directory: " + reason);
+    }
+  }
+  if (!directory.empty() && !fs::is_directory(directory, error)) {
+    remove_empty();
+    throw FileError(directory.string(), "is not a directory");
+  }
+}
+
+MadeDirectories::~MadeDirectories() { remove_empty(); }
+
+void MadeDirectories::remove_empty() const {
+  for (auto path = made_.rbegin(); path != made_.rend() && ::rmdir(path->c_str()) == 0; ++path) {
   }
 }
 

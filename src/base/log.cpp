@@ -1,6 +1,7 @@
 // The only unit that sees spdlog: LibTorch ships another fmt whose headers would shadow spdlog's.
 #include "rwkvx/base/log.h"
 
+#include <poll.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
@@ -50,7 +51,11 @@ void set_log_level(LogLevel level) {
   }
 }
 
-bool messages_closed() { return closed; }
+bool messages_closed() {
+  pollfd messages{STDERR_FILENO, 0, 0};
+  if (!closed && ::poll(&messages, 1, 0) == 1 && (messages.revents & POLLERR) != 0) closed = true;
+  return closed;
+}
 void note_message_written() {
   if (errno == EPIPE && std::ferror(stderr) != 0) closed = true;
 }

@@ -5,11 +5,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <optional>
+#include <thread>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/output_file.h"
 #include "support/scratch.h"
 
@@ -104,6 +107,51 @@ TEST(FileLock, ShowsNoMoreThanALineOfWhatALockFileHolds) {
 TEST(FileLock, SaysWhereItCannotBeMade) {
   const ScratchDirectory scratch;
   EXPECT_THAT(refusal(scratch / "none"), HasSubstr("No such file or directory"));
+}
+
+TEST(FileLock, WaitsForTheOwnerWhereThatIsWanted) {
+  const ScratchDirectory scratch;
+  Owner owner(scratch.path());
+  std::thread end([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(150));
+    owner.kill();
+  });
+  const auto lock = FileLock::wait_for_directory(scratch.path());
+  end.join();
+  EXPECT_NE(refusal(scratch.path()), "");
+}
+
+TEST(FileLock, WaitingEndsWithASignal) {
+  const ScratchDirectory scratch;
+  Owner owner(scratch.path());
+  const InterruptGuard guard;
+  interrupt_by(SIGTERM);
+  EXPECT_THROW(FileLock::wait_for_directory(scratch.path()), Interrupted);
+  clear_interrupt();
+}
+
+TEST(MadeDirectories, GoAgainUnlessTheyWerePutToUse) {
+  const ScratchDirectory scratch;
+  std::filesystem::create_directory(scratch / "there");
+  {
+    const MadeDirectories made(scratch / "there/a/b/");
+    EXPECT_TRUE(std::filesystem::is_directory(scratch / "there/a/b"));
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(scratch / "there"));
+  {
+    const MadeDirectories made(scratch / "there/a/b");
+    write_file(scratch / "there/a/file", "");
+  }
+  EXPECT_TRUE(std::filesystem::exists(scratch / "there/a/file"));
+  EXPECT_FALSE(std::filesystem::exists(scratch / "there/a/b"));
+}
+
+TEST(MadeDirectories, SayWhyTheyCannotBeMade) {
+  const ScratchDirectory scratch;
+  write_file(scratch / "file", "");
+  for (const char* name : {"file", "file/a", "file/a/b"})
+    EXPECT_THROW(MadeDirectories(scratch / name), FileError) << name;
+  EXPECT_EQ(read_file(scratch / "file"), "");
 }
 
 }  // namespace

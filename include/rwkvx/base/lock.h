@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <vector>
 
 namespace rwkvx {
 
@@ -15,14 +16,32 @@ class FileLock {
   // or where the small file cannot be made.
   static FileLock of_directory(const std::filesystem::path& directory);
   static FileLock of_file(const std::filesystem::path& file);
+  // The same, but waits, with a message, until the owner has ended. Throws Interrupted where a
+  // signal comes meanwhile.
+  static FileLock wait_for_directory(const std::filesystem::path& directory);
   ~FileLock();
   FileLock(FileLock&& other) noexcept;
   FileLock& operator=(FileLock&& other) noexcept;
 
  private:
-  FileLock(const std::filesystem::path& owned, std::filesystem::path lock_file);
+  FileLock(const std::filesystem::path& owned, std::filesystem::path lock_file, bool wait = false);
   std::filesystem::path lock_file_;
   int descriptor_ = -1;
+};
+
+// Makes a directory and those that it lies in. What was missing goes again with the object unless
+// it was put to use, so that a command that is refused later leaves no empty directories.
+class MadeDirectories {
+ public:
+  // Throws FileError.
+  explicit MadeDirectories(const std::filesystem::path& directory);
+  ~MadeDirectories();
+  MadeDirectories(const MadeDirectories&) = delete;
+  MadeDirectories& operator=(const MadeDirectories&) = delete;
+
+ private:
+  void remove_empty() const;
+  std::vector<std::filesystem::path> made_;  // from the outermost on
 };
 
 // The path itself, or what the symbolic links at its end lead to, which need not exist.

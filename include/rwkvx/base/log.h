@@ -15,7 +15,7 @@ void log_info(const std::string& message);
 void log_warning(const std::string& message);
 
 // Whether messages find no reader any more: standard error is a pipe that was closed
-// (`2>&1 | head`), as a message or a progress line found out.
+// (`2>&1 | head`).
 bool messages_closed();
 // Called after each write to standard error that is not one of the above.
 void note_message_written();
