@@ -27,6 +27,7 @@ foreach(name Torch_DIR CUDA_TOOLKIT_ROOT_DIR CUDAToolkit_ROOT CMAKE_CUDA_COMPILE
     string(APPEND RWKVX_TORCH_HINTS "  set(${name} \"${${name}}\")\n")
   endif()
 endforeach()
+install(FILES ${CMAKE_CURRENT_LIST_DIR}/TorchCpuHalf.cmake DESTINATION ${package_dir})
 configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/rwkvxConfig.cmake.in
   ${CMAKE_CURRENT_BINARY_DIR}/rwkvxConfig.cmake INSTALL_DESTINATION ${package_dir})
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/rwkvxConfigVersion.cmake
