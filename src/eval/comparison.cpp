@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <string_view>
+#include <unordered_map>
 
 #include "rwkvx/base/error.h"
 
@@ -22,25 +24,73 @@ SystemScores score_file(const std::filesystem::path& file, const PairFields& fie
     system.reference_words.push_back(sample.reference_words);
     system.prompt_words.push_back(sample.prompt_words);
     system.references_hash.push_back(sample.references_hash);
+    system.ids.push_back(sample.id);
   };
   const auto source = pairs_from_json(file, fields);
   system.summary = score_pairs(*source, metrics, options);
   return system;
 }
 
-void check_same_samples(const SystemScores& first, const SystemScores& other) {
+// Where each sample's id stands; none where not every sample has an id of its own.
+std::unordered_map<std::string_view, std::size_t> places_of_ids(const SystemScores& system) {
+  std::unordered_map<std::string_view, std::size_t> places;
+  for (std::size_t i = 0; i < system.ids.size(); ++i)
+    if (system.ids[i].empty() || !places.emplace(system.ids[i], i).second) return {};
+  return places;
+}
+
+std::string line_of(const SystemScores& system, std::size_t sample) {
+  return system.name + ":" + std::to_string(system.lines[sample]);
+}
+
+template <class Value>
+void reorder(std::vector<Value>& values, const std::vector<std::size_t>& order) {
+  std::vector<Value> ordered;
+  ordered.reserve(order.size());
+  for (const auto i : order) ordered.push_back(std::move(values[i]));
+  values = std::move(ordered);
+}
+
+// Puts the samples of `other` into the order of the first system's, by their ids.
+void order_by_ids(const SystemScores& first, SystemScores& other) {
+  if (first.ids == other.ids) return;
+  const auto places = places_of_ids(other);
+  if (places.empty() || places_of_ids(first).empty()) {
+    for (std::size_t i = 0; i < first.ids.size(); ++i)
+      if (!first.ids[i].empty() && !other.ids[i].empty() && first.ids[i] != other.ids[i])
+        throw DataError(line_of(other, i), "has the id " + other.ids[i] + " where " +
+                                               line_of(first, i) + " has " + first.ids[i] +
+                                               "; expected the same order, as not every sample "
+                                               "has an id of its own");
+    return;
+  }
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < first.ids.size(); ++i) {
+    const auto found = places.find(first.ids[i]);
+    if (found == places.end())
+      throw DataError(other.name, "has no sample with the id " + first.ids[i] + " of " +
+                                      line_of(first, i) + "; expected the same samples in both");
+    order.push_back(found->second);
+  }
+  for (auto& values : other.values) reorder(values, order);
+  for (auto* numbers :
+       {&other.lines, &other.reference_words, &other.prompt_words, &other.references_hash})
+    reorder(*numbers, order);
+  reorder(other.ids, order);
+}
+
+void check_same_samples(const SystemScores& first, SystemScores& other) {
   const auto count = [](const SystemScores& system) {
     return std::to_string(system.lines.size()) + (system.lines.size() == 1 ? " pair" : " pairs");
   };
   if (first.lines.size() != other.lines.size())
     throw DataError(other.name, "has " + count(other) + " but " + first.name + " has " +
                                     count(first) + "; wanted the same samples in both");
+  order_by_ids(first, other);
   for (std::size_t i = 0; i < first.lines.size(); ++i)
     if (first.references_hash[i] != other.references_hash[i])
-      throw DataError(other.name + ":" + std::to_string(other.lines[i]),
-                      "the references are not those of " + first.name + ":" +
-                          std::to_string(first.lines[i]) +
-                          "; wanted the same samples in the same order");
+      throw DataError(line_of(other, i), "the references are not those of " + line_of(first, i) +
+                                             "; expected the same samples in both");
 }
 
 // Of samples too few for an interval the mean alone.

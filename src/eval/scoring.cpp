@@ -107,6 +107,7 @@ class BatchScorer {
   }
   void describe(SampleScores& scores) {
     scores.line = pair_.line;
+    scores.id = pair_.id;
     scores.reference_words = words(pair_.references.front());
     scores.prompt_words = words(pair_.prompt);
     scores.references_hash = 0xcbf29ce484222325U;

@@ -97,6 +97,46 @@ TEST_F(EvalCompare, TheReportIsOnePageThatNeedsNothingElse) {
   EXPECT_THAT(one.out, HasSubstr("system,n,rouge1"));
 }
 
+TEST_F(EvalCompare, PairsSamplesByTheirIds) {
+  const auto write = [&](const std::string& name, const std::vector<std::string>& rows) {
+    std::string lines;
+    for (const auto& row : rows) lines += "{" + row + "}\n";
+    write_file(path(name), lines);
+    return path(name);
+  };
+  const std::vector<std::string> rows{
+      R"("id": "a", "prediction": "one two", "reference": "one two")",
+      R"("id": 7, "prediction": "x", "reference": "three four five")",
+      R"("id": "c", "prediction": "six", "reference": "six seven")"};
+  const auto base = write("base", rows), turned = write("turned", {rows[2], rows[0], rows[1]});
+  const auto same = run_program({"eval", "--compare", base, base, "--resamples", "99"});
+  const auto other = run_program(
+      {"eval", "--compare", base, turned, "--resamples", "99", "--report", path("page.html")});
+  ASSERT_EQ(other.status, 0) << other.err;
+  EXPECT_EQ(json::parse(other.out)["comparisons"][0]["difference"], 0);
+  EXPECT_EQ(json::parse(other.out)["by_length"][0]["means"][0],
+            json::parse(same.out)["by_length"][0]["means"][0]);
+  EXPECT_EQ(json::parse(other.out)["by_length"][0]["means"][1],
+            json::parse(same.out)["by_length"][0]["means"][1]);
+
+  auto missing = rows;
+  missing[1].replace(missing[1].find('7'), 1, "8");
+  expect_refused(run_program({"eval", "--compare", base, write("missing", missing)}), 3,
+                 "missing: has no sample with the id 7 of " + base + ":2");
+  // Where an id stands twice, the place counts, and the ids must agree.
+  auto twice = rows;
+  twice[2].replace(twice[2].find("\"c\""), 3, "\"a\"");
+  const auto doubled = write("doubled", twice);
+  EXPECT_EQ(run_program({"eval", "--compare", doubled, doubled, "--resamples", "99"}).status, 0);
+  expect_refused(run_program({"eval", "--compare", doubled, base}), 3,
+                 "base:3: has the id \"c\" where " + doubled + ":3 has \"a\"");
+  // Without ids in one of them the place counts alone.
+  auto bare = rows;
+  for (auto& row : bare) row.erase(0, row.find(", ") + 2);
+  EXPECT_EQ(
+      run_program({"eval", "--compare", base, write("bare", bare), "--resamples", "99"}).status, 0);
+}
+
 TEST_F(EvalCompare, RefusesWhatCannotBeCompared) {
   const auto base = system("base", 50, 1);
   write_file(path("short"), "{\"prediction\": \"a\", \"reference\": \"b\"}\n");

@@ -26,6 +26,7 @@ struct SystemScores {
   std::vector<std::vector<double>> values;  // per metric, per sample; see sample_values()
   std::vector<MeanInterval> means;          // per metric; empty for fewer than two samples
   std::vector<std::uint64_t> lines, reference_words, prompt_words, references_hash;
+  std::vector<std::string> ids;  // as JSON, empty where none was given
 };
 
 // A system against the first one, on one metric.
@@ -52,8 +53,9 @@ struct Comparison {
 };
 
 // Scores files of pairs (see pairs_from_json) and compares each with the first. Keeps a number per
-// metric and sample. Throws DataError where the files do not hold the same references in the same
-// order, and what score_pairs() throws. One file alone gives intervals and buckets.
+// metric and sample. Samples are paired by their ids where each sample of both files has one of its
+// own, whatever the order, else by place. Throws DataError where the files do not hold the same ids
+// or the same references, and what score_pairs() throws. One file alone gives intervals and buckets.
 Comparison compare_files(const std::vector<std::filesystem::path>& files, const PairFields& fields,
                          const MetricSet& metrics, const CompareOptions& options,
                          const ScoringOptions& scoring);

@@ -47,6 +47,7 @@ struct SampleScores {
   std::uint64_t references = 0;
   // Only where samples are listened to.
   std::uint64_t line = 0, reference_words = 0, prompt_words = 0, references_hash = 0;
+  std::string id;  // as JSON, empty where none was given
 };
 std::vector<double> sample_values(const MetricSet& metrics, const SampleScores& scores);
 
