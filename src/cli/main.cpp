@@ -52,7 +52,8 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
 
 int run(int argc, char** argv) {
   CLI::App app{"Trains, runs and evaluates RWKV language models", "rwkvx"};
-  app.set_version_flag("--version", "rwkvx " + version() + " (" + build_id() + "; " + build_libraries() + ")");
+  app.set_version_flag("--version",
+                       "rwkvx " + version() + " (" + build_id() + "; " + build_libraries() + ")");
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
   add_commands(app);

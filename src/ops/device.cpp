@@ -3,9 +3,16 @@
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <torch/version.h>
+#ifdef RWKVX_CUDA
+#include <c10/cuda/CUDAFunctions.h>
+#endif
+
+#include <mutex>
+#include <set>
 
 #include "rwkvx/base/device_name.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/log.h"
 
 // LibTorch 2.4 made autocast a matter of the device.
 #define RWKVX_AUTOCAST (TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 4)
@@ -21,6 +28,36 @@ constexpr bool kBuiltWithCuda = false;
 
 int gpu_count() { return kBuiltWithCuda && at::hasCUDA() ? static_cast<int>(at::getNumGPUs()) : 0; }
 
+// Why no GPU is to be had, and what to do about it.
+std::string no_gpu_reason() {
+#ifdef RWKVX_CUDA
+  std::string reason = "LibTorch finds none that it can use";
+  try {
+    c10::cuda::device_count_ensure_non_zero();
+  } catch (const c10::Error& error) {  // the driver is too old, or the GPU does not start
+    reason = error.what_without_backtrace();
+    reason = reason.substr(0, reason.find('\n'));
+  }
+  return reason + "; look at nvidia-smi and its driver version";
+#else
+  return "this program was built without CUDA; scripts/setup --cuda and scripts/build add it, "
+         "--device cpu says that it is meant";
+#endif
+}
+
+// Once per process and text: a study chooses its device many times.
+void say_device(const DeviceName& setting, c10::Device chosen) {
+  const int visible = chosen.is_cpu() ? visible_gpus() : 0;
+  if (chosen.is_cpu() && visible == 0) return;
+  const auto note = device_note(setting, chosen.str(), visible,
+                                setting.kind == DeviceName::Kind::kAuto ? no_gpu_reason() : "");
+  static std::mutex mutex;
+  static std::set<std::string> said;
+  const std::lock_guard lock(mutex);
+  if (!said.insert(note.text).second) return;
+  note.warning ? log_warning(note.text) : log_info(note.text);
+}
+
 }  // namespace
 
 c10::Device find_device(const std::string& setting, const std::string& where) {
@@ -32,13 +69,16 @@ c10::Device find_device(const std::string& setting, const std::string& where) {
                                  ", but this program was built without CUDA; use cpu, or build it "
                                  "with scripts/build --preset cuda");
   if (wanted && found == 0)
-    throw ConfigError(where, "wanted " + setting + ", but LibTorch finds no NVIDIA GPU; use cpu");
+    throw ConfigError(where, "wanted " + setting + ", but LibTorch finds no NVIDIA GPU (" +
+                                 no_gpu_reason() + "); use cpu");
   if (wanted && name.index >= found)
     throw ConfigError(where, "wanted " + setting + ", but the last GPU of this machine is cuda:" +
                                  std::to_string(found - 1));
+  c10::Device chosen(c10::kCPU);
   if (wanted || (name.kind == DeviceName::Kind::kAuto && found > 0))
-    return {c10::kCUDA, static_cast<c10::DeviceIndex>(name.index)};
-  return {c10::kCPU};
+    chosen = {c10::kCUDA, static_cast<c10::DeviceIndex>(name.index)};
+  say_device(name, chosen);
+  return chosen;
 }
 
 #if RWKVX_AUTOCAST

@@ -1,6 +1,7 @@
 // The texts that name where a model computes: "auto", "cpu", "cuda", "cuda:N".
 #pragma once
 
+#include <filesystem>
 #include <string>
 
 namespace rwkvx {
@@ -12,5 +13,18 @@ struct DeviceName {
 
 // Throws ConfigError at `where` for any other text.
 DeviceName parse_device_name(const std::string& text, const std::string& where);
+
+// NVIDIA GPUs that this machine shows, whether this program can use them or not: those of the
+// driver, less what CUDA_VISIBLE_DEVICES hides. `root` is where /proc and /dev are looked for.
+int visible_gpus(const std::filesystem::path& root = "/");
+
+// What a command says about its choice of a device: nothing where there is no GPU to choose, a
+// warning with its reason where "auto" left a GPU idle.
+struct DeviceNote {
+  std::string text;
+  bool warning = false;
+};
+DeviceNote device_note(const DeviceName& setting, const std::string& chosen, int visible,
+                       const std::string& reason);
 
 }  // namespace rwkvx
