@@ -21,7 +21,7 @@ function(rwkvx_torch_below result)
 endfunction()
 
 string(REPLACE ":" ";" prefixes "$ENV{CMAKE_PREFIX_PATH}")
-rwkvx_torch_below(given "${CMAKE_PREFIX_PATH};${prefixes}")
+rwkvx_torch_below(given "${Torch_ROOT};$ENV{Torch_ROOT};${CMAKE_PREFIX_PATH};${prefixes}")
 set(settings ${PROJECT_SOURCE_DIR}/.venv/rwkvx-torch)  # written by scripts/setup: NAME=VALUE lines
 if(Torch_DIR)
   # Found before, or given with -D.

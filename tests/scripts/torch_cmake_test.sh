@@ -54,7 +54,7 @@ configure() {
   while [[ $1 != -- ]]; do given+=("$1"); shift; done
   shift
   rm -rf "$work/build"
-  env -u Torch_DIR -u CMAKE_PREFIX_PATH -u TORCH_CUDA_ARCH_LIST -u CUDA_HOME PATH="$work/none:$PATH" "${given[@]}" \
+  env -u Torch_DIR -u Torch_ROOT -u CMAKE_PREFIX_PATH -u TORCH_CUDA_ARCH_LIST -u CUDA_HOME PATH="$work/none:$PATH" "${given[@]}" \
     "$cmake" -S "$work/project" -B "$work/build" "$@" >"$work/raw" 2>&1
   tr -s ' \n' ' ' <"$work/raw" >"$work/said"
 }
@@ -111,6 +111,10 @@ expect "half=FALSE"
 configure "CMAKE_PREFIX_PATH of the environment" CMAKE_PREFIX_PATH="/nowhere:$work/cpu" --
 expect "half=FALSE"
 configure "CMAKE_PREFIX_PATH as a setting" -- -DCMAKE_PREFIX_PATH="/nowhere;$work/cpu"
+expect "half=FALSE"
+configure "Torch_ROOT of the environment" Torch_ROOT="$work/cpu" --
+expect "half=FALSE"
+configure "Torch_ROOT as a setting" -- -DTorch_ROOT="$work/cpu"
 expect "half=FALSE"
 configure "Torch_DIR as a setting" Torch_DIR="$half" -- -DTorch_DIR="$cpu"
 expect "half=FALSE"
