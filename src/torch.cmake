@@ -61,6 +61,7 @@ function(rwkvx_ask_gpus result property)
                   OUTPUT_STRIP_TRAILING_WHITESPACE)
   if(status EQUAL 0 AND output)
     string(REPLACE "\n" ";" output "${output}")
+    list(FILTER output INCLUDE REGEX "^[0-9]")  # "[N/A]" where the driver does not know
     set(${result} "${output}" PARENT_SCOPE)
   endif()
 endfunction()

@@ -17,7 +17,11 @@ mkdir "$bin"
 program() { cat >"$bin/$1" && chmod +x "$bin/$1"; }
 program dpkg-query <<'END_PROGRAM'
 #!/bin/sh
-case "$*" in *libtorch-dev*) exit 1 ;; *) printf installed ;; esac
+case "$*" in
+  -L*libtorch-dev) [ -e "$FAKE_LOG.debian" ] && echo "$(cat "$FAKE_LOG.debian")/share/cmake/Torch/TorchConfig.cmake" ;;
+  *libtorch-dev*) exit 1 ;;
+  *) printf installed ;;
+esac
 END_PROGRAM
 program apt-cache <<'END_PROGRAM'
 #!/bin/sh
@@ -26,20 +30,30 @@ END_PROGRAM
 program apt-get <<'END_PROGRAM'
 #!/bin/sh
 echo "apt-get $*" >>"$FAKE_LOG"
-exit 1
+[ -n "${FAKE_DEBIAN_FOLDER:-}" ] && echo "$FAKE_DEBIAN_FOLDER" >"$FAKE_LOG.debian"
 END_PROGRAM
 program nvidia-smi <<'END_PROGRAM'
 #!/bin/sh
 [ -n "${FAKE_DRIVER:-}" ] || exit 9
-case "$*" in
-  -L) echo "GPU 0: NVIDIA H100 (UUID: GPU-1)" ;;
-  *driver_version*) echo "$FAKE_DRIVER" ;;
-  *compute_cap*) echo 9.0 ;;
-esac
+# Line by line, as the real one: it ends with an error where its reader has left.
+for gpu in ${FAKE_GPUS:-0}; do
+  [ "$gpu" = 0 ] || sleep 0.1
+  case "$*" in
+    -L) echo "GPU $gpu: NVIDIA H100 (UUID: GPU-$gpu)" || exit 1 ;;
+    *driver_version*) echo "$FAKE_DRIVER" || exit 1 ;;
+    *compute_cap*) echo 9.0 || exit 1 ;;
+  esac
+done
 END_PROGRAM
 program sudo <<'END_PROGRAM'
 #!/bin/sh
-exit 1
+[ -n "${FAKE_DEBIAN_FOLDER:-}" ] || exit 1
+shift
+exec "$@"
+END_PROGRAM
+program df <<'END_PROGRAM'
+#!/bin/sh
+printf 'Filesystem 1048576-blocks Used Available Capacity Mounted\nfake 1 1 %s 1%% /\n' "${FAKE_FREE:-100000}"
 END_PROGRAM
 # The Python of the machine: can make a .venv, whose Python's pip is a stand-in.
 cat >"$work/venv-python" <<END_PROGRAM
@@ -61,11 +75,13 @@ done
 case "\$*" in
   *'index versions'*)
     [[ " \${FAKE_INDEXES:-} " == *" \${index##*/} "* ]] || exit 1
-    echo 'torch (2.13.0)'; echo 'Available versions: 2.13.0, 2.12.0' ;;
+    echo 'torch (2.14.0)'; echo 'Available versions: 2.14.0, 2.13.0, 2.12.0'
+    sleep 0.1; echo '  INSTALLED: 2.12.0' || exit 1 ;;
   *) if [[ -n \${FAKE_PIP_ERROR:-} ]]; then echo "\$FAKE_PIP_ERROR" >&2; mkdir -p "\$site/torch/share/cmake/Torch"; exit 1; fi
     kind=cuda; [[ \$index != *cpu && "\$*" != *cpu.whl ]] || kind=cpu
     case "\$*" in
       *' download '*) mkdir -p "\$place"
+        [[ -z \${FAKE_KILL_DOWNLOAD:-} ]] || { echo half >"\$place/torch.whl"; kill -9 \$PPID; exit 1; }
         case "\$*" in
           *torch==*) "$python" "$work/wheels.py" torch "\$place" \$kind ;;
           *) "$python" "$work/wheels.py" nvidia "\$place" \$kind ;;
@@ -90,7 +106,8 @@ import os, sys, zipfile
 
 what, place, kind = sys.argv[1:]
 version = 'set(PACKAGE_VERSION "2.13.0")\n'
-torch = {"torch/version.py": "cuda: Optional[str] = " + ("'13.0'" if kind == "cuda" else "None") + "\n",
+cuda = os.environ.get("FAKE_CUDA", "13.0")
+torch = {"torch/version.py": "cuda: Optional[str] = " + (f"'{cuda}'" if kind == "cuda" else "None") + "\n",
          "torch/include/a.h": "", "torch/lib/libc10.so": "", "torch/lib/libtorch_cpu.so": "",
          "torch/lib/libtorch.so": "", "torch/share/cmake/Torch/TorchConfig.cmake": "",
          "torch/share/cmake/Torch/TorchConfigVersion.cmake": version, "torch/big.py": ""}
@@ -200,6 +217,23 @@ setup CMAKE_PREFIX_PATH="/nowhere:$work/mine-cpu/torch"
 expect_status 0
 expect_chosen "Torch_DIR=$work/mine-cpu/torch/share/cmake/Torch"
 
+setup CMAKE_PREFIX_PATH="$work/mine/torch" Torch_ROOT="$work/mine-cpu/torch"
+expect_status 0
+expect_chosen "Torch_DIR=$work/mine-cpu/torch/share/cmake/Torch"
+expect_said "is that of Torch_ROOT"
+
+begin "an index of the user's own"
+setup RWKVX_TORCH_INDEX=https://company.example/mirror/cpu FAKE_INDEXES=cpu
+expect_status 0
+expect_asked "--index-url https://company.example/mirror/cpu"
+expect_not_asked "download.pytorch.org"
+
+begin "only pip's index, which has a build for CUDA 12"
+setup FAKE_CUDA=12.6
+expect_status 0
+expect_asked "nvidia-cuda-runtime-cu12==12.6.*"
+expect_asked "nvidia-cuda-cupti-cu12==12.6.*"
+
 begin "Torch_DIR without a LibTorch"
 setup Torch_DIR=/nowhere
 expect_status 2
@@ -208,6 +242,27 @@ expect_one_error
 begin "the system's libtorch-dev is too old"
 setup FAKE_INDEXES=cpu
 expect_not_asked "libtorch-dev"
+
+begin "the system's libtorch-dev is new enough"
+setup FAKE_INDEXES=cpu FAKE_DEBIAN_TORCH=2.6.0+dfsg-7 FAKE_DEBIAN_FOLDER="$work/mine-cpu/torch"
+expect_status 0
+expect_asked "apt-get -q -y -o DPkg::Lock::Timeout=120 install --no-install-recommends libtorch-dev"
+expect_chosen "Torch_DIR=$work/mine-cpu/torch/share/cmake/Torch"
+expect_not_asked pip
+rm "$work/log.debian"
+
+begin "the system's libtorch-dev cannot be installed"
+setup FAKE_INDEXES=cpu FAKE_DEBIAN_TORCH=2.6.0+dfsg-7
+expect_status 0
+expect_chosen "Torch_DIR=$project/.venv/lib/python3.11/site-packages/torch/share/cmake/Torch"
+
+begin "an interrupted download"
+setup FAKE_KILL_DOWNLOAD=1
+[[ $status != 0 ]] || fail "expected it to be killed"
+setup
+expect_status 0
+expect_chosen "Torch_DIR=$project/.venv/torch-cpu/torch/share/cmake/Torch"
+expect_no_leftovers
 
 begin "an interrupted installation"
 setup FAKE_INDEXES=cpu FAKE_KILL=1
@@ -228,6 +283,17 @@ expect_no_leftovers
 setup FAKE_INDEXES=cpu
 expect_status 0
 
+begin "no space, seen before anything is downloaded"
+setup FAKE_INDEXES=cpu FAKE_FREE=300
+expect_status 1
+expect_one_error
+expect_said "and 300 MB are free"
+expect_not_asked " download "
+setup FAKE_DRIVER=580.82.07 FAKE_FREE=5000
+expect_status 1
+expect_one_error
+expect_not_asked " install "
+
 begin "no network"
 setup FAKE_PIP_ERROR="NewConnectionError: Failed to establish a new connection: [Errno 101] Network is unreachable"
 expect_status 1
@@ -243,6 +309,16 @@ expect_status 0
 expect_said "(CUDA build)"
 expect_chosen "CMAKE_CUDA_COMPILER=$work/cuda-13/bin/nvcc"
 expect_asked "torch===2.13.0"
+
+begin "eight GPUs"
+setup FAKE_DRIVER=580.82.07 FAKE_GPUS="0 1 2 3 4 5 6 7" CUDA_HOME="$(toolkit 13)"
+expect_status 0
+expect_said "(CUDA build)"
+
+begin "a GPU whose driver does not answer"
+setup FAKE_INDEXES=cpu
+expect_status 0
+expect_said "nvidia-smi shows no GPU that works"
 
 begin "a GPU with an old driver, and no build for it"
 setup FAKE_DRIVER=570.133.20

@@ -27,13 +27,14 @@ add_library(torch INTERFACE IMPORTED GLOBAL)" >"$folder/share/cmake/Torch/TorchC
 torch cpu cpu
 torch cuda cuda
 torch half half
-mkdir -p "$work/toolkit/bin" "$work/toolkit/include" "$work"/{gpu,gpus,none}
+mkdir -p "$work/toolkit/bin" "$work/toolkit/include" "$work"/{gpu,gpus,none,unknown}
 touch "$work/toolkit/include/cublas_v2.h"
 printf '#!/bin/sh\n' >"$work/toolkit/bin/nvcc"
 printf '#!/bin/sh\necho 8.6\n' >"$work/gpu/nvidia-smi"
 printf '#!/bin/sh\necho 9.0; echo 10.0; echo 8.6; echo 9.0\n' >"$work/gpus/nvidia-smi"
 printf '#!/bin/sh\nexit 9\n' >"$work/none/nvidia-smi"
-chmod +x "$work"/toolkit/bin/nvcc "$work"/{gpu,gpus,none}/nvidia-smi
+printf '#!/bin/sh\necho "[N/A]"\n' >"$work/unknown/nvidia-smi"
+chmod +x "$work"/toolkit/bin/nvcc "$work"/{gpu,gpus,none,unknown}/nvidia-smi
 mkdir "$work/project"
 cat >"$work/project/CMakeLists.txt" <<END_FILE
 cmake_minimum_required(VERSION 3.25)
@@ -75,6 +76,8 @@ configure "the same with a GPU" PATH="$work/gpu:$PATH" -- -DTorch_DIR="$cuda" "$
 expect "cuda=TRUE archs=8.6+PTX"
 configure "the same with several GPUs" PATH="$work/gpus:$PATH" -- -DTorch_DIR="$cuda" "${with_toolkit[@]}"
 expect "archs=8.6;9.0;10.0+PTX"
+configure "the same with a GPU of unknown capability" PATH="$work/unknown:$PATH" -- -DTorch_DIR="$cuda" "${with_toolkit[@]}"
+expect "archs=8.0;9.0+PTX"
 configure "architectures by the environment" TORCH_CUDA_ARCH_LIST=7.5 -- -DTorch_DIR="$cuda" "${with_toolkit[@]}"
 expect "archs=7.5 "
 configure "architectures by a setting" TORCH_CUDA_ARCH_LIST=7.5 -- -DTorch_DIR="$cuda" -DTORCH_CUDA_ARCH_LIST=8.9 "${with_toolkit[@]}"
