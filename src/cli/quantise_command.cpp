@@ -56,16 +56,33 @@ void run_quantise(const QuantiseFlags& flags) {
                                    {"worst_error", done.worst_error},
                                    {"worst_tensor", done.worst_name}};
   if (type == WeightType::kInt4) result["kept_in_int8"] = done.kept_larger;
+  for (const auto& one : done.matrices)
+    result["matrices"].push_back({{"name", one.name},
+                                  {"type", weight_type_name(one.type)},
+                                  {"error", one.error},
+                                  {"outlier_columns", one.outlier_columns},
+                                  {"wide_weights", one.wide},
+                                  {"bytes", one.bytes}});
   if (!flags.text.empty()) {
     result["perplexity_before"] = perplexity(from.path, flags);
     result["perplexity_after"] = perplexity(flags.output, flags);
   }
+  char line[160];
   if (flags.json) {
     print(result.dump() + "\n");
   } else {
+    std::snprintf(line, sizeof line, "%-32s %5s %8s %15s %12s %10s\n", "matrix", "type", "error",
+                  "outlier columns", "wide weights", "bytes");
+    print(line);
+    for (const auto& one : done.matrices) {
+      std::snprintf(line, sizeof line, "%-32s %5s %6.2f %% %15lld %12lld %10lld\n",
+                    one.name.c_str(), weight_type_name(one.type).data(), 100 * one.error,
+                    static_cast<long long>(one.outlier_columns), static_cast<long long>(one.wide),
+                    static_cast<long long>(one.bytes));
+      print(line);
+    }
     print_row("weights", bytes_text(before) + " before, " + bytes_text(after) + " after");
-    char line[80];
-    std::snprintf(line, sizeof line, "%.2f %% of its norm, ", 100 * done.worst_error);
+    std::snprintf(line, sizeof line, "%.2f %% of a row, ", 100 * done.worst_error);
     if (!done.worst_name.empty()) print_row("largest error", line + done.worst_name);
     if (done.kept_larger > 0)
       print_row("kept in int8", std::to_string(done.kept_larger) + " matrices with outliers");

@@ -223,7 +223,7 @@ struct Engine::Impl {
         }
         own.scale.resize(static_cast<std::size_t>(count));
         for (std::int64_t i = 0; i < count; ++i)
-          quantise_activations(in + i * N, N, own.q.get() + i * stride,
+          quantise_activations(in + i * N, matrix.column_scales, N, own.q.get() + i * stride,
                                &own.scale[static_cast<std::size_t>(i)]);
         activations.q = own.q.get();
         activations.scale = own.scale.data();

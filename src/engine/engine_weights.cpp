@@ -89,7 +89,36 @@ WeightMatrix EngineWeights::quantised(const TensorView& tensor, std::int64_t row
                           ", found " + std::string(dtype_name(scales.dtype)) + " " +
                           shape_text(scales.shape));
   out.scales = scales.bytes.data();
+  if (const auto name = tensor.name + ".column_scale"; file_.find(name) != nullptr)
+    out.column_scales = vector(name, columns);
+  if (file_.find(tensor.name + ".wide_rows") != nullptr) read_wide(out, tensor.name);
   return out;
+}
+
+const std::int32_t* EngineWeights::indices(const std::string& name, std::int64_t count) {
+  const auto& tensor = find(name);
+  if (tensor.dtype != DType::kI32 || numel(tensor.shape) != count)
+    fail(name, "wanted " + std::to_string(count) + " I32 numbers, found " +
+                   std::string(dtype_name(tensor.dtype)) + " " + shape_text(tensor.shape));
+  auto& own = own_indices_.emplace_back(static_cast<std::size_t>(count));
+  std::memcpy(own.data(), tensor.bytes.data(), tensor.bytes.size());
+  return own.data();
+}
+
+void EngineWeights::read_wide(WeightMatrix& matrix, const std::string& name) {
+  const auto* first = indices(name + ".wide_rows", matrix.rows + 1);
+  const auto count = numel(find(name + ".wide_columns").shape);
+  const auto* columns = indices(name + ".wide_columns", count);
+  if (first[0] != 0 || first[matrix.rows] != count ||
+      !std::is_sorted(first, first + matrix.rows + 1))
+    fail(name + ".wide_rows", "does not count up to the " + std::to_string(count) + " of " + name +
+                                  ".wide_columns; make the file again with `rwkvx quantize`");
+  for (std::int64_t i = 0; i < count; ++i)
+    if (columns[i] < 0 || columns[i] >= matrix.columns)
+      fail(name + ".wide_columns", "expected 0 to " + std::to_string(matrix.columns - 1) +
+                                       ", got " + std::to_string(columns[i]) +
+                                       "; make the file again with `rwkvx quantize`");
+  matrix.wide = {first, columns, vector(name + ".wide_values", count)};
 }
 
 WeightMatrix EngineWeights::matrix(const std::string& name, std::int64_t rows,

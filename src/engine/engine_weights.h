@@ -70,6 +70,8 @@ class EngineWeights {
   WeightMatrix matrix(const std::string& name, std::int64_t rows, std::int64_t columns);
   void pack();
   WeightMatrix quantised(const TensorView& tensor, std::int64_t rows, std::int64_t columns);
+  void read_wide(WeightMatrix& matrix, const std::string& name);
+  const std::int32_t* indices(const std::string& name, std::int64_t count);
   const float* vector(const std::string& name, std::int64_t count);
   EngineSite site(const std::string& prefix, const char* norm, bool shifted, int mixes);
   [[noreturn]] void fail(const std::string& tensor, const std::string& reason) const;
@@ -79,6 +81,7 @@ class EngineWeights {
   ModelConfig config_;
   std::set<std::string> known_;
   std::deque<std::vector<float>> own_;  // what was converted
+  std::deque<std::vector<std::int32_t>> own_indices_;
   std::unique_ptr<HugeMemory> packed_;
 };
 

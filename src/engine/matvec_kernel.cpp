@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/matvec_kernel.cpp"
@@ -23,6 +24,8 @@ using I16 = hn::Repartition<std::int16_t, F>;
 #endif
 using VF = hn::VFromD<F>;
 
+// Vectors whose largest number is below this count as 0: its 32767th part is no normal number.
+constexpr float kLeastActivation = 4e-34f;
 // Steps of the 16-bit kernels after which sums of two products of 127 * 32767 still fit 31 bits.
 [[maybe_unused]] constexpr std::int64_t kSafeSteps = 128;
 
@@ -128,7 +131,7 @@ HWY_INLINE void Int8Tile(const std::int8_t* w, const float* scales, std::int64_t
   for (int r = 0; r < R; ++r) {
     float sum = Sum(sums[r]);
     for (std::int64_t i = c; i < N; ++i) sum += static_cast<float>(w[r * N + i] * q[i]);
-    y[r] = sum * (scales[r] * q_scale);
+    y[r] = sum * scales[r] * q_scale;
   }
 }
 
@@ -216,30 +219,72 @@ void MatvecRows(const WeightMatrix& matrix, std::int64_t first, std::int64_t las
     case WeightType::kBF16:
       return FloatMatvec<BFloat16>(matrix, first, last, in, y, stride);
     case WeightType::kInt8:
-      return Int8Matvec(matrix, first, last, in, y, stride);
+      Int8Matvec(matrix, first, last, in, y, stride);
+      break;
     case WeightType::kInt4:
-      return Int4Matvec(matrix, first, last, in, y, stride);
+      Int4Matvec(matrix, first, last, in, y, stride);
+      break;
+  }
+  if (matrix.wide.first == nullptr) return;
+  for (std::int64_t row = first; row < last; ++row) {
+    const auto begin = matrix.wide.first[row], end = matrix.wide.first[row + 1];
+    for (std::int64_t i = 0; begin < end && i < in.count; ++i) {
+      const float* x = in.x + i * matrix.columns;
+      float sum = y[i * stride + row];
+      for (auto at = begin; at < end; ++at)
+        sum += matrix.wide.values[at] * x[matrix.wide.columns[at]];
+      y[i * stride + row] = sum;
+    }
   }
 #endif
 }
 
-void QuantiseActivations(const float* x, std::int64_t columns, std::int16_t* q, float* scale) {
+template <bool kScaled>
+HWY_INLINE void QuantiseVector(const float* x, const float* by, std::int64_t columns,
+                               std::int16_t* q, float* scale) {
   const F d;
+  const auto at = [&](std::int64_t c) {
+    const VF value = hn::LoadU(d, x + c);
+    if constexpr (kScaled) return hn::Mul(value, hn::LoadU(d, by + c));
+    return value;
+  };
+  const auto one = [&](std::int64_t c) { return kScaled ? x[c] * by[c] : x[c]; };
   const hn::Rebind<std::int16_t, F> d16;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   auto most = hn::Zero(d);
+  auto bad = hn::IsNaN(most);
   std::int64_t c = 0;
-  for (; c + lanes <= columns; c += lanes) most = hn::Max(most, hn::Abs(hn::LoadU(d, x + c)));
+  for (; c + lanes <= columns; c += lanes) {
+    const auto size = hn::Abs(at(c));
+    most = hn::Max(most, size);
+    bad = hn::Or(bad, hn::Not(hn::IsFinite(size)));
+  }
   float largest = hn::GetLane(hn::MaxOfLanes(d, most));
-  for (; c < columns; ++c) largest = std::max(largest, std::abs(x[c]));
+  bool finite = hn::AllFalse(d, bad);
+  for (; c < columns; ++c) {
+    largest = std::max(largest, std::abs(one(c)));
+    finite = finite && std::isfinite(one(c));
+  }
+  if (!finite || largest < kLeastActivation) {
+    // No 16-bit number stands for these: NaN for all of what is not finite, 0 for next to nothing.
+    *scale = finite ? 0 : std::numeric_limits<float>::quiet_NaN();
+    std::fill(q, q + activation_stride(columns), std::int16_t{0});
+    return;
+  }
   *scale = largest / 32767;
-  const float inverse = largest > 0 ? 32767 / largest : 0;
+  const float inverse = 32767 / largest;
   for (c = 0; c + lanes <= columns; c += lanes) {
-    const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(d, x + c), hn::Set(d, inverse)));
+    const auto rounded = hn::NearestInt(hn::Mul(at(c), hn::Set(d, inverse)));
     hn::StoreU(hn::DemoteTo(d16, rounded), d16, q + c);
   }
-  for (; c < columns; ++c) q[c] = static_cast<std::int16_t>(std::nearbyint(x[c] * inverse));
+  for (; c < columns; ++c) q[c] = static_cast<std::int16_t>(std::nearbyint(one(c) * inverse));
   for (; c < activation_stride(columns); ++c) q[c] = 0;
+}
+
+void QuantiseActivations(const float* x, const float* by, std::int64_t columns, std::int16_t* q,
+                         float* scale) {
+  if (by != nullptr) return QuantiseVector<true>(x, by, columns, q, scale);
+  QuantiseVector<false>(x, nullptr, columns, q, scale);
 }
 
 std::uint64_t ReadBytes(const std::byte* from, std::int64_t count) {
@@ -288,8 +333,9 @@ void matvec_rows(const WeightMatrix& matrix, std::int64_t first, std::int64_t la
                  const Activations& activations, float* y, std::int64_t stride) {
   HWY_DYNAMIC_DISPATCH(MatvecRows)(matrix, first, last, activations, y, stride);
 }
-void quantise_activations(const float* x, std::int64_t columns, std::int16_t* q, float* scale) {
-  HWY_DYNAMIC_DISPATCH(QuantiseActivations)(x, columns, q, scale);
+void quantise_activations(const float* x, const float* column_scales, std::int64_t columns,
+                          std::int16_t* q, float* scale) {
+  HWY_DYNAMIC_DISPATCH(QuantiseActivations)(x, column_scales, columns, q, scale);
 }
 std::uint64_t read_bytes(const std::byte* from, std::int64_t count) {
   return HWY_DYNAMIC_DISPATCH(ReadBytes)(from, count);

@@ -17,11 +17,14 @@ struct Activations {
   std::int64_t count = 0;
   const float* x = nullptr;         // (count, N)
   const std::int16_t* q = nullptr;  // (count, activation_stride(N))
-  const float* scale = nullptr;     // (count): x = q scale
+  const float* scale = nullptr;     // (count): x column_scales = q scale
 };
 
-// q (activation_stride(N)) and scale of one vector.
-void quantise_activations(const float* x, std::int64_t columns, std::int16_t* q, float* scale);
+// q (activation_stride(N)) and scale of one vector, multiplied with the column scales (N) of the
+// matrix that it meets, null for none: so a small activation before a large column keeps its
+// digits. The scale is NaN where a number is NaN or infinite, and 0 where all are below 4e-34.
+void quantise_activations(const float* x, const float* column_scales, std::int64_t columns,
+                          std::int16_t* q, float* scale);
 
 // y[i * stride + row] <- W[row] . x_i for rows [first, last). What a row and a vector give does not
 // depend on the other rows and vectors of the call.

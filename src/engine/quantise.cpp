@@ -1,5 +1,7 @@
 #include "rwkvx/engine/quantise.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <deque>
 
@@ -7,6 +9,16 @@
 #include "rwkvx/model/parameters.h"
 
 namespace rwkvx {
+namespace {
+
+template <class Value>
+std::vector<std::byte> bytes_of(const std::vector<Value>& values) {
+  std::vector<std::byte> bytes(values.size() * sizeof(Value));
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+}  // namespace
 
 QuantiseResult write_quantised(const TensorFile& source, const ModelConfig& config, WeightType type,
                                const std::filesystem::path& path) {
@@ -31,12 +43,14 @@ QuantiseResult write_quantised(const TensorFile& source, const ModelConfig& conf
     auto to = row.role == Role::kMatrix ? type : WeightType::kF32;
     if (row.name == "emb.weight" && type != WeightType::kF32) to = WeightType::kBF16;
     if (to == WeightType::kF32) {
-      std::vector<std::byte> bytes(values.size() * sizeof(float));
-      std::memcpy(bytes.data(), values.data(), bytes.size());
-      keep(row.name, DType::kF32, row.shape, std::move(bytes));
+      keep(row.name, DType::kF32, row.shape, bytes_of(values));
       continue;
     }
     const std::int64_t M = row.shape[0], N = row.shape[1];
+    if (const auto odd = std::ranges::find_if_not(values, [](float v) { return std::isfinite(v); });
+        odd != values.end())
+      throw CheckpointError(where, "expected finite numbers, got " + std::to_string(*odd) +
+                                       "; take a checkpoint from before the training diverged");
     auto rounded = round_matrix(values.data(), M, N, to);
     if (to == WeightType::kInt4 && rounded.relative_error > kLargestInt4Error) {
       rounded = round_matrix(values.data(), M, N, to = WeightType::kInt8);
@@ -47,6 +61,8 @@ QuantiseResult write_quantised(const TensorFile& source, const ModelConfig& conf
       result.worst_name = row.name;
     }
     const auto view = rounded.view;
+    result.matrices.push_back({row.name, to, rounded.relative_error, rounded.outlier_columns,
+                               view.wide_count(), view.bytes()});
     if (to == WeightType::kBF16) {
       keep(row.name, DType::kBF16, {M, N}, std::move(rounded.values));
     } else if (to == WeightType::kInt8) {
@@ -55,6 +71,13 @@ QuantiseResult write_quantised(const TensorFile& source, const ModelConfig& conf
     } else {
       keep(row.name, DType::kU8, {M, view.row_bytes()}, std::move(rounded.values));
       keep(row.name + ".scale", DType::kBF16, {M, 2 * view.blocks()}, std::move(rounded.scales));
+    }
+    if (view.column_scales != nullptr)
+      keep(row.name + ".column_scale", DType::kF32, {N}, bytes_of(rounded.column_scales));
+    if (const auto wide = view.wide_count(); wide > 0) {
+      keep(row.name + ".wide_rows", DType::kI32, {M + 1}, bytes_of(rounded.wide_first));
+      keep(row.name + ".wide_columns", DType::kI32, {wide}, bytes_of(rounded.wide_columns));
+      keep(row.name + ".wide_values", DType::kF32, {wide}, bytes_of(rounded.wide_values));
     }
   }
   write_safetensors(path, views, {{"weights", std::string(weight_type_name(type))}});

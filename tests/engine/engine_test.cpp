@@ -5,6 +5,8 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -194,6 +196,131 @@ TEST(Engine, QuantisedWeightsStayNearTheFloats) {
                               std::string(weight_type_name(type)));
     test::expect_near_in_norm(prefilled(engine, tokens), stepped(engine, tokens), 2e-3,
                               std::string(weight_type_name(type)));
+  }
+}
+
+// Outliers that leave the model's function alone: what a row or a norm's channel is divided by, the
+// columns that meet it are multiplied with.
+enum class Pair { kNone, kFfnKeyValue, kAttValueOutput, kNormAtt, kNormFfn, kNormHead, kAll };
+
+void put_outliers(Rwkv& model, Pair pair, double k) {
+  const torch::NoGradGuard no_grad;
+  const auto at = [&](const std::string& name) { return model->named_parameters()[name]; };
+  const auto is = [&](Pair one) { return pair == one || pair == Pair::kAll; };
+  const auto norm = [&](const std::string& name, std::vector<std::string> matrices, int64_t c) {
+    for (const char* part : {".weight", ".bias"}) at(name + part).select(0, c).mul_(k);
+    for (const auto& matrix : matrices) at(matrix + ".weight").select(1, c).div_(k);
+  };
+  for (const std::string block : {"blocks.0.", "blocks.1."}) {
+    const auto att = block + "att.", ffn = block + "ffn.";
+    if (is(Pair::kFfnKeyValue))
+      for (int64_t j = 0; j < at(ffn + "key.weight").size(0); j += 37) {
+        at(ffn + "key.weight").select(0, j).div_(std::sqrt(k));
+        at(ffn + "value.weight").select(1, j).mul_(k);
+      }
+    if (is(Pair::kAttValueOutput))
+      for (int64_t j = 3; j < at(att + "value.weight").size(0); j += 29) {
+        at(att + "value.weight").select(0, j).div_(k);
+        at(att + "output.weight").select(1, j).mul_(k);
+      }
+    for (const int64_t c : {5, 70, 71}) {
+      if (is(Pair::kNormAtt))
+        norm(block + "ln1", {att + "key", att + "value", att + "receptance"}, c);
+      if (is(Pair::kNormFfn)) norm(block + "ln2", {ffn + "key", ffn + "receptance"}, c);
+    }
+  }
+  if (is(Pair::kNormHead)) norm("ln_out", {"head"}, 9), norm("ln_out", {"head"}, 100);
+}
+
+double error_of(const at::Tensor& got, const at::Tensor& wanted) {
+  return ((got - wanted).norm() / wanted.norm()).item<double>();
+}
+
+TEST(Engine, OutliersThatLeaveTheFunctionAloneCostNothing) {
+  auto config = small_config();
+  config.n_embd = 128;
+  config.shift.kind = "none";  // so that a norm's channel meets the matrices alone
+  const auto tokens = some_tokens(40, config.vocab_size);
+  for (const auto type : {WeightType::kInt8, WeightType::kInt4}) {
+    double usual[2] = {};
+    for (const auto pair : {Pair::kNone, Pair::kFfnKeyValue, Pair::kAttValueOutput, Pair::kNormAtt,
+                            Pair::kNormFfn, Pair::kNormHead, Pair::kAll})
+      for (const double k : {1e-6, 1e-3, 30., 60., 100., 300., 1e3, 1e6}) {
+        if (pair == Pair::kNone && k != 1e3) continue;
+        Built built(config);
+        const auto wanted = built.logits(tokens);
+        put_outliers(built.model, pair, pair == Pair::kNone ? 1 : k);
+        const auto changed = built.folder.path() / "changed", path = built.folder.path() / "small";
+        write_safetensors(changed, weight_views(*built.model).views);
+        const auto made = write_quantised(open_tensors(changed), config, type, path);
+        EXPECT_EQ(made.kept_larger, 0);
+        Engine engine(open_tensors(path), config);
+        const double errors[] = {error_of(stepped(engine, tokens), wanted),
+                                 error_of(prefilled(engine, tokens), wanted)};
+        for (int i = 0; i < 2; ++i) {
+          if (pair == Pair::kNone) usual[i] = errors[i];
+          EXPECT_LE(errors[i], 1.1 * usual[i])
+              << weight_type_name(type) << ", pair " << static_cast<int>(pair) << ", k " << k
+              << (i == 0 ? ", stepped" : ", prefilled");
+        }
+      }
+  }
+}
+
+TEST(Engine, SingleLargeWeightsStayWide) {
+  auto config = small_config();
+  config.n_embd = 128;
+  const auto tokens = some_tokens(40, config.vocab_size);
+  const char* const kMatrices[] = {"blocks.0.att.key.weight", "blocks.0.ffn.value.weight",
+                                   "blocks.1.att.receptance.weight", "blocks.1.ffn.key.weight",
+                                   "head.weight"};
+  for (const auto& [type, allowed] : {std::pair{WeightType::kInt8, 0.04}, {WeightType::kInt4, 0.5}})
+    for (const double size : {3., 30., 3000.}) {
+      Built built(config);
+      const torch::NoGradGuard no_grad;
+      for (const char* name : kMatrices)
+        for (int64_t i = 0; i < 8; ++i)
+          built.model->named_parameters()[name][i * 7][i * 13 + 1] = i % 2 == 0 ? size : -size;
+      const auto wanted = built.logits(tokens);
+      const auto changed = built.folder.path() / "changed", path = built.folder.path() / "small";
+      write_safetensors(changed, weight_views(*built.model).views);
+      const auto made = write_quantised(open_tensors(changed), config, type, path);
+      EXPECT_EQ(made.kept_larger, 0);
+      for (const auto& one : made.matrices) {
+        const bool has = std::ranges::find(kMatrices, one.name) != std::end(kMatrices);
+        if (one.type == type) EXPECT_EQ(one.wide, has ? 8 : 0) << one.name << ", " << size;
+        EXPECT_EQ(one.outlier_columns, 0) << one.name;
+      }
+      Engine engine(open_tensors(path), config);
+      EXPECT_LE(error_of(stepped(engine, tokens), wanted), allowed) << size;
+      EXPECT_LE(error_of(prefilled(engine, tokens), stepped(engine, tokens)), 2e-3) << size;
+    }
+}
+
+TEST(Engine, QuantisesRowsOfZerosAndOfAnySizeAndNoNaN) {
+  auto config = small_config();
+  config.n_embd = 128;
+  const auto tokens = some_tokens(10, config.vocab_size);
+  for (const auto type : {WeightType::kInt8, WeightType::kInt4}) {
+    Built built(config);
+    const torch::NoGradGuard no_grad;
+    auto key = built.model->named_parameters()["blocks.0.ffn.key.weight"];
+    key[0].zero_();
+    key.select(1, 7).zero_();
+    key[1].mul_(1e-42);
+    built.model->named_parameters()["blocks.1.ffn.value.weight"].zero_();
+    built.model->named_parameters()["head.weight"].mul_(1e30);
+    const auto changed = built.folder.path() / "changed", path = built.folder.path() / "small";
+    write_safetensors(changed, weight_views(*built.model).views);
+    write_quantised(open_tensors(changed), config, type, path);
+    Engine engine(open_tensors(path), config);
+    EXPECT_LE(error_of(stepped(engine, tokens) * 1e-30, built.logits(tokens) * 1e-30),
+              type == WeightType::kInt8 ? 0.04 : 0.5);
+    for (const float odd : {NAN, INFINITY}) {
+      key[3][4] = odd;
+      write_safetensors(changed, weight_views(*built.model).views);
+      EXPECT_THROW(write_quantised(open_tensors(changed), config, type, path), CheckpointError);
+    }
   }
 }
 

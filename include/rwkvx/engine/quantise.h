@@ -11,11 +11,21 @@
 
 namespace rwkvx {
 
-// A matrix whose int4 error is above this share of its norm is kept in int8: weights with outliers
-// lose far more than the 0.08 to 0.1 of normally distributed ones.
+// A matrix whose int4 error (RoundedMatrix::relative_error) is above this is kept in int8: weights
+// that are nothing like normally distributed lose far more than the 0.08 to 0.1 of those.
 inline constexpr double kLargestInt4Error = 0.13;
 
+struct QuantisedMatrix {
+  std::string name;
+  WeightType type;
+  double error;                  // RoundedMatrix::relative_error
+  std::int64_t outlier_columns;  // columns with a scale far from the others'
+  std::int64_t wide;             // weights that stay floats
+  std::int64_t bytes;
+};
+
 struct QuantiseResult {
+  std::vector<QuantisedMatrix> matrices;
   std::int64_t bytes = 0;        // of the file
   std::int64_t kept_larger = 0;  // matrices that int4 would have hurt
   double worst_error = 0;        // relative, of a matrix as it was written
@@ -25,8 +35,10 @@ struct QuantiseResult {
 // Writes the matrices of the time mix, the channel mix and the head as `type`, the embedding as
 // bfloat16 (float32 for f32), everything else as float32. In the file an int8 matrix X (M, N) is
 // "X" I8 and "X.scale" F32 (M); an int4 one "X" U8 (M, 32 blocks) and "X.scale" BF16 (M, 2
-// blocks), see weight_matrix.h; the metadata's "weights" names the type. Throws CheckpointError
-// where the source is quantised already or is not the model of `config`.
+// blocks); both have "X.column_scale" F32 (N) and, where W weights stay floats, "X.wide_rows" I32
+// (M + 1), "X.wide_columns" I32 (W) and "X.wide_values" F32 (W), see weight_matrix.h; the
+// metadata's "weights" names the type. Throws CheckpointError where the source is quantised
+// already, is not the model of `config` or holds a number that is not finite.
 QuantiseResult write_quantised(const TensorFile& source, const ModelConfig& config, WeightType type,
                                const std::filesystem::path& path);
 

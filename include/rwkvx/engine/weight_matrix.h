@@ -21,34 +21,60 @@ WeightType find_weight_type(const std::string& where, const std::string& name);
 inline constexpr std::int64_t kInt4Group = 32;
 inline constexpr std::int64_t kInt4Block = 64;
 
+// Weights of an integer matrix that stay floats, because rounding would cost the others of their
+// row or group too much: those of row r are columns[i], values[i] for first[r] <= i < first[r + 1].
+struct WideWeights {
+  const std::int32_t* first = nullptr;  // (rows + 1); null where there are none
+  const std::int32_t* columns = nullptr;
+  const float* values = nullptr;
+};
+
 // W (rows, columns), row after row. It owns nothing.
 //   kF32, kBF16  the numbers themselves
-//   kInt8        int8 q; scales (rows) float: W = q scale
+//   kInt8        int8 q; scales (rows) float: W = q scale column_scale
 //   kInt4        blocks of kInt4Block weights, q + 8 in four bits each, the last block filled up
 //                with zeros; scales (rows, 2 blocks) bfloat16, one per group
+// Where a weight is wide, q is 0.
 struct WeightMatrix {
   WeightType type = WeightType::kF32;
   std::int64_t rows = 0, columns = 0;
   const std::byte* values = nullptr;
   const std::byte* scales = nullptr;
+  const float* column_scales = nullptr;  // (columns); null: all 1
+  WideWeights wide = {};
 
+  std::int64_t wide_count() const { return wide.first == nullptr ? 0 : wide.first[rows]; }
   std::int64_t blocks() const { return (columns + kInt4Block - 1) / kInt4Block; }
   // Bytes of one row of values, and of its scales.
   std::int64_t row_bytes() const;
   std::int64_t row_scale_bytes() const;
   // Bytes that a product reads.
-  std::int64_t bytes() const { return rows * (row_bytes() + row_scale_bytes()); }
+  std::int64_t bytes() const {
+    return rows * (row_bytes() + row_scale_bytes()) + (column_scales != nullptr ? 4 * columns : 0) +
+           (wide.first != nullptr ? 4 * (rows + 1) + 8 * wide_count() : 0);
+  }
 };
 
 // A matrix that was rounded to another type, with its memory.
 struct RoundedMatrix {
   std::vector<std::byte> values, scales;
+  std::vector<float> column_scales;
+  std::vector<std::int32_t> wide_first, wide_columns;
+  std::vector<float> wide_values;
   WeightMatrix view;
-  double relative_error = 0;  // |W' - W| / |W|, Frobenius norms
+  // Columns whose scale is more than 4 times or less than a quarter of the middle one.
+  std::int64_t outlier_columns = 0;
+  // The root of the mean over the rows of |w' - w|^2 / |w|^2, wide weights left out, columns
+  // divided by their scales: the error of an output where every column's share in it is alike.
+  double relative_error = 0;
 };
 
-// Rounds W (rows, columns) to the nearest: kInt8 by the largest of a row, kInt4 by the scale of
-// least squared error among some. kF32 copies.
+// Rounds W (rows, columns) to the nearest. kF32 copies. The integer types first divide each column
+// by what is usual in it, the rows being compared by what is usual in them; a model that multiplies
+// a column and divides what meets it (the row of another matrix, a norm's weight) by any number
+// gets the same integers. What still is an outlier then stays wide, at most one weight of 256. Of
+// the rest kInt8 goes by the largest of a row, kInt4 by the scale of least squared error among
+// some. All weights are finite.
 RoundedMatrix round_matrix(const float* values, std::int64_t rows, std::int64_t columns,
                            WeightType type);
 
