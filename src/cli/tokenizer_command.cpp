@@ -100,6 +100,7 @@ void run_decode(const CodeFlags& flags) {
   const std::string where = flags.input.empty() ? "standard input" : flags.input;
   static constexpr const char* kBetween = " \t\r\n,[]";
   std::int64_t number = 0;
+  bool at_start = true;
   for (auto begin = input.find_first_not_of(kBetween); begin != std::string::npos;) {
     const auto end = std::min(input.find_first_of(kBetween, begin), input.size());
     TokenId id = 0;
@@ -110,7 +111,7 @@ void run_decode(const CodeFlags& flags) {
       throw DataError(where, "id number " + std::to_string(number) + " is \"" +
                                  input.substr(begin, std::min<std::size_t>(end - begin, 20)) +
                                  "\", wanted 0 to " + std::to_string(tokenizer->vocab_size() - 1));
-    print(tokenizer->piece(id));
+    print(tokenizer->piece_in_text(id, at_start));
     begin = input.find_first_not_of(kBetween, end);
   }
   finish_output();

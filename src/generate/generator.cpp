@@ -109,6 +109,7 @@ class Drawing {
     for (const auto id : tokenizer.encode(config.force)) forced_.push_back(id);
   }
   Sampler& sampler() { return sampler_; }
+  bool at_start = false;  // no text before, of the prompt neither
 
   // Draws a token from the logits (V). False: that was the last one.
   bool draw(std::span<const float> logits, const ShowToken& show) {
@@ -129,7 +130,7 @@ class Drawing {
       result.ended_by = "document";
       last = true;
     } else {
-      text = stream_.push(tokenizer_.piece(token));
+      text = stream_.push(tokenizer_.piece_in_text(token, at_start));
       if (stream_.stopped()) {
         result.ended_by = "stop";
         last = true;
@@ -209,7 +210,8 @@ struct Session::Impl {
   std::vector<float> logits;  // after the last fed token
   std::optional<TokenId> pending;
   std::int64_t tokens = 0;
-  std::int64_t fed = 0;  // tokens of the last feed()
+  bool at_start = false;  // what was fed holds no text
+  std::int64_t fed = 0;   // tokens of the last feed()
   std::string text_hash;
   SamplerMemory memory;
 };
@@ -226,6 +228,7 @@ Session Session::copy() const {
   other->logits = impl_->logits;
   other->pending = impl_->pending;
   other->tokens = impl_->tokens;
+  other->at_start = impl_->at_start;
   other->fed = impl_->fed;
   other->text_hash = impl_->text_hash;
   other->memory = impl_->memory;
@@ -234,7 +237,11 @@ Session Session::copy() const {
 
 void Session::feed(std::string_view text) {
   auto ids = impl_->generator.tokenizer->encode(text);
-  if (ids.empty() && impl_->tokens == 0) ids.push_back(impl_->generator.tokenizer->document_end());
+  if (!ids.empty()) impl_->at_start = false;
+  if (ids.empty() && impl_->tokens == 0) {
+    ids.push_back(impl_->generator.tokenizer->document_end());
+    impl_->at_start = true;
+  }
   impl_->settle();
   impl_->feed(ids);
   impl_->fed = static_cast<std::int64_t>(ids.size());
@@ -248,6 +255,7 @@ Continuation Session::draw(const GenerateConfig& config, const ShowToken& show,
   drawing.result.prompt_tokens = impl_->fed;
   if (config.max_tokens == 0) return drawing.result;
   if (impl_->tokens == 0 && !impl_->pending) feed("");
+  drawing.at_start = impl_->at_start;
   bool more = true;
   while (more) {
     impl_->settle();
@@ -255,6 +263,7 @@ Continuation Session::draw(const GenerateConfig& config, const ShowToken& show,
     impl_->pending = drawing.token;
   }
   impl_->memory = drawing.sampler().memory();
+  impl_->at_start = drawing.at_start;
   return drawing.result;
 }
 
@@ -278,6 +287,7 @@ void Session::load(const std::filesystem::path& path) {
   impl_->memory = std::move(saved.memory);
   impl_->text_hash = saved.text_hash;
   impl_->pending.reset();
+  impl_->at_start = false;
   impl_->fed = 0;
 }
 
@@ -346,6 +356,7 @@ void Generator::generate_many(
                 std::make_unique<Drawing>(*impl_->tokenizer, config, banned, sequence,
                                           /*keep_text=*/true)};
       slot.drawing->result.prompt_tokens = prompt_tokens;
+      slot.drawing->at_start = prompt->impl_->at_start;
       if (config.max_tokens > 0 && slot.drawing->draw(prompt->impl_->logits, {}))
         active.push_back(std::move(slot));
       else

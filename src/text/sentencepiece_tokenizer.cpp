@@ -53,6 +53,7 @@ class SentencePieceTokenizer : public Tokenizer {
     if (document_end_ < 0 || document_end_ >= processor_.GetPieceSize())
       throw DataError(where, "has no end-of-sentence id, which is needed to end documents");
     read_pieces();
+    read_start();
     has_bytes_ = std::all_of(bytes_.begin(), bytes_.end(), [](int id) { return id >= 0; });
     lossless_ = has_bytes_ && keeps_text();
     hash_ = tokenizer_hash("sentencepiece", model_);
@@ -78,6 +79,14 @@ class SentencePieceTokenizer : public Tokenizer {
       throw DataError("sentencepiece tokenizer", "id " + std::to_string(id) + " is not in 0 to " +
                                                      std::to_string(pieces_.size() - 1));
     return pieces_[static_cast<std::size_t>(id)];
+  }
+  std::string piece_in_text(TokenId id, bool& at_start) const override {
+    auto text = piece(id);
+    if (!at_start) return text;
+    const bool mark = starts_with_mark(id);
+    if (mark && start_ != Start::kKept) text.erase(0, 1);
+    if (!text.empty() || (mark && start_ != Start::kDropsAll)) at_start = false;
+    return text;
   }
   std::int64_t vocab_size() const override { return static_cast<std::int64_t>(pieces_.size()); }
   bool lossless() const override { return lossless_; }
@@ -112,6 +121,30 @@ class SentencePieceTokenizer : public Tokenizer {
       pieces_.push_back(std::move(text));
     }
     pieces_[static_cast<std::size_t>(document_end_)].clear();
+  }
+
+  // A space that the model writes as its mark, which a byte piece is not.
+  bool starts_with_mark(TokenId id) const {
+    return !processor_.IsByte(id) && !processor_.IsControl(id) && !processor_.IsUnknown(id) &&
+           processor_.IdToPiece(id).starts_with(kSpaceMark);
+  }
+
+  // What the library does with the mark at the start of a text, asked by examples: its settings are
+  // not in its interface.
+  void read_start() {
+    const auto decoded = [&](const std::vector<int>& ids) {
+      std::string text;
+      return processor_.Decode(ids, &text).ok() ? text : std::string(" ");
+    };
+    for (int id = 0; id < processor_.GetPieceSize(); ++id) {
+      if (!starts_with_mark(id)) continue;
+      const bool alone = processor_.IdToPiece(id) == kSpaceMark;
+      if (start_ == Start::kKept && decoded({id}).starts_with(' ')) return;
+      start_ = Start::kDropsOne;
+      if (!alone) continue;  // only a mark of its own leaves the text at its start
+      if (decoded({id, id}).empty()) start_ = Start::kDropsAll;
+      return;
+    }
   }
 
   // Whether the model gives back texts that usual normalisations change: a first letter without a
@@ -162,6 +195,7 @@ class SentencePieceTokenizer : public Tokenizer {
   std::vector<std::string> pieces_;
   std::array<TokenId, 256> bytes_{};
   TokenId document_end_ = -1;
+  enum class Start { kKept, kDropsOne, kDropsAll } start_ = Start::kKept;
   bool has_bytes_ = false, lossless_ = false;
 };
 

@@ -70,8 +70,14 @@ std::unique_ptr<Tokenizer> load_directory(const std::filesystem::path& directory
 
 std::string Tokenizer::decode(const std::vector<TokenId>& ids) const {
   std::string text;
-  for (const TokenId id : ids) text += piece(id);
+  bool at_start = true;
+  for (const TokenId id : ids) text += piece_in_text(id, at_start);
   return text;
+}
+
+std::string Tokenizer::piece_in_text(TokenId id, bool& at_start) const {
+  at_start = false;
+  return piece(id);
 }
 
 std::unique_ptr<Tokenizer> make_byte_tokenizer() { return std::make_unique<ByteTokenizer>(); }

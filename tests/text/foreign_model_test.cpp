@@ -66,8 +66,54 @@ TEST(ForeignModel, KeepsItsOwnNormalisationAndIds) {
     EXPECT_EQ(tokenizer->document_end(), 2);
     for (const std::string text : {"the river", "  Old  lamp\nseven ", "stone \xC3\xA9 \xFF", ""})
       EXPECT_EQ(tokenizer->encode(text), library_ids(path, text)) << text;
-    EXPECT_EQ(tokenizer->decode(tokenizer->encode("the river  walks")), " the river walks");
+    EXPECT_EQ(tokenizer->decode(tokenizer->encode("the river  walks")), "the river walks");
   }
+}
+
+TEST(ForeignModel, DecodesAsTheLibrary) {
+  const std::vector<std::pair<const char*, const char*>> kPrefixes{
+      {"true", "true"}, {"true", "false"}, {"false", "true"}, {"false", "false"}};
+  for (const char* algorithm : {"bpe", "unigram"})
+    for (const auto& [prefix, extra] : kPrefixes) {
+      const ScratchDirectory scratch;
+      const auto path = make_model(scratch, {{"model_type", algorithm},
+                                             {"byte_fallback", "true"},
+                                             {"add_dummy_prefix", prefix},
+                                             {"remove_extra_whitespaces", extra}});
+      const auto tokenizer = load_tokenizer(path);
+      sentencepiece::SentencePieceProcessor library;
+      ASSERT_TRUE(library.Load(path.string()).ok());
+      const auto expect_same = [&](const std::vector<int>& ids, const std::string& what) {
+        std::string wanted;
+        ASSERT_TRUE(library.Decode(ids, &wanted).ok());
+        EXPECT_EQ(tokenizer->decode(ids), wanted)
+            << what << ", " << algorithm << ", prefix " << prefix << ", extra " << extra;
+      };
+      for (const std::string text :
+           {"the river", " the river", "   Old  lamp ", "\xC3\xA9t\xC3\xA9 stone", " ", "", "x"})
+        expect_same(tokenizer->encode(text), "\"" + text + "\"");
+      // Any order of ids, document ends and marks of their own at the start too.
+      const int mark = library.PieceToId("\xE2\x96\x81"), word = tokenizer->encode("lamp")[0];
+      for (const std::vector<int>& ids :
+           std::vector<std::vector<int>>{{mark},
+                                         {mark, mark},
+                                         {mark, word},
+                                         {2, mark, mark, word},
+                                         {word, mark, word},
+                                         {2, 2, word, 2, word},
+                                         {library.PieceToId("<0x20>"), mark, word}})
+        expect_same(ids, "ids");
+      std::mt19937 random(5);
+      for (int i = 0; i < 200; ++i) {
+        std::vector<int> ids;
+        for (int k = 0; k < 5; ++k) {
+          const int id = static_cast<int>(random() % static_cast<unsigned>(library.GetPieceSize()));
+          // The library replaces bytes that are no UTF-8; the unknown id has another text here.
+          if (!library.IsByte(id) && !library.IsUnknown(id)) ids.push_back(id);
+        }
+        expect_same(ids, "random");
+      }
+    }
 }
 
 TEST(ForeignModel, IsLosslessWhereItDoesNotRewriteItsInput) {

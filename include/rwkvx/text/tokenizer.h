@@ -23,7 +23,11 @@ class Tokenizer {
   // The bytes of one id, possibly part of a UTF-8 character; "" for document_end() and for ids that
   // have no text. Throws DataError for an id outside the vocabulary.
   virtual std::string piece(TokenId id) const = 0;
-  // The ids' bytes one after the other.
+  // The same where nothing of the text was written yet (`at_start`, which becomes false with the
+  // first text): a sentencepiece model that puts a space before each text drops it here again, as
+  // its library does.
+  virtual std::string piece_in_text(TokenId id, bool& at_start) const;
+  // The text of all ids, from its start.
   std::string decode(const std::vector<TokenId>& ids) const;
   virtual std::int64_t vocab_size() const = 0;
   // False for a sentencepiece model that normalises, puts a space before the text, drops spaces or
