@@ -18,7 +18,9 @@ double scale(const MetricSet& metrics, std::size_t metric) {
   return metric < metrics.rouge.size() ? 100 : 1;
 }
 
-std::string range_of(double low, double high) {
+// One sample has no spread to show.
+std::string range_of(std::size_t samples, double low, double high) {
+  if (samples < 2) return "–";
   return "[" + fixed_text(low, 2) + ", " + fixed_text(high, 2) + "]";
 }
 
@@ -55,7 +57,7 @@ std::string length_section(const Comparison& comparison, std::size_t metric,
       line.points.push_back({static_cast<double>(std::max<std::uint64_t>(bucket.from, 1)),
                              times * mean.mean, times * mean.low, times * mean.high});
       table.rows[b].push_back(fixed_text(times * mean.mean, 2) + " " +
-                              range_of(times * mean.low, times * mean.high));
+                              range_of(bucket.samples, times * mean.low, times * mean.high));
     }
   }
   const std::string what =
@@ -152,7 +154,8 @@ ResultTable scores_table(const Comparison& comparison) {
       row.push_back(fixed_text(set_score(comparison.metrics, system.summary, i), 2));
       // BLEU and chrF of a set are not means of samples, so a mean's interval is not theirs.
       row.push_back(i < comparison.metrics.rouge.size()
-                        ? range_of(times * system.means[i].low, times * system.means[i].high)
+                        ? range_of(system.summary.n, times * system.means[i].low,
+                                   times * system.means[i].high)
                         : "–");
     }
   }
@@ -169,11 +172,12 @@ ResultTable differences_table(const Comparison& comparison) {
         std::find(names.begin(), names.end(), item.metric) - names.begin());
     const double times = scale(comparison.metrics, metric);
     const auto& paired = item.paired;
-    table.rows.push_back({comparison.systems[item.system].name, item.metric,
-                          fixed_text(times * paired.difference, 2),
-                          range_of(times * paired.low, times * paired.high),
-                          fixed_text(paired.effect_size, 2), p_text(paired.p_bootstrap),
-                          p_text(paired.p_randomisation), p_text(item.p_holm)});
+    table.rows.push_back(
+        {comparison.systems[item.system].name, item.metric,
+         fixed_text(times * paired.difference, 2),
+         range_of(comparison.systems.front().summary.n, times * paired.low, times * paired.high),
+         fixed_text(paired.effect_size, 2), p_text(paired.p_bootstrap),
+         p_text(paired.p_randomisation), p_text(item.p_holm)});
   }
   return table;
 }

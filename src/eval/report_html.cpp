@@ -28,7 +28,9 @@ constexpr std::string_view kStyle =
     ".pair>div{background:var(--soft);padding:.6rem .8rem;border-radius:4px;"
     "white-space:pre-wrap;overflow-wrap:anywhere}.pair b{display:block;font-size:.8rem}"
     "mark{background:var(--mark);color:inherit;border-radius:2px}"
-    "svg{display:block;max-width:100%;height:auto;margin:1rem 0}";
+    // On a narrow screen a plot is moved to and fro in its frame, its letters stay readable.
+    "svg{display:block;min-width:672px;max-width:100%;height:auto;margin:1rem 0}"
+    "@media(max-width:36rem){.pair{grid-template-columns:1fr}}";
 constexpr std::string_view kPlotStyle =
     "svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .title{font-weight:600;"
     "font-size:14px}svg .axis{stroke:var(--line);stroke-width:1;fill:none}"
@@ -122,8 +124,10 @@ std::string html_page(std::string_view title, std::string_view body) {
 }
 
 std::string svg_file(std::string_view svg) {
+  const auto begin = svg.find("<svg "), last = svg.rfind("</svg>");
+  if (begin == std::string_view::npos || last == std::string_view::npos) return std::string(svg);
+  svg = svg.substr(begin, last + 6 - begin);
   const auto end = svg.find('>');
-  if (!svg.starts_with("<svg ") || end == std::string_view::npos) return std::string(svg);
   std::string file = "<svg xmlns=\"http://www.w3.org/2000/svg\" " +
                      std::string(svg.substr(5, end - 4)) + "<style>" + std::string(kPlotStyle) +
                      "</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>" +

@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
+#include <string_view>
 
 #include "rwkvx/eval/report_html.h"
+#include "rwkvx/metrics/unicode.h"
+#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -31,6 +35,57 @@ std::string text_at(double x, double y, const std::string& anchor, const std::st
          more + ">" + escape_html(text) + "</text>";
 }
 
+// About what a text takes in the plots' 12 pixels; no font is known here, so rather too much.
+double text_width(std::u32string_view text) {
+  double width = 0;
+  for (const char32_t code : text)
+    width += code >= 0x1100                                                ? 13
+             : code == 'W' || code == 'M' || code == 'm' || code == '%'    ? 12
+             : (code >= 'A' && code <= 'Z') || code >= 0x80 || code == 'w' ? 10
+                                                                           : 7;
+  return width;
+}
+
+std::u32string code_points(std::string_view text) {
+  std::vector<std::uint32_t> codes;
+  unicode::decode(replace_invalid_utf8(text), codes);
+  return {codes.begin(), codes.end()};
+}
+
+// `text`, or its two ends where it is wider than `width`: names of files often differ in one only.
+std::string shortened(const std::string& text, double width) {
+  const auto whole = code_points(text);
+  if (text_width(whole) <= width) return text;
+  std::string left, right;
+  double used = 13;
+  for (std::size_t i = 0, k = whole.size(); i < k;) {
+    const bool at_left = left.size() < right.size();
+    const char32_t code = at_left ? whole[i++] : whole[--k];
+    used += text_width({&code, 1});
+    if (used > width) break;
+    std::string one;
+    unicode::append(code, one);
+    at_left ? left += one : right.insert(0, one);
+  }
+  return left + "…" + right;
+}
+
+// A name with its whole text for who points at it.
+std::string name_at(double x, double y, const std::string& anchor, const std::string& name,
+                    double width) {
+  const auto shown = shortened(name, width);
+  auto html = text_at(x, y, anchor, shown);
+  if (shown != name) html.insert(html.rfind("</text>"), "<title>" + escape_html(name) + "</title>");
+  return html;
+}
+
+// Room for the labels at the left of rows, so that much of a narrow screen is left for the rows.
+double label_room(const std::vector<PlotBar>& rows) {
+  double room = 60;
+  for (const auto& row : rows) room = std::max(room, 12 + text_width(code_points(row.label)));
+  return std::min(room, 270.0);
+}
+
 std::string line_at(double x1, double y1, double x2, double y2, const std::string& kind) {
   return "<line x1=\"" + place(x1) + "\" y1=\"" + place(y1) + "\" x2=\"" + place(x2) + "\" y2=\"" +
          place(y2) + "\" class=\"" + kind + "\"/>";
@@ -38,9 +93,10 @@ std::string line_at(double x1, double y1, double x2, double y2, const std::strin
 
 std::string colour(std::size_t i) { return "var(--s" + std::to_string(i % 6) + ")"; }
 
+std::string close_svg() { return "</svg></div>\n"; }
 std::string open_svg(double height, const std::string& title) {
-  return "<svg viewBox=\"0 0 " + place(kWidth) + " " + place(height) + "\" width=\"" +
-         place(kWidth) +
+  return "<div class=\"wide\"><svg viewBox=\"0 0 " + place(kWidth) + " " + place(height) +
+         "\" width=\"" + place(kWidth) +
          "\" font-family=\"sans-serif\" font-size=\"12\" role=\"img\" aria-label=\"" +
          escape_html(title) + "\">" + text_at(0, 16, "start", title, " class=\"title\"");
 }
@@ -73,7 +129,8 @@ std::vector<double> plot_ticks(double low, double high, int count) {
 }
 
 std::string svg_bars(const PlotText& text, const std::vector<PlotBar>& bars) {
-  constexpr double kRow = 26, kLabels = 200;
+  constexpr double kRow = 26;
+  const double labels = label_room(bars);
   double low = 0, high = 0;
   for (const auto& bar : bars)
     for (const double value : {bar.value, bar.low, bar.high})
@@ -81,18 +138,18 @@ std::string svg_bars(const PlotText& text, const std::vector<PlotBar>& bars) {
   const auto ticks = plot_ticks(low, low == high ? low + 1 : high);
   const double right = kWidth - 70, height = kTop + kRow * static_cast<double>(bars.size()) + 44;
   const auto x_of = [&](double value) {
-    return kLabels + (right - kLabels) * (value - ticks.front()) / (ticks.back() - ticks.front());
+    return labels + (right - labels) * (value - ticks.front()) / (ticks.back() - ticks.front());
   };
   std::string svg = open_svg(height, text.title);
   const double bottom = kTop + kRow * static_cast<double>(bars.size());
   for (const double tick : ticks)
     svg += line_at(x_of(tick), kTop - 6, x_of(tick), bottom, "axis") +
            text_at(x_of(tick), bottom + 16, "middle", shown(tick));
-  svg += text_at((kLabels + right) / 2, bottom + 36, "middle", text.x_label);
+  svg += text_at((labels + right) / 2, bottom + 36, "middle", text.x_label);
   for (std::size_t i = 0; i < bars.size(); ++i) {
     const auto& bar = bars[i];
     const double y = kTop + kRow * static_cast<double>(i), middle = y + 9;
-    svg += text_at(kLabels - 8, middle + 4, "end", bar.label);
+    svg += name_at(labels - 8, middle + 4, "end", bar.label, labels - 12);
     if (!std::isfinite(bar.value)) {
       svg += text_at(x_of(0) + 6, middle + 4, "start", "–");
       continue;
@@ -108,18 +165,16 @@ std::string svg_bars(const PlotText& text, const std::vector<PlotBar>& bars) {
     svg += text_at(std::max({x_of(0), x_of(bar.value), x_of(bar.high)}) + 6, middle + 4, "start",
                    shown(bar.value));
   }
-  return svg + "</svg>\n";
+  return svg + close_svg();
 }
 
 std::string svg_intervals(const PlotText& text, const std::vector<PlotBar>& intervals) {
   constexpr double kRow = 24;
-  double low = 0, high = 0, labels = 60;
-  for (const auto& one : intervals) {
-    labels = std::max(labels, 12 + 6.6 * static_cast<double>(one.label.size()));
+  const double labels = label_room(intervals);
+  double low = 0, high = 0;
+  for (const auto& one : intervals)
     for (const double value : {one.value, one.low, one.high})
       if (std::isfinite(value)) low = std::min(low, value), high = std::max(high, value);
-  }
-  labels = std::min(labels, kWidth / 2);
   const auto ticks = plot_ticks(low, low == high ? low + 1 : high);
   const double right = kWidth - 24, rows = kRow * static_cast<double>(intervals.size());
   const double bottom = kTop + rows, height = bottom + 44;
@@ -134,7 +189,7 @@ std::string svg_intervals(const PlotText& text, const std::vector<PlotBar>& inte
   for (std::size_t i = 0; i < intervals.size(); ++i) {
     const auto& one = intervals[i];
     const double y = kTop + kRow * static_cast<double>(i) + 9;
-    svg += text_at(labels - 8, y + 4, "end", one.label);
+    svg += name_at(labels - 8, y + 4, "end", one.label, labels - 12);
     if (!std::isfinite(one.value)) continue;
     const bool apart = one.low > 0 || one.high < 0;
     const std::string ink = colour(apart ? 0 : 5);
@@ -143,7 +198,7 @@ std::string svg_intervals(const PlotText& text, const std::vector<PlotBar>& inte
            "\"/><circle cx=\"" + place(x_of(one.value)) + "\" cy=\"" + place(y) +
            "\" r=\"5\" style=\"fill:" + ink + "\"/>";
   }
-  return svg + "</svg>\n";
+  return svg + close_svg();
 }
 
 std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) {
@@ -162,10 +217,23 @@ std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) 
       low = any ? std::min(low, least) : least, high = any ? std::max(high, most) : most;
       any = true;
     }
-  const double rows = static_cast<double>((lines.size() + 2) / 3);
-  const double height = kHeight + 10 + 18 * rows;
+  // The key: names one after another, with a new row where the next does not fit.
+  constexpr double kMark = 18, kBetween = 20;
+  struct Place {
+    double x, y;
+  };
+  std::vector<Place> key;
+  double key_x = kLeft, key_y = kHeight + 10;
+  for (const auto& line : lines) {
+    const double room =
+        std::min(kMark + text_width(code_points(line.name)), kWidth - kRight - kLeft);
+    if (key_x > kLeft && key_x + room > kWidth - kRight) key_x = kLeft, key_y += 18;
+    key.push_back({key_x, key_y});
+    key_x += room + kBetween;
+  }
+  const double height = key_y + 18;
   std::string svg = open_svg(height, text.title);
-  if (!any) return svg + text_at(kLeft, kTop + 20, "start", "no points") + "</svg>\n";
+  if (!any) return svg + text_at(kLeft, kTop + 20, "start", "no points") + close_svg();
   auto ticks = plot_ticks(low, high);
   if (text.y_is_log10) {  // powers of ten
     ticks.clear();
@@ -215,13 +283,12 @@ std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) 
       svg += "<polygon points=\"" + upper + lower + "\" style=\"fill:" + colour(i) +
              ";opacity:.18\"/>";
     svg += "<path class=\"line\" style=\"stroke:" + colour(i) + "\" d=\"" + path + "\"/>" + dots;
-    const double x = kLeft + 215 * static_cast<double>(i % 3);
-    const double y = kHeight + 10 + 18 * static_cast<double>(i / 3);
+    const auto [x, y] = key[i];
     svg += "<rect x=\"" + place(x) + "\" y=\"" + place(y - 9) +
            "\" width=\"12\" height=\"10\" style=\"fill:" + colour(i) + "\"/>" +
-           text_at(x + 18, y, "start", lines[i].name);
+           name_at(x + kMark, y, "start", lines[i].name, kWidth - kRight - kLeft - kMark);
   }
-  return svg + "</svg>\n";
+  return svg + close_svg();
 }
 
 }  // namespace rwkvx

@@ -108,7 +108,7 @@ std::string gate_map(const ordered_json& sites, std::size_t tokens) {
   constexpr double kLabels = 110, kRow = 16;
   const double width = 720, cell = (width - kLabels) / static_cast<double>(tokens);
   const double height = kRow * static_cast<double>(sites.size()) + 4;
-  std::string svg = "<svg viewBox=\"0 0 720 " + fixed_text(height, 0) +
+  std::string svg = "<div class=\"wide\"><svg viewBox=\"0 0 720 " + fixed_text(height, 0) +
                     "\" width=\"720\" role=\"img\" aria-label=\"gate by site and token\">";
   for (std::size_t r = 0; r < sites.size(); ++r) {
     const auto values = sites[r].at("gate").get<std::vector<double>>();
@@ -123,7 +123,7 @@ std::string gate_map(const ordered_json& sites, std::size_t tokens) {
              "\" height=\"15\" style=\"fill:var(--s0);opacity:" + fixed_text(share, 2) + "\"/>";
     }
   }
-  return svg + "</svg>\n";
+  return svg + "</svg></div>\n";
 }
 
 std::string gates_section(const ordered_json& inspection) {
