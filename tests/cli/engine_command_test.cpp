@@ -194,6 +194,15 @@ TEST_F(EngineCommands, QuantizedWeightsGenerateAndAreScored) {
         type == std::string("int4") ? 0.05 : 0.01)
         << type;
     EXPECT_LT(result["bytes_after"], result["bytes_before"]);
+    double bytes = 0;
+    for (const auto& matrix : result["matrices"]) {
+      bytes += matrix["bytes"].get<double>();
+      EXPECT_LE(matrix["error"].get<double>(), result["worst_error"].get<double>());
+      EXPECT_GE(matrix["wide_weights"].get<int>(), 0);
+      EXPECT_GE(matrix["outlier_columns"].get<int>(), 0);
+    }
+    EXPECT_LE(bytes, result["bytes_after"].get<double>());
+    EXPECT_GT(bytes, result["bytes_after"].get<double>() / 2);
     EXPECT_EQ(generate({"--prompt", "bird"}, type).status, 0);
     const auto eval =
         run_program({"eval", "--model", path(type), "--text", path("text.txt"), "--quiet"});

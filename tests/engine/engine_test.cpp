@@ -288,13 +288,56 @@ TEST(Engine, SingleLargeWeightsStayWide) {
       EXPECT_EQ(made.kept_larger, 0);
       for (const auto& one : made.matrices) {
         const bool has = std::ranges::find(kMatrices, one.name) != std::end(kMatrices);
-        if (one.type == type) EXPECT_EQ(one.wide, has ? 8 : 0) << one.name << ", " << size;
+        if (one.type == type) {
+          EXPECT_EQ(one.wide, has ? 8 : 0) << one.name << ", " << size;
+        }
         EXPECT_EQ(one.outlier_columns, 0) << one.name;
       }
       Engine engine(open_tensors(path), config);
       EXPECT_LE(error_of(stepped(engine, tokens), wanted), allowed) << size;
       EXPECT_LE(error_of(prefilled(engine, tokens), stepped(engine, tokens)), 2e-3) << size;
     }
+}
+
+TEST(Engine, ReadsQuantisedFilesWithoutColumnScalesAndRefusesDamagedTables) {
+  auto config = small_config();
+  config.n_embd = 128;
+  Built built(config);
+  {
+    const torch::NoGradGuard no_grad;
+    built.model->named_parameters()["head.weight"][3][4] = 30;
+  }
+  const auto changed = built.folder.path() / "changed", path = built.folder.path() / "small",
+             other = built.folder.path() / "other";
+  write_safetensors(changed, weight_views(*built.model).views);
+  const auto tokens = some_tokens(10, config.vocab_size);
+  for (const auto type : {WeightType::kInt8, WeightType::kInt4}) {
+    write_quantised(open_tensors(changed), config, type, path);
+    const auto file = open_tensors(path);
+    std::vector<TensorView> old;
+    for (const auto& tensor : file.tensors())
+      if (tensor.name.find(".column_scale") == std::string::npos &&
+          tensor.name.find(".wide_") == std::string::npos)
+        old.push_back(tensor);
+    ASSERT_LT(old.size(), file.tensors().size());
+    write_safetensors(other, old);
+    Engine engine(open_tensors(other), config);
+    EXPECT_LE(error_of(prefilled(engine, tokens), stepped(engine, tokens)), 2e-3);
+    for (const std::int32_t bad : {-1, 128, 1 << 30})
+      for (const char* part : {"head.weight.wide_columns", "head.weight.wide_rows"}) {
+        auto damaged = file.tensors();
+        std::vector<std::byte> bytes;
+        for (auto& tensor : damaged)
+          if (tensor.name == part) {
+            bytes.assign(tensor.bytes.begin(), tensor.bytes.end());
+            std::memcpy(bytes.data(), &bad, sizeof bad);
+            tensor.bytes = bytes;
+          }
+        ASSERT_FALSE(bytes.empty());
+        write_safetensors(other, damaged);
+        EXPECT_THROW(Engine(open_tensors(other), config), CheckpointError) << part << bad;
+      }
+  }
 }
 
 TEST(Engine, QuantisesRowsOfZerosAndOfAnySizeAndNoNaN) {
