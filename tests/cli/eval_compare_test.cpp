@@ -137,6 +137,23 @@ TEST_F(EvalCompare, PairsSamplesByTheirIds) {
       run_program({"eval", "--compare", base, write("bare", bare), "--resamples", "99"}).status, 0);
 }
 
+TEST_F(EvalCompare, OneSampleHasNoInterval) {
+  const std::string one = "{\"prediction\": \"a\", \"reference\": \"a\"}\n";
+  const std::string longer =
+      "{\"prediction\": \"a b c d e f g h\", \"reference\": \"a b c d e f g h\"}\n";
+  write_file(path("three"), one + longer + longer);
+  const auto page = path("page.html");
+  const auto several = run_program({"eval", "--pairs", path("three"), "--report", page});
+  ASSERT_EQ(several.status, 0) << several.err;
+  EXPECT_THAT(read_file(page), AllOf(HasSubstr("<td>1</td><td>1</td><td>100.00 –</td>"),
+                                     HasSubstr("<td>2</td><td>100.00 [100.00, 100.00]</td>")));
+  write_file(path("one"), one);
+  const auto alone = run_program({"eval", "--pairs", path("one"), "--report", page});
+  ASSERT_EQ(alone.status, 0) << alone.err;
+  EXPECT_THAT(read_file(page), AllOf(HasSubstr("<td>100.00</td><td>–</td>"),
+                                     Not(HasSubstr("[100.00, 100.00]"))));
+}
+
 TEST_F(EvalCompare, RefusesWhatCannotBeCompared) {
   const auto base = system("base", 50, 1);
   write_file(path("short"), "{\"prediction\": \"a\", \"reference\": \"b\"}\n");
