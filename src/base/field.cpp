@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/json_file.h"
 
 namespace rwkvx {
 namespace {
@@ -18,10 +19,7 @@ std::string bound_text(double value) {
 
 [[noreturn]] void wrong_type(const std::string& path, const std::string& wanted,
                              const nlohmann::json& found) {
-  std::string shown = found.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  constexpr std::size_t kShown = 60;
-  if (shown.size() > kShown) shown = shown.substr(0, kShown) + "…";
-  throw ConfigError(path, "wanted " + wanted + ", found " + shown);
+  throw ConfigError(path, "wanted " + wanted + ", found " + json_shown(found));
 }
 
 }  // namespace
@@ -96,7 +94,14 @@ std::vector<std::string> read_texts(const nlohmann::json& json, const std::strin
   return texts;
 }
 
+void refuse_no_settings(const nlohmann::json& json, const std::string& where) {
+  wrong_type(where, "a JSON object of settings", json);
+}
+
 nlohmann::json parse_json(std::string_view text, const std::string& where) {
+  if (!json_is_shallow(text))
+    throw ConfigError(where, "expected JSON nested at most " + std::to_string(kDeepestJson) +
+                                 " levels deep, got deeper brackets");
   try {
     return nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/true,
                                  /*ignore_comments=*/true);
@@ -113,6 +118,8 @@ nlohmann::json parse_json(std::string_view text, const std::string& where) {
     throw ConfigError(
         where + ":" + std::to_string(line) + ":" + std::to_string(column),
         "not valid JSON: " + (colon == std::string::npos ? reason : reason.substr(colon)));
+  } catch (const nlohmann::json::exception&) {
+    throw ConfigError(where, "holds a number that is out of range");
   }
 }
 
@@ -123,8 +130,11 @@ void set_by_path(nlohmann::json& json, const std::string& assignment) {
   if (equals == std::string::npos || equals == 0)
     throw ConfigError("--set " + assignment, "wanted KEY=VALUE, for example train.max_steps=100");
   const std::string text = assignment.substr(equals + 1);
-  auto value = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (value.is_discarded()) value = text;
+  nlohmann::json value = text;  // unless it is JSON
+  if (json_is_shallow(text))
+    if (auto parsed = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+        !parsed.is_discarded())
+      value = std::move(parsed);
   nlohmann::json* place = &json;
   std::string_view path = std::string_view(assignment).substr(0, equals);
   for (;;) {

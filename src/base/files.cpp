@@ -1,12 +1,10 @@
 #include "rwkvx/base/files.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -72,28 +70,6 @@ std::string read_file(const std::filesystem::path& path) {
   content.reserve(size);
   read_pieces(path, file.value, [&](std::string_view piece) { content += piece; });
   return content;
-}
-
-MappedFile::MappedFile(const std::filesystem::path& path) {
-  std::uint64_t size = 0;
-  const Descriptor file{open_for_reading(path, size)};
-  size_ = static_cast<std::size_t>(size);
-  if (size_ == 0) return;
-  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.value, 0);
-  if (address == MAP_FAILED) fail(path, "cannot map into memory");
-  data_ = static_cast<const std::byte*>(address);
-}
-
-MappedFile::~MappedFile() {
-  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
-}
-
-void MappedFile::drop(std::uint64_t first, std::uint64_t count) const {
-  const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-  const std::uint64_t begin = (first + page - 1) / page * page;
-  const std::uint64_t end = std::min<std::uint64_t>(first + count, size_) / page * page;
-  if (data_ == nullptr || begin >= end) return;
-  ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
 TemporaryFolder::TemporaryFolder() {

@@ -14,6 +14,7 @@
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
+#include "spool.h"
 
 namespace rwkvx {
 namespace {
@@ -22,7 +23,25 @@ constexpr std::size_t kPieceBytes = 1 << 20;
 // A copy of this size takes long enough, and room enough, to be mentioned.
 constexpr std::uint64_t kMentionedBytes = 64 << 20;
 
-// A file without a name in the directory for temporary files.
+void copy_all(int from, int to, const std::string& name) {
+  std::vector<char> piece(kPieceBytes);
+  std::uint64_t total = 0;
+  bool mentioned = false;
+  for (;;) {
+    throw_if_interrupted(name);
+    const ssize_t got = ::read(from, piece.data(), piece.size());
+    if (got == 0) return;
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw FileError(name, std::string("cannot read: ") + std::strerror(errno));
+    write_spool(to, {piece.data(), static_cast<std::size_t>(got)}, name);
+    total += static_cast<std::uint64_t>(got);
+    if (total >= kMentionedBytes && !std::exchange(mentioned, true))
+      log_info("copying " + name + " to a temporary file, as it is read more than once");
+  }
+}
+
+}  // namespace
+
 int make_spool() {
   std::error_code error;
   auto directory = std::filesystem::temp_directory_path(error);
@@ -37,31 +56,18 @@ int make_spool() {
   return descriptor;
 }
 
-void copy_all(int from, int to, const std::string& name) {
-  std::vector<char> piece(kPieceBytes);
-  std::uint64_t total = 0;
-  bool mentioned = false;
-  for (;;) {
-    throw_if_interrupted(name);
-    const ssize_t got = ::read(from, piece.data(), piece.size());
-    if (got == 0) return;
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw FileError(name, std::string("cannot read: ") + std::strerror(errno));
-    for (ssize_t done = 0; done < got;) {
-      const auto wrote = ::write(to, piece.data() + done, static_cast<std::size_t>(got - done));
-      if (wrote < 0 && errno == EINTR) continue;
-      if (wrote < 0)
-        throw FileError(name, std::string("cannot be copied to a temporary file: ") +
-                                  std::strerror(errno) + " (TMPDIR names another directory)");
-      done += wrote;
-    }
-    total += static_cast<std::uint64_t>(got);
-    if (total >= kMentionedBytes && !std::exchange(mentioned, true))
-      log_info("copying " + name + " to a temporary file, as it is read more than once");
+void write_spool(int spool, std::string_view bytes, const std::string& name) {
+  while (!bytes.empty()) {
+    const auto wrote = ::write(spool, bytes.data(), bytes.size());
+    if (wrote < 0 && errno == EINTR) continue;
+    if (wrote < 0)
+      throw FileError(name, std::string("cannot be copied to a temporary file: ") +
+                                std::strerror(errno) + " (TMPDIR names another directory)");
+    bytes.remove_prefix(static_cast<std::size_t>(wrote));
   }
 }
 
-}  // namespace
+std::string spool_path(int spool) { return "/proc/self/fd/" + std::to_string(spool); }
 
 Input::Input(const std::string& name) : name_(name == "-" ? "standard input" : name), path_(name) {
   const bool standard = name == "-";
@@ -83,7 +89,7 @@ Input::Input(const std::string& name) : name_(name == "-" ? "standard input" : n
     throw;
   }
   if (!standard) ::close(source);
-  path_ = "/proc/self/fd/" + std::to_string(descriptor_);
+  path_ = spool_path(descriptor_);
 }
 
 Input::~Input() {

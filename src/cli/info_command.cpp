@@ -2,7 +2,9 @@
 #include <iostream>
 
 #include "cli/commands.h"
+#include "rwkvx/base/json_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/engine/weights_check.h"
 #include "rwkvx/model/checkpoint_config.h"
 
 namespace rwkvx {
@@ -20,8 +22,9 @@ void add_info_command(CLI::App& app) {
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([flags] {
     const auto info = describe_checkpoint(flags->model);
+    check_model(flags->model);  // what generate would say of it
     if (flags->json) {
-      std::cout << info.dump(2) << "\n";
+      std::cout << json_dump(info, 2) << "\n";
       return;
     }
     const auto show = [](const std::string& name, const std::string& value) {
@@ -32,12 +35,13 @@ void add_info_command(CLI::App& app) {
     for (const auto& item : info.items()) {
       if (item.value().is_object()) {
         for (const auto& inner : item.value().items())
-          show(item.key() + "." + inner.key(),
-               inner.value().is_string() ? inner.value().get<std::string>() : inner.value().dump());
+          show(item.key() + "." + inner.key(), inner.value().is_string()
+                                                   ? inner.value().get<std::string>()
+                                                   : json_dump(inner.value()));
       } else {
         show(item.key(), item.value().is_string()           ? item.value().get<std::string>()
                          : item.value().is_number_integer() ? count_text(item.value())
-                                                            : item.value().dump());
+                                                            : json_dump(item.value()));
       }
     }
   });

@@ -11,6 +11,7 @@
 
 #include "cli/commands.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"
@@ -59,6 +60,7 @@ int run(int argc, char** argv) {
   add_commands(app);
   try {
     app.parse(argc, argv);
+    check_mapped_files();
     return 0;
   } catch (const CLI::CallForHelp& help) {
     return app.exit(help);

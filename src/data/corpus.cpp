@@ -10,6 +10,7 @@
 #include "documents.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/json_file.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
@@ -115,7 +116,8 @@ class BatchReader {
 };
 
 // Names what the tokens follow from: contents and settings, not where the files lie.
-std::string manifest_hash(const TokenManifest& manifest) {
+std::string manifest_hash(const TokenManifest& manifest,
+                          const std::vector<std::shared_ptr<const TextFile>>& texts) {
   auto key = nlohmann::json{{"format", kFormat},
                             {"tokenizer", manifest.tokenizer_hash},
                             {"separator", manifest.separator},
@@ -123,8 +125,13 @@ std::string manifest_hash(const TokenManifest& manifest) {
                             {"part", manifest.part},
                             {"valid_fraction", manifest.valid_fraction},
                             {"sources", nlohmann::json::array()}};
-  for (const auto& source : manifest.sources)
-    key["sources"].push_back({source.hash, is_jsonl(source.path)});
+  for (std::size_t i = 0; i < manifest.sources.size(); ++i) {
+    auto& row = key["sources"].emplace_back(
+        nlohmann::json{manifest.sources[i].hash, texts[i]->json_lines()});
+    // Said only where it is so: files that older programs read alike keep their tokens.
+    if (texts[i]->compressed()) row.push_back("compressed");
+    if (texts[i]->marked()) row.push_back("byte order mark");
+  }
   return hash_bytes(key.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
@@ -197,6 +204,7 @@ void write_tokens(const std::vector<std::string>& sources, const DataConfig& con
     const Document& last = batch.back().document;
     const auto offset = static_cast<std::uint64_t>(last.bytes.data() - last.file->text().data());
     last.file->drop(0, offset + last.end);
+    last.file->check();
     progress.update(read, count_text(writer.tokens()) + " tokens");
     if (interrupted())
       throw Error(prefix.string(), "tokenising was interrupted; start it again to build the file");
@@ -219,25 +227,30 @@ TokenManifest read_manifest(const std::filesystem::path& prefix) {
   const std::string where = paths.manifest.string();
   TokenManifest manifest;
   try {
-    const auto json = nlohmann::json::parse(read_file(paths.manifest));
-    manifest.hash = json.at("hash");
-    for (const auto& source : json.at("sources"))
-      manifest.sources.push_back({source.at("path"), source.at("bytes"), source.at("hash")});
-    const auto& tokenizer = json.at("tokenizer");
-    manifest.tokenizer_kind = tokenizer.at("kind");
-    manifest.tokenizer_hash = tokenizer.at("hash");
-    manifest.vocab_size = tokenizer.at("vocab_size");
-    const auto& settings = json.at("settings");
-    manifest.separator = settings.at("separator");
-    manifest.text_field = settings.at("text_field");
-    manifest.part = settings.at("part");
-    manifest.valid_fraction = settings.at("valid_fraction");
-    manifest.documents = json.at("documents");
-    manifest.tokens = json.at("tokens");
-    manifest.bytes = json.at("bytes");
-    manifest.invalid_utf8 = json.at("invalid_utf8");
-  } catch (const nlohmann::json::exception&) {
-    throw DataError(where, "is not the manifest of a token file; build the data again");
+    const auto json = parse_foreign_json(read_file(paths.manifest), where);
+    const JsonObject object(json, where);
+    manifest.hash = object.text("hash");
+    for (const auto& row : object.array("sources")) {
+      const JsonObject source(row, where + ": sources");
+      manifest.sources.push_back(
+          {source.text("path"), source.integer("bytes"), source.text("hash")});
+    }
+    const auto tokenizer = object.object("tokenizer");
+    manifest.tokenizer_kind = tokenizer.text("kind");
+    manifest.tokenizer_hash = tokenizer.text("hash");
+    manifest.vocab_size = tokenizer.integer("vocab_size");
+    const auto settings = object.object("settings");
+    manifest.separator = settings.text("separator");
+    manifest.text_field = settings.text("text_field");
+    manifest.part = settings.text("part");
+    manifest.valid_fraction = settings.number("valid_fraction");
+    manifest.documents = object.integer("documents");
+    manifest.tokens = object.integer("tokens");
+    manifest.bytes = object.integer("bytes");
+    manifest.invalid_utf8 = object.integer("invalid_utf8");
+  } catch (const DataError& error) {
+    throw DataError("", std::string(error.what()) +
+                            ", so it is not the manifest of a token file; build the data again");
   }
   return manifest;
 }
@@ -249,10 +262,13 @@ TokenManifest build_tokens(const std::vector<std::string>& sources, const DataCo
   if (threads <= 0) threads = std::max(1u, std::thread::hardware_concurrency());
   if (sources.empty()) throw DataError("data", "no text file is named");
   TokenManifest manifest;
+  std::vector<std::shared_ptr<const TextFile>> texts;  // a pipe's copy is kept until the end
   for (const auto& source : sources) {
-    const MappedFile file(source);
-    manifest.sources.push_back(
-        {source, static_cast<std::int64_t>(file.bytes().size()), hash_file(source)});
+    texts.push_back(open_text(source));
+    const auto& path = texts.back()->source();
+    manifest.sources.push_back({texts.back()->name(),
+                                static_cast<std::int64_t>(std::filesystem::file_size(path)),
+                                hash_file(path)});
   }
   manifest.tokenizer_kind = tokenizer.kind();
   manifest.tokenizer_hash = tokenizer.hash();
@@ -261,7 +277,7 @@ TokenManifest build_tokens(const std::vector<std::string>& sources, const DataCo
   manifest.text_field = config.text_field;
   manifest.part = part_name(part);
   manifest.valid_fraction = part == TextPart::kAll ? 0 : config.valid_fraction;
-  manifest.hash = manifest_hash(manifest);
+  manifest.hash = manifest_hash(manifest, texts);
   if (reusable(paths.prefix, manifest)) return manifest;
 
   std::error_code error;

@@ -1,10 +1,9 @@
 #include "documents.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "rwkvx/base/error.h"
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/json_line.h"
 
 namespace rwkvx {
 namespace {
@@ -39,44 +38,24 @@ std::pair<std::size_t, std::size_t> find_separator(std::string_view text, std::s
   return {text.size(), text.size()};
 }
 
-// JSON must be UTF-8, but texts with stray bytes are kept: each such byte becomes a character of
-// the last private-use plane, U+10F800 + byte, for the parser, and the byte again afterwards.
-std::string shelter_stray_bytes(std::string_view line) {
-  std::string out;
-  while (!line.empty()) {
-    const std::size_t character = utf8_character(line);
-    if (character > 0) {
-      out += line.substr(0, character);
-    } else {
-      const auto byte = static_cast<unsigned char>(line.front());
-      out += "\xF4\x8F";
-      out += static_cast<char>(0xA0 | (byte >> 6));
-      out += static_cast<char>(0x80 | (byte & 0x3F));
-    }
-    line.remove_prefix(std::max<std::size_t>(character, 1));
-  }
-  return out;
+// "array", for messages.
+std::string kind_of(std::string_view value) {
+  const auto name = json_kind_name(value);
+  const auto space = name.rfind(' ');
+  return space == std::string::npos ? name : name.substr(space + 1);
 }
 
-void restore_stray_bytes(std::string& text) {
-  std::size_t out = 0;
-  for (std::size_t at = 0; at < text.size(); ++at, ++out) {
-    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[at + i]); };
-    if (at + 3 < text.size() && byte(0) == 0xF4 && byte(1) == 0x8F && (byte(2) & 0xFE) == 0xA2) {
-      text[out] = static_cast<char>((byte(2) & 3) << 6 | (byte(3) & 0x3F));
-      at += 3;
-    } else {
-      text[out] = text[at];
-    }
-  }
-  text.resize(out);
+// What a line that is no JSON object holds instead.
+[[noreturn]] void refuse_line(std::string_view line, const std::string& where,
+                              const JsonLineError& error) {
+  line.remove_prefix(std::min(line.find_first_not_of(" \t\r"), line.size()));
+  if (line.starts_with('{') || !is_json(line))
+    throw DataError(where, "is not valid JSON: " + std::string(error.what()) +
+                               "; a .jsonl file holds one JSON object per line");
+  throw DataError(where, "wanted a JSON object, found " + kind_of(line));
 }
 
 }  // namespace
-
-bool is_jsonl(const std::string& path) {
-  return path.ends_with(".jsonl") || path.ends_with(".ndjson");
-}
 
 DocumentReader::DocumentReader(const std::vector<std::string>& sources, const DataConfig& config)
     : sources_(sources), config_(config) {
@@ -88,17 +67,20 @@ bool DocumentReader::next(Document& document) {
   for (;;) {
     if (file_ == nullptr) {
       if (source_ == sources_.size()) return false;
-      file_ = std::make_shared<const MappedFile>(sources_[source_]);
-      place_ = 0;
+      text_ = open_text(sources_[source_]);
+      file_ = std::make_shared<const MappedFile>(text_->path());
+      place_ = file_->text().starts_with(kByteOrderMark) ? kByteOrderMark.size() : 0;
       line_ = 0;
     }
     document = {};
     document.source = source_;
     document.file = file_;
-    if (is_jsonl(sources_[source_]) ? next_line(document) : next_text(document)) {
+    document.text = text_;
+    if (text_->json_lines() ? next_line(document) : next_text(document)) {
       document.end = document.bytes.size();
       return true;
     }
+    file_->check();
     file_ = nullptr;
     ++source_;
   }
@@ -165,7 +147,8 @@ PartReader::PartReader(const std::vector<std::string>& sources, const DataConfig
     : reader_(sources, config), part_(part) {
   if (part == TextPart::kAll) {
     for (const auto& source : sources)
-      total_bytes_ += static_cast<std::int64_t>(MappedFile(source).bytes().size());
+      total_bytes_ +=
+          static_cast<std::int64_t>(std::filesystem::file_size(open_text(source)->path()));
     return;
   }
   split_ = find_split(sources, config);
@@ -195,32 +178,29 @@ std::string_view document_text(const Document& document, const std::vector<std::
                                const std::string& text_field, std::string& storage) {
   if (document.line == 0)
     return document.bytes.substr(document.begin, document.end - document.begin);
-  const std::string where = sources[document.source] + ":" + std::to_string(document.line);
-  const bool stray = count_invalid_utf8(document.bytes) > 0;
-  nlohmann::json json;
+  const auto& name = document.text ? document.text->name() : sources[document.source];
+  const std::string where = name + ":" + std::to_string(document.line);
+  thread_local JsonLine json;
   try {
-    json = stray ? nlohmann::json::parse(shelter_stray_bytes(document.bytes))
-                 : nlohmann::json::parse(document.bytes);
-  } catch (const nlohmann::json::parse_error& error) {
-    throw DataError(where, "is not valid JSON (byte " + std::to_string(error.byte) +
-                               " of the line); a .jsonl file holds one JSON object per line");
-  } catch (const nlohmann::json::exception&) {
-    throw DataError(where, "holds a number that is out of range");
+    json.read(document.bytes);
+  } catch (const JsonLineError& error) {
+    refuse_line(document.bytes, where, error);
   }
-  if (!json.is_object())
-    throw DataError(where, std::string("wanted a JSON object, found ") + json.type_name());
   const auto field = json.find(text_field);
-  if (field == json.end()) {
+  if (field.empty()) {
+    auto names = json.names();
+    std::sort(names.begin(), names.end());
     std::string found;
-    for (const auto& item : json.items()) found += (found.empty() ? "" : ", ") + item.key();
+    for (const auto& name : names) found += (found.empty() ? "" : ", ") + name;
     throw DataError(where, "has no field \"" + text_field + "\"" +
                                (found.empty() ? "" : ", only " + found.substr(0, 100)) +
                                "; name the one with the text by data.text_field");
   }
-  if (!field->is_string())
-    throw DataError(where, "wanted a text in \"" + text_field + "\", found " + field->type_name());
-  storage = std::move(field->get_ref<std::string&>());
-  if (stray) restore_stray_bytes(storage);
+  if (json_kind(field) != JsonKind::kString)
+    throw DataError(where, "wanted a text in \"" + text_field + "\", found " + kind_of(field));
+  storage.clear();
+  storage.reserve(field.size());
+  if (const auto decoded = json_text(field, storage); storage.empty()) storage = decoded;
   std::string_view text = storage;
   if (document.begin == 0 && document.end == document.bytes.size()) return text;
   // A part of a line stands for the same share of its text.

@@ -8,19 +8,19 @@
 #include <vector>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/text_file.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/data/corpus.h"
 
 namespace rwkvx {
-
-bool is_jsonl(const std::string& path);
 
 // A document as it lies in its file: the text itself, or the line of a .jsonl file that holds it.
 struct Document {
   std::string_view bytes;
   std::int64_t line = 0;  // of a .jsonl file, counted from 1; 0 for text
   std::size_t source = 0;
-  std::shared_ptr<const MappedFile> file;  // keeps `bytes` alive
+  std::shared_ptr<const MappedFile> file;  // keeps `bytes` alive, with `text` where that is a copy
+  std::shared_ptr<const TextFile> text;
   // The share of it that is meant, in bytes of `bytes`; all of it unless a document is split.
   std::size_t begin = 0, end = 0;
 };
@@ -30,7 +30,8 @@ class DocumentReader {
  public:
   // Throws ConfigError for a separator that no line can equal.
   DocumentReader(const std::vector<std::string>& sources, const DataConfig& config);
-  // False at the end. Throws FileError where a source cannot be read.
+  // False at the end. Throws FileError where a source cannot be read, or became shorter while it
+  // was read; DataError where it is no text (TextFile).
   bool next(Document& document);
 
  private:
@@ -38,6 +39,7 @@ class DocumentReader {
   bool next_line(Document& document);
   const std::vector<std::string>& sources_;
   const DataConfig& config_;
+  std::shared_ptr<const TextFile> text_;
   std::shared_ptr<const MappedFile> file_;
   std::size_t source_ = 0, place_ = 0;
   std::int64_t line_ = 0;

@@ -161,6 +161,7 @@ void TokenFile::read(std::int64_t offset, std::int64_t count, std::int64_t* out)
       out[i] = id;
     }
   }
+  check_mapped_files();  // zeros must not be taken for tokens
 }
 
 std::vector<TokenId> TokenFile::read(std::int64_t offset, std::int64_t count) const {

@@ -9,7 +9,11 @@
 #include <new>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/engine/weights_check.h"
+#include "rwkvx/model/checkpoint_config.h"
+#include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/parameters.h"
+#include "rwkvx/model/tensor_messages.h"
 
 namespace rwkvx {
 
@@ -79,6 +83,10 @@ WeightMatrix EngineWeights::quantised(const TensorView& tensor, std::int64_t row
                                       std::int64_t columns) {
   WeightMatrix out{tensor.dtype == DType::kI8 ? WeightType::kInt8 : WeightType::kInt4, rows,
                    columns, tensor.bytes.data(), nullptr};
+  if (file_.find(tensor.name + ".scale") == nullptr)
+    fail(tensor.name, "holds integers (" + std::string(dtype_name(tensor.dtype)) +
+                          ") that rwkvx quantize did not write; wanted the model's weights as "
+                          "floating-point numbers");
   const auto& scales = find(tensor.name + ".scale");
   const bool int8 = out.type == WeightType::kInt8;
   const std::vector<std::int64_t> wanted =
@@ -136,6 +144,10 @@ WeightMatrix EngineWeights::matrix(const std::string& name, std::int64_t rows,
   if (!integer && ((tensor.dtype != DType::kF32 && tensor.dtype != DType::kBF16) ||
                    !is_aligned(tensor, size))) {
     out.type = WeightType::kF32;
+    if (use_ == Use::kCheck) {
+      to_float32({tensor.name, tensor.dtype, {0}, {}});  // throws for a type that is no number's
+      return out;
+    }
     out.values = reinterpret_cast<const std::byte*>(own_.emplace_back(to_float32(tensor)).data());
   }
   return out;
@@ -184,13 +196,25 @@ EngineSite EngineWeights::site(const std::string& prefix, const char* norm, bool
   return out;
 }
 
-EngineWeights::EngineWeights(const TensorFile& file, const ModelConfig& config)
-    : file_(file), config_(config) {
+void check_weights(const TensorFile& file, const ModelConfig& config) {
+  EngineWeights(file, config, EngineWeights::Use::kCheck);
+}
+
+void check_model(const std::filesystem::path& path) {
+  if (std::filesystem::is_regular_file(path)) {
+    const auto file = open_tensors(path);
+    return check_weights(file, infer_config(file));
+  }
+  const auto directory = open_checkpoint(resolve_checkpoint(path), Verification::kSizes);
+  check_weights(open_tensors(directory.weights()), read_checkpoint_config(directory.path).model);
+}
+
+EngineWeights::EngineWeights(const TensorFile& file, const ModelConfig& config, Use use)
+    : file_(file), config_(config), use_(use) {
   const std::int64_t C = config.n_embd, A = config.att_channels(), F = config.ffn_channels(),
                      V = config.vocab_size;
   for (const auto& row : describe_parameters(config))
-    if (file.find(row.name) == nullptr)
-      fail(row.name, "is missing, wanted shape " + shape_text(row.shape));
+    if (file.find(row.name) == nullptr) fail(row.name, missing_tensor(row.name, row.shape));
   embedding = matrix("emb.weight", V, C);
   for (std::int64_t l = 0; l < config.n_layer; ++l) {
     const auto block = "blocks." + std::to_string(l) + ".";
@@ -221,10 +245,9 @@ EngineWeights::EngineWeights(const TensorFile& file, const ModelConfig& config)
   ln_out[1] = vector("ln_out.bias", C);
   head = matrix("head.weight", V, C);
   matrix_bytes += head.bytes();
-  pack();
+  if (use == Use::kCompute) pack();
   for (const auto& tensor : file_.tensors())
-    if (!known_.contains(tensor.name))
-      fail(tensor.name, "is not part of the model that the configuration describes");
+    if (!known_.contains(tensor.name)) fail(tensor.name, unknown_tensor(tensor.name));
 }
 
 // Moves the matrices that every token reads whole into one piece of memory, in the order in which

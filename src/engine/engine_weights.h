@@ -55,7 +55,9 @@ class HugeMemory {
 
 class EngineWeights {
  public:
-  EngineWeights(const TensorFile& file, const ModelConfig& config);
+  // kCheck: only what the constructor throws is of interest; large matrices are not converted.
+  enum class Use { kCompute, kCheck };
+  EngineWeights(const TensorFile& file, const ModelConfig& config, Use use = Use::kCompute);
   EngineWeights(const EngineWeights&) = delete;
   EngineWeights& operator=(const EngineWeights&) = delete;
 
@@ -79,6 +81,7 @@ class EngineWeights {
 
   TensorFile file_;  // keeps the mapping
   ModelConfig config_;
+  Use use_;
   std::set<std::string> known_;
   std::deque<std::vector<float>> own_;  // what was converted
   std::deque<std::vector<std::int32_t>> own_indices_;

@@ -4,6 +4,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/json_file.h"
 
 namespace rwkvx {
 namespace {
@@ -25,9 +26,7 @@ ContinuationCache::ContinuationCache(const std::filesystem::path& folder, std::s
     cut_off = !lines.empty() && lines.back() != '\n';
     for (std::size_t begin = 0; begin < lines.size();) {
       const auto end = std::min(lines.find('\n', begin), lines.size());
-      const auto line = nlohmann::json::parse(lines.begin() + static_cast<std::ptrdiff_t>(begin),
-                                              lines.begin() + static_cast<std::ptrdiff_t>(end),
-                                              nullptr, /*allow_exceptions=*/false);
+      const auto line = parse_json_or_null(std::string_view(lines).substr(begin, end - begin));
       begin = end + 1;
       if (!line.is_object() || !line.contains("key") || !line["key"].is_string() ||
           !line.contains("text") || !line["text"].is_string())

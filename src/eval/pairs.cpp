@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/file_kind.h"
 #include "rwkvx/base/nearest.h"
 
 namespace rwkvx {
@@ -179,7 +180,14 @@ LineReader::LineReader(std::filesystem::path path) : path_(std::move(path)) {
       ::close(descriptor_);
       throw FileError(path_.string(), "is a directory, wanted a file");
     }
-    if (S_ISREG(status.st_mode)) size_ = static_cast<std::uint64_t>(status.st_size);
+    if (S_ISREG(status.st_mode)) {
+      ::close(descriptor_);
+      text_ = open_lines(path_.string());
+      descriptor_ = ::open(text_->path().c_str(), O_RDONLY | O_CLOEXEC);
+      if (descriptor_ < 0)
+        throw FileError(path_.string(), std::string("cannot open: ") + std::strerror(errno));
+      size_ = std::filesystem::file_size(text_->path());
+    }
   }
   buffer_.resize(kReadBytes);
 }
@@ -194,6 +202,11 @@ bool LineReader::fill() {
   if (got < 0) throw FileError(path_.string(), std::string("cannot read: ") + std::strerror(errno));
   begin_ = 0;
   end_ = static_cast<std::size_t>(got);
+  if (bytes_ == 0 && text_ == nullptr)
+    if (const auto kind = file_kind({buffer_.data(), end_}); !kind.empty())
+      throw DataError(path_.string(), "is " + kind +
+                                          ", expected lines of text; from a pipe they "
+                                          "must come decompressed");
   bytes_ += end_;
   return got > 0;
 }

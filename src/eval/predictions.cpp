@@ -7,11 +7,15 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
-#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/json_copy.h"
+#include "rwkvx/base/json_file.h"
+#include "rwkvx/base/json_line.h"
 #include "rwkvx/base/nearest.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/eval/pairs.h"
+#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -19,15 +23,19 @@ namespace {
 constexpr std::int64_t kSlots = 16;  // sequences that are continued together
 
 // A field of a line, or an error that names file, line and field.
-const nlohmann::json& field_of(const nlohmann::json& line, const std::string& name,
-                               const std::string& where) {
-  if (!line.contains(name)) {
-    std::vector<std::string> names;
-    for (const auto& item : line.items()) names.push_back(item.key());
-    throw DataError(where, "has no field \"" + name + "\"" + did_you_mean(name, names));
-  }
-  return line[name];
+std::string_view field_of(const JsonLine& line, const std::string& name, const std::string& where) {
+  const auto value = line.find(name);
+  if (value.empty())
+    throw DataError(where, "has no field \"" + name + "\"" + did_you_mean(name, line.names()));
+  return value;
 }
+
+// A prompt in work: values as JSON, as they were written.
+struct Asked {
+  std::string id, prompt, reference;
+  std::string text;  // the prompt itself
+  std::optional<std::string> prediction;
+};
 
 }  // namespace
 
@@ -67,50 +75,60 @@ std::int64_t write_predictions(Generator& generator, const std::filesystem::path
   Progress bar("generating", total, quiet);
   const InterruptGuard guard;
   std::int64_t asked = 0, written = 0;
-  std::map<std::int64_t, nlohmann::ordered_json> open;  // prompts whose line is not yet written
-  std::vector<std::int64_t> requests;                   // the number of each request's prompt
+  std::map<std::int64_t, Asked> open;  // prompts whose line is not yet written
+  std::vector<std::int64_t> requests;  // the number of each request's prompt
   const auto finish = [&](std::int64_t number, std::string text) {
-    open.at(number)["prediction"] = std::move(text);
-    for (auto first = open.begin(); first != open.end() && first->second.contains("prediction");
-         first = open.erase(first), bar.update(++written))
-      file.write(first->second.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) +
-                 "\n");
+    open.at(number).prediction = std::move(text);
+    for (auto first = open.begin(); first != open.end() && first->second.prediction;
+         first = open.erase(first), bar.update(++written)) {
+      const auto& one = first->second;
+      file.write(replace_invalid_utf8(
+          "{\"id\":" + one.id + ",\"prompt\":" + one.prompt + ",\"reference\":" + one.reference +
+          ",\"prediction\":" + json_dump(nlohmann::json(*one.prediction)) + "}\n"));
+    }
   };
   // The next prompt that has no continuation in the cache.
   const auto next = [&]() -> std::optional<Generator::Request> {
     for (std::string text; text.clear(), reader.append(text);) {
       const std::string where = prompts.string() + ":" + std::to_string(reader.lines());
       if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-      const auto line = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-      if (!line.is_object()) throw DataError(where, "is not a JSON object");
-      const auto& prompt = field_of(line, fields.prompt, where);
-      if (!prompt.is_string())
+      JsonLine line;
+      try {
+        line.read(text);
+      } catch (const JsonLineError& error) {
+        throw DataError(where, std::string("is not a JSON object: ") + error.what());
+      }
+      const auto prompt = field_of(line, fields.prompt, where);
+      if (json_kind(prompt) != JsonKind::kString)
         throw DataError(where, "field \"" + fields.prompt + "\" must be a string");
       const auto number = asked++;
       auto& out = open[number];
-      out["id"] = line.contains("id") ? line["id"] : nlohmann::json(reader.lines());
-      out["prompt"] = prompt;
-      out["reference"] = field_of(line, fields.reference, where);
+      const auto id = line.find("id");
+      out.id = id.empty() ? std::to_string(reader.lines()) : json_copy(id);
+      out.prompt = json_copy(prompt);
+      out.reference = json_copy(field_of(line, fields.reference, where));
+      std::string room;
+      room.reserve(prompt.size());
+      out.text = json_text(prompt, room);
       const auto sequence = static_cast<std::uint64_t>(number);
-      const auto& wanted = prompt.get_ref<const std::string&>();
+      const auto& wanted = out.text;
       if (auto found = cache == nullptr ? std::nullopt : cache->find(wanted, sequence)) {
         finish(number, std::move(*found));
         continue;
       }
       requests.push_back(number);
-      return Generator::Request{wanted, sequence};
+      return Generator::Request{open.at(number).text, sequence};
     }
     return std::nullopt;
   };
-  generator.generate_many(kSlots, config, next,
-                          [&](std::int64_t request, std::int64_t, const Continuation& continued) {
-                            if (interrupted()) return;  // may be cut short
-                            const auto number = requests[static_cast<std::size_t>(request)];
-                            if (cache != nullptr)
-                              cache->add(open.at(number)["prompt"].get<std::string>(),
-                                         static_cast<std::uint64_t>(number), continued.text);
-                            finish(number, continued.text);
-                          });
+  generator.generate_many(
+      kSlots, config, next, [&](std::int64_t request, std::int64_t, const Continuation& continued) {
+        if (interrupted()) return;  // may be cut short
+        const auto number = requests[static_cast<std::size_t>(request)];
+        if (cache != nullptr)
+          cache->add(open.at(number).text, static_cast<std::uint64_t>(number), continued.text);
+        finish(number, continued.text);
+      });
   if (interrupted()) throw Error("eval", "interrupted before the last prompt");
   bar.finish();
   if (written == 0) throw DataError(prompts.string(), "holds no prompts");

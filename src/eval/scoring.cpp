@@ -11,9 +11,9 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
-#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/nearest.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/metrics/unicode.h"
@@ -240,11 +240,21 @@ MetricSet parse_metrics(std::string_view names, bool stemmer, const std::string&
 void PairScorer::score(const TextPair& pair, SampleScores& scores) {
   scores.references = pair.references.size();
   scores.texts = 1 + pair.references.size();
-  scores.without_tokens = 0;
+  scores.empty = scores.without_tokens = 0;
   if (!metrics_.rouge.empty()) {
     scores.rouge.resize(metrics_.rouge.size());
     rouge_.score(pair.prediction, pair.references, scores.rouge);
     scores.without_tokens = (rouge_.prediction_tokens() == 0) + rouge_.references_without_tokens();
+    // A text without a character has no tokens whatever the tokenizer.
+    const auto is_empty = [](std::string_view text) {
+      return text.find_first_not_of(" \t\r\n") == text.npos;
+    };
+    if (scores.without_tokens > 0) {
+      scores.empty = is_empty(pair.prediction);
+      for (const auto reference : pair.references) scores.empty += is_empty(reference);
+      scores.empty = std::min(scores.empty, scores.without_tokens);
+      scores.without_tokens -= scores.empty;
+    }
   }
   if (metrics_.bleu) scores.bleu = bleu_.count(pair.prediction, pair.references);
   if (metrics_.chrf) scores.chrf = chrf_.count(pair.prediction, pair.references);
@@ -326,6 +336,7 @@ void ScoreSums::add(const SampleScores& sample) {
   most_references_ = std::max(most_references_, sample.references);
   ++n_;
   texts_ += sample.texts;
+  empty_ += sample.empty;
   without_tokens_ += sample.without_tokens;
   invalid_utf8_ += sample.invalid_utf8;
   samples_invalid_ += sample.invalid_utf8 > 0;
@@ -385,6 +396,8 @@ void ScoreSums::warn() const {
   const auto count = [](std::uint64_t value) {
     return count_text(static_cast<std::int64_t>(value));
   };
+  if (empty_ > 0)
+    log_warning(count(empty_) + " of " + count(texts_) + " texts are empty and score 0");
   if (without_tokens_ > 0)
     log_warning(count(without_tokens_) + " of " + count(texts_) +
                 " texts have no tokens and score 0" +

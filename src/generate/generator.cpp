@@ -12,6 +12,8 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/log.h"
+#include "rwkvx/base/progress.h"
 #include "rwkvx/generate/sampler.h"
 #include "rwkvx/generate/text_stream.h"
 #include "rwkvx/generate/threads.h"
@@ -46,7 +48,7 @@ Source find_source(const std::filesystem::path& path, const std::filesystem::pat
           tokenizer.empty() ? directory.tokenizer() : tokenizer,
           config.model,
           directory.files.at(kWeightsFile).hash,
-          config.document.value("/tokenizer/hash"_json_pointer, "")};
+          config.tokenizer_hash};
 }
 
 }  // namespace
@@ -67,14 +69,26 @@ struct Generator::Impl {
                             "has a vocabulary of " + std::to_string(model->vocab_size()) +
                                 ", too small for its tokenizer's " +
                                 std::to_string(tokenizer->vocab_size()) + " ids");
+    // A vocabulary is often filled up to a multiple of 64 or 128.
+    constexpr std::int64_t kUsualPadding = 128;
+    const auto padded =
+        (tokenizer->vocab_size() + kUsualPadding - 1) / kUsualPadding * kUsualPadding;
+    if (model->vocab_size() > padded)
+      log_warning(source.tokenizer.string() + ": has " + count_text(tokenizer->vocab_size()) +
+                  " ids, the model " + count_text(model->vocab_size()) +
+                  "; it is probably not the tokenizer that the model was trained with, and the "
+                  "text will make no sense");
+    for (TokenId id = 0; id < tokenizer->vocab_size(); ++id)
+      if (id != tokenizer->document_end() && tokenizer->piece(id).empty()) silent.push_back(id);
     if (!options.prompt_cache.empty())
       cache.emplace(options.prompt_cache, options.prompt_cache_bytes, owner());
   }
   StateOwner owner() const { return {hash, tokenizer->hash()}; }
 
-  // The tokens whose text holds one of the banned texts.
+  // The tokens that are never drawn: those without a text, and those whose text holds one of the
+  // banned ones.
   std::vector<TokenId> banned(const std::vector<std::string>& texts) const {
-    std::vector<TokenId> out;
+    auto out = silent;
     for (TokenId id = 0; !texts.empty() && id < tokenizer->vocab_size(); ++id) {
       const auto piece = tokenizer->piece(id);
       const auto holds = [&](const std::string& text) {
@@ -89,6 +103,7 @@ struct Generator::Impl {
   std::unique_ptr<LanguageModel> model;
   std::unique_ptr<Tokenizer> tokenizer;
   std::string hash;
+  std::vector<TokenId> silent;  // ids within the vocabulary that stand for no text
   std::optional<PromptCache> cache;
 };
 
@@ -259,6 +274,7 @@ Continuation Session::draw(const GenerateConfig& config, const ShowToken& show,
   bool more = true;
   while (more) {
     impl_->settle();
+    check_mapped_files();
     more = drawing.draw(impl_->logits, show);
     impl_->pending = drawing.token;
   }
@@ -372,6 +388,7 @@ void Generator::generate_many(
     }
     logits.resize(active.size() * V);
     model.step(tokens, states, logits.data());
+    check_mapped_files();
     for (std::size_t i = 0; i < active.size(); ++i)
       if (!active[i].drawing->draw({logits.data() + i * V, V}, {})) {
         if (active[i].drawing->result.ended_by == "interrupt") return;
@@ -404,6 +421,7 @@ void Generator::losses(const std::function<std::vector<TokenId>(std::int64_t)>& 
                          }
                        });
     });
+    check_mapped_files();
     use(losses);
   }
 }

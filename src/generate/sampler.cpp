@@ -69,16 +69,18 @@ TokenId Sampler::draw(std::span<const float> logits) {
   const double uniform =
       uniform_draw(static_cast<std::uint64_t>(config_.seed), sequence_, memory_.drawn++);
   candidates_.clear();
-  const auto is_banned = [&](std::size_t id) {
-    return !banned_.empty() &&
-           std::binary_search(banned_.begin(), banned_.end(), static_cast<TokenId>(id));
-  };
-  for (std::size_t i = 0; i < logits.size(); ++i)
-    if (std::isfinite(logits[i]) && !is_banned(i))
-      candidates_.push_back({logits[i], static_cast<TokenId>(i)});
+  bool any_finite = false;
+  auto banned = banned_.begin();  // sorted, as the ids below are
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const auto id = static_cast<TokenId>(i);
+    while (banned != banned_.end() && *banned < id) ++banned;
+    if (!std::isfinite(logits[i])) continue;
+    any_finite = true;
+    if (banned == banned_.end() || *banned != id) candidates_.push_back({logits[i], id});
+  }
   if (candidates_.empty())
-    throw Error("sampler", banned_.empty() ? "the model gave no finite logit"
-                                           : "no token is left that is not banned");
+    throw Error("sampler", any_finite ? "no token is left that is not banned"
+                                      : "the model gave no finite logit");
   for (const auto step : steps_) (this->*step)();
 
   find_weights();

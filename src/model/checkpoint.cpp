@@ -7,6 +7,7 @@
 
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/parameters.h"
+#include "rwkvx/model/tensor_messages.h"
 
 namespace rwkvx {
 namespace {
@@ -82,8 +83,7 @@ void load_weights(RwkvImpl& model, const TensorFile& file, bool allow_new_shift)
     const auto* found = file.find(row.name);
     if (found == nullptr) {
       if (allow_new_shift && is_shift(row.name)) continue;
-      throw CheckpointError(where + ": " + row.name,
-                            "is missing, wanted shape " + shape_text(row.shape));
+      throw CheckpointError(where + ": " + row.name, missing_tensor(row.name, row.shape));
     }
     if (!same_up_to_ones(found->shape, row.shape))
       throw CheckpointError(where + ": " + row.name, "wanted shape " + shape_text(row.shape) +
@@ -95,8 +95,7 @@ void load_weights(RwkvImpl& model, const TensorFile& file, bool allow_new_shift)
   }
   for (const auto& tensor : file.tensors())
     if (!known.contains(tensor.name))
-      throw CheckpointError(where + ": " + tensor.name,
-                            "is not part of the model that the configuration describes");
+      throw CheckpointError(where + ": " + tensor.name, unknown_tensor(tensor.name));
 }
 
 Rwkv load_model(const std::filesystem::path& path) {

@@ -1,8 +1,12 @@
 #include "rwkvx/model/checkpoint_config.h"
 
+#include <algorithm>
+#include <charconv>
+#include <map>
 #include <set>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/json_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/parameters.h"
@@ -18,6 +22,25 @@ std::int64_t dimension(const TensorFile& file, const std::string& name, std::siz
         file.path().string() + ": " + name,
         "wanted " + std::to_string(rank) + " dimensions, found " + shape_text(tensor.shape));
   return tensor.shape[index];
+}
+
+// The highest number of a block, so that one that is missing below it is named.
+std::int64_t highest_block(const TensorFile& file) {
+  constexpr std::string_view kBlocks = "blocks.";
+  std::int64_t highest = 0;
+  for (const auto& tensor : file.tensors()) {
+    const std::string_view name = tensor.name;
+    if (!name.starts_with(kBlocks)) continue;
+    std::int64_t number = 0;
+    const auto [end, error] =
+        std::from_chars(name.data() + kBlocks.size(), name.data() + name.size(), number);
+    if (error != std::errc() || end == name.data() + name.size() || *end != '.') continue;
+    if (number < 0 || number >= static_cast<std::int64_t>(file.tensors().size()))
+      throw CheckpointError(file.path().string() + ": " + tensor.name,
+                            "is of a block whose number is above that of all tensors");
+    highest = std::max(highest, number);
+  }
+  return highest;
 }
 
 // The switches of the shift that a site's tensors show.
@@ -52,6 +75,14 @@ CheckpointConfig read_checkpoint_config(const std::filesystem::path& directory) 
     config.model = config_from_json<ModelConfig>(config.document["model"], path + ": model");
     if (config.model.vocab_size <= 0)
       throw CheckpointError(path + ": model.vocab_size", "must be above 0");
+    if (config.document.contains("tokenizer")) {
+      const auto& tokenizer = config.document["tokenizer"];
+      if (!tokenizer.is_object())
+        throw CheckpointError(path + ": tokenizer",
+                              "expected an object, got " + json_shown(tokenizer));
+      if (tokenizer.contains("hash"))
+        config.tokenizer_hash = read_text(tokenizer["hash"], path + ": tokenizer.hash", "");
+    }
     return config;
   } catch (const ConfigError& error) {
     throw CheckpointError("", error.what());
@@ -64,9 +95,7 @@ ModelConfig infer_config(const TensorFile& file) {
   config.n_embd = dimension(file, "emb.weight", 1, 2);
   config.dim_att = dimension(file, "blocks.0.att.key.weight", 0, 2);
   config.dim_ffn = dimension(file, "blocks.0.ffn.key.weight", 0, 2);
-  config.n_layer = 0;
-  while (file.find("blocks." + std::to_string(config.n_layer) + ".att.key.weight") != nullptr)
-    ++config.n_layer;
+  config.n_layer = highest_block(file) + 1;
   config.shift.kind = "none";
   std::set<std::string> sites;
   for (const auto& tensor : file.tensors())
@@ -79,17 +108,41 @@ ModelConfig infer_config(const TensorFile& file) {
   return config;
 }
 
+namespace {
+
+// Tensors by the type of their numbers, and the quantization that they amount to.
+void describe_types(const TensorFile& file, nlohmann::ordered_json& info) {
+  std::map<std::string, std::int64_t> counts;
+  for (const auto& tensor : file.tensors()) ++counts[std::string(dtype_name(tensor.dtype))];
+  info["dtype"] = dtype_name(file.at("emb.weight").dtype);
+  auto& types = info["tensors"] = nlohmann::ordered_json::object();
+  for (const auto& [name, count] : counts) types[name] = count;
+  const auto written = file.metadata().find("weights");
+  if (written != file.metadata().end())
+    info["quantization"] = written->second;
+  else if (counts.contains("I8") || counts.contains("U8"))
+    info["quantization"] = "integers";
+  else
+    info["quantization"] = "none";
+}
+
+}  // namespace
+
 nlohmann::ordered_json describe_checkpoint(const std::filesystem::path& path) {
+  if (path.empty()) throw ConfigError("--model", "expected a path, got nothing");
   nlohmann::ordered_json info;
   ModelConfig model;
-  if (!std::filesystem::is_regular_file(path)) {
+  std::error_code unreadable;
+  if (!std::filesystem::is_regular_file(path, unreadable)) {
     const auto directory = open_checkpoint(resolve_checkpoint(path), Verification::kFiles);
     const auto config = read_checkpoint_config(directory.path);
+    const auto file = open_tensors(directory.weights());
     model = config.model;
     info["path"] = directory.path.string();
     info["parameters"] = parameter_count(model);
     info["weights"] = bytes_text(static_cast<double>(directory.files.at(kWeightsFile).size));
     info["weights_hash"] = directory.files.at(kWeightsFile).hash;
+    describe_types(file, info);
     info["resumable"] = directory.has_trainer();
     info["model"] = config_to_json(model);
     for (const char* section : {"tokenizer", "provenance", "train", "data"})
@@ -102,7 +155,7 @@ nlohmann::ordered_json describe_checkpoint(const std::filesystem::path& path) {
   info["parameters"] = parameter_count(model);
   info["weights"] = bytes_text(static_cast<double>(std::filesystem::file_size(path)));
   info["weights_hash"] = hash_file(path);
-  info["dtype"] = dtype_name(file.at("emb.weight").dtype);
+  describe_types(file, info);
   info["model"] = config_to_json(model);
   return info;
 }

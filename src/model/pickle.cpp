@@ -316,6 +316,17 @@ class Unpickler {
         object.dtype = row.dtype;
         return push(std::move(object));
       }
+    if (name.starts_with("_rebuild_qtensor") || name.starts_with("_rebuild_wrapper") ||
+        (module == "torch" && (name.starts_with("qint") || name.starts_with("quint") ||
+                               name.starts_with("QInt") || name.starts_with("QUInt"))))
+      fail("holds quantized tensors of PyTorch (" + shown(module) + "." + shown(name) +
+           "), which are not read; save the weights as floating-point numbers");
+    if (name == "_rebuild_tensor_v3" ||
+        (module == "torch" && (name.starts_with("float8") || name.starts_with("float4"))) ||
+        name == "UntypedStorage")
+      fail("holds tensors of a type such as fp8 (" + shown(module) + "." + shown(name) +
+           "), which is not read; convert the weights to bfloat16, float16 or float32 before "
+           "saving");
     fail(
         "asks for " + shown(module) + "." + shown(name) +
         ", which is refused: it is not needed for a dict of tensors; save only model.state_dict()");

@@ -88,6 +88,24 @@ std::optional<std::string> scalar_text(const Object& object) {
   }
 }
 
+constexpr int kMaxWrappers = 4;
+
+// The dict of tensors in a dict that has none itself: a training saves the model beside its
+// optimizer.
+std::optional<Object::Index> wrapped_dict(const Pickle& pickle, Object::Index at) {
+  const auto& items = pickle.objects[at].items;
+  std::optional<Object::Index> found;
+  for (std::size_t i = 0; i + 1 < items.size(); i += 2) {
+    const auto& key = pickle.objects[items[i]];
+    const auto& value = pickle.objects[items[i + 1]];
+    if (value.kind == Kind::kTensor) return std::nullopt;
+    if (key.kind != Kind::kText || value.kind != Kind::kDict) continue;
+    for (const std::string_view name : {"state_dict", "model_state_dict", "model", "module"})
+      if (key.text == name && !found) found = items[i + 1];
+  }
+  return found;
+}
+
 }  // namespace
 
 PthFile::PthFile(std::filesystem::path path)
@@ -117,10 +135,18 @@ PthFile::PthFile(std::filesystem::path path)
   const std::string pickle_name = folder + std::string(kPickle);
   const auto in_pickle = where + ": " + shown(pickle_name);
   const auto pickle = read_pickle(in_pickle, zip.at(pickle_name), zip, folder);
-  const auto& result = pickle.objects[pickle.result];
-  if (result.kind != Kind::kDict)
-    throw CheckpointError(in_pickle,
-                          "wanted a dict of tensors, found " + std::string(kind_name(result.kind)));
+  auto at = pickle.result;
+  if (pickle.objects[at].kind != Kind::kDict)
+    throw CheckpointError(in_pickle, "wanted a dict of tensors, found " +
+                                         std::string(kind_name(pickle.objects[at].kind)));
+  // A training's file: the model is one entry among others. The dict may hold itself, so there is a
+  // limit.
+  for (int depth = 0; depth < kMaxWrappers; ++depth) {
+    const auto inner = wrapped_dict(pickle, at);
+    if (!inner) break;
+    at = *inner;
+  }
+  const auto& result = pickle.objects[at];
 
   std::unordered_set<std::string_view> names;
   std::uint64_t may_copy = kMaxCopiedPerFileByte * file_->bytes().size();

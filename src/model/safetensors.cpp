@@ -127,6 +127,9 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (place_ != Place::kEntry || key_ != "dtype") return unexpected('"' + shown(value) + '"');
     entries.back().dtype = dtype_from(value);
     if (entries.back().dtype) return true;
+    if (value.starts_with("F8_") || value.starts_with("F4") || value.starts_with("F6_"))
+      return complain("holds numbers of type " + shown(value) +
+                      ", which is not read; convert the weights to BF16, F16 or F32 first");
     problem = "dtype \"" + shown(value) + "\" is unknown, wanted one of";
     for (const auto& row : kDTypes) problem += " " + std::string(row.name);
     return false;

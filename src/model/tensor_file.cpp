@@ -3,23 +3,32 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <fstream>
 #include <unordered_set>
 #include <utility>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/file_kind.h"
 #include "rwkvx/model/pth.h"
+#include "rwkvx/model/tensor_messages.h"
 
 namespace rwkvx {
 namespace {
 
-// The first bytes of a file, which tell its kind.
-std::string beginning(const std::filesystem::path& path) {
-  std::string bytes(32, '\0');
-  std::ifstream file(path, std::ios::binary);
-  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  bytes.resize(static_cast<std::size_t>(file.gcount()));
-  return bytes;
+// What a file that should hold weights is instead, "" where it may hold some.
+std::string other_kind(std::string_view first) {
+  const auto kind = file_kind(first);
+  if (kind == kSafetensorsKind) return "";
+  if (!kind.empty()) return kind;
+  const auto text =
+      first.substr(std::min(first.find_first_not_of(" \t\r\n\xEF\xBB\xBF"), first.size()));
+  std::string lower(text.substr(0, 200));
+  std::transform(lower.begin(), lower.end(), lower.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (const auto* mark : {"<!doctype html", "<html", "<head", "<?xml", "<!--"})
+    if (lower.starts_with(mark)) return "a web page (HTML)";
+  if (lower.find('\0') != std::string::npos) return "";
+  if (lower.starts_with("{\"") || lower.starts_with("[{")) return "JSON text";
+  return "";
 }
 
 template <class File>
@@ -28,8 +37,9 @@ TensorFile share(std::shared_ptr<File> file) {
 }
 
 TensorFile open_any(const std::filesystem::path& path) {
-  const auto first = beginning(path);
-  if (first.starts_with("PK")) return share(std::make_shared<PthFile>(path));
+  const auto first = first_bytes(path.string());
+  if (first.starts_with("PK") && file_kind(first) != kSafetensorsKind)
+    return share(std::make_shared<PthFile>(path));
   if (first.starts_with("\x80\x02\x8a\x0a"))
     throw CheckpointError(
         path.string(),
@@ -38,6 +48,10 @@ TensorFile open_any(const std::filesystem::path& path) {
   if (first.starts_with("version https://git-lfs"))
     throw CheckpointError(path.string(),
                           "is a Git LFS pointer, not the weights themselves; run git lfs pull");
+  if (const auto kind = other_kind(first); !kind.empty())
+    throw CheckpointError(path.string(), "is " + kind +
+                                             ", expected weights: a .safetensors file or the .pth "
+                                             "that torch.save writes; download it again");
   return share(std::make_shared<SafetensorsFile>(path));
 }
 
@@ -96,6 +110,13 @@ TensorFile open_tensors(const std::filesystem::path& path) {
                             "the weights were converted for one device by ChatRWKV; wanted the "
                             "original .pth that they were converted from");
   const auto version = rwkv_version(tensors);
+  const auto is_lora = [](const TensorView& tensor) {
+    return tensor.name.find("lora") != std::string::npos;
+  };
+  if (!tensors.empty() && std::all_of(tensors.begin(), tensors.end(), is_lora))
+    throw CheckpointError(path.string(),
+                          "holds LoRA matrices only; wanted the whole model, with them merged into "
+                          "its weights");
   if (version.empty())
     throw CheckpointError(
         path.string(),
@@ -108,10 +129,37 @@ TensorFile open_tensors(const std::filesystem::path& path) {
   return {path, std::move(tensors), file.metadata(), std::make_shared<TensorFile>(file)};
 }
 
+std::string missing_tensor(std::string_view name, std::span<const std::int64_t> shape) {
+  std::string reason = "is missing, wanted shape " + shape_text(shape);
+  if (name == "head.weight")
+    reason +=
+        "; where a model ties its head to the embedding, save a copy of emb.weight as head.weight";
+  else if (name.find(".ln0.") != name.npos)
+    reason += "; an RWKV-4 model begins with this layer norm";
+  else if (name.starts_with("blocks."))
+    reason += "; the file does not hold all of a model";
+  return reason;
+}
+
+std::string unknown_tensor(std::string_view name) {
+  if (name.find("lora") != name.npos)
+    return "is a LoRA matrix beside the weights; merge it into them (W + B A scaled) before saving";
+  return "is not part of the model that the configuration describes";
+}
+
 std::string official_name(std::string_view name) {
-  constexpr std::array<std::string_view, 2> kPrefixes{"_forward_module.", "rwkv."};
-  for (const auto prefix : kPrefixes)
-    if (name.starts_with(prefix)) name.remove_prefix(prefix.size());
+  // What wrappers put before every name (DeepSpeed, DistributedDataParallel, torch.compile), in any
+  // order.
+  constexpr std::array<std::string_view, 4> kPrefixes{"_forward_module.", "module.", "_orig_mod.",
+                                                      "rwkv."};
+  for (bool found = true; found;) {
+    found = false;
+    for (const auto prefix : kPrefixes)
+      if (name.starts_with(prefix)) {
+        name.remove_prefix(prefix.size());
+        found = true;
+      }
+  }
   constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kParts{{
       {"embeddings", "emb"},
       {"pre_ln", "ln0"},

@@ -6,6 +6,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/json_file.h"
 #include "rwkvx/data/token_file.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/metrics/paired_test.h"
@@ -38,15 +39,20 @@ std::vector<Document> probe_documents(const DataSet& data, const DataSetConfig& 
   if (config.synth == "stories") {
     LineReader reader(data.folder / "synth" / "boundaries.jsonl");
     for (std::string line; left > 0 && (line.clear(), reader.append(line));) {
-      const auto item = json::parse(line);
-      const auto begin = item["offset"].get<std::size_t>();
+      const auto where = reader.path().string() + ":" + std::to_string(reader.lines());
+      const auto value = parse_foreign_json(line, where);
+      const JsonObject item(value, where);
+      const auto begin = static_cast<std::size_t>(item.integer("offset"));
+      if (begin > text.size()) throw DataError(where, "has an offset behind the end of the text");
       Document document;
       document.text = text.substr(begin, text.find(separator, begin) - begin);
       const char* const names[] = {"words", "phrases", "sentences", "paragraphs"};
       for (int kind = 0; kind < 4; ++kind)
-        for (const auto& end : item[names[kind]])
+        for (const auto& end : item.array(names[kind])) {
+          if (!end.is_number_integer()) throw DataError(where, "expected ends as whole numbers");
           document.boundaries.push_back(
               {static_cast<Boundary::Kind>(kind), end.get<std::int64_t>()});
+        }
       left -= static_cast<std::int64_t>(document.text.size());
       documents.push_back(std::move(document));
     }

@@ -6,6 +6,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/json_file.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/data/prompt_pairs.h"
 #include "rwkvx/data/synth.h"
@@ -93,14 +94,17 @@ void read_pairs(const std::filesystem::path& path, double megabytes, std::string
     throw DataError(path.string(), "there is no such file; --data names the folder with the data");
   LineReader reader(path);
   for (std::string line; line.clear(), reader.append(line);) {
-    const auto item = json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const auto item = parse_json_or_null(line);
     if (!item.is_object() || !item.contains("prompt") || !item.contains("reference") ||
         !item["prompt"].is_string() || !item["reference"].is_string())
       throw DataError(path.string() + ":" + std::to_string(reader.lines()),
                       "wanted an object with the texts \"prompt\" and \"reference\"");
     const auto prompt = item["prompt"].get<std::string>() + "\n";
     auto references = std::vector<std::string>{item["reference"]};
-    if (item.contains("references")) references = item["references"];
+    if (item.contains("references"))
+      references =
+          rwkvx::read_texts(item["references"],
+                            path.string() + ":" + std::to_string(reader.lines()) + ": references");
     const auto documents = lines == nullptr ? references.size() : 1;
     for (std::size_t i = 0; i < documents; ++i) {
       const auto added = prompt + references[i] + "\n" + DataConfig().separator + "\n";
@@ -150,19 +154,32 @@ Texts read_texts_of(const DataSetConfig& config, const MeasureConfig& measure,
   return texts;
 }
 
-DataSet described(const std::filesystem::path& folder, const json& about) {
+DataSet described(const std::filesystem::path& folder, const json& value) {
+  const JsonObject about(value, (folder / "about.json").string());
   DataSet set;
   set.folder = folder;
-  set.hash = about.at("hash");
-  set.train_bytes = about.at("train_bytes");
-  set.test_bytes = about.at("test_bytes");
-  set.prompts_count = about.at("prompts");
-  const auto& o = about.at("overlap");
-  set.overlap = {o.at(0), o.at(1), o.at(2), o.at(3)};
+  set.hash = about.text("hash");
+  set.train_bytes = about.integer("train_bytes");
+  set.test_bytes = about.integer("test_bytes");
+  set.prompts_count = about.integer("prompts");
+  const auto& overlap = about.array("overlap");
+  std::vector<std::int64_t> o;
+  for (const auto& one : overlap)
+    if (one.is_number_integer()) o.push_back(one.get<std::int64_t>());
+  if (o.size() != 4)
+    throw DataError((folder / "about.json").string(),
+                    "field \"overlap\": expected four whole numbers, got " + json_shown(overlap));
+  set.overlap = {o[0], o[1], o[2], o[3]};
   return set;
 }
 
 }  // namespace
+
+std::optional<DataSet> made_data_set(const std::filesystem::path& folder) {
+  const auto path = folder / "about.json";
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  return described(folder, parse_foreign_json(read_file(path), path.string()));
+}
 
 Overlap text_overlap(std::string_view train, std::string_view test) {
   Overlap overlap;
@@ -190,8 +207,8 @@ DataSet prepare_data_set(const std::string& name, const DataSetConfig& config,
                          {"prompt_words", measure.prompt_words},
                          {"reference_words", measure.reference_words}};
   if (std::filesystem::exists(about_path)) {
-    const auto about = json::parse(read_file(about_path), nullptr, false);
-    if (about.is_object() && about.value("settings", json()) == settings)
+    const auto about = parse_json_or_null(read_file(about_path));
+    if (about.is_object() && about.contains("settings") && about["settings"] == settings)
       return described(folder, about);
   }
   std::filesystem::create_directories(folder);

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/json_file.h"
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/data/synth.h"
 
@@ -18,7 +19,8 @@ constexpr int kFormat = 1;
 
 void check_keys(const json& object, const std::vector<std::string>& known,
                 const std::string& where) {
-  if (!object.is_object()) throw ConfigError(where, "wanted a JSON object, found " + object.dump());
+  if (!object.is_object())
+    throw ConfigError(where, "wanted a JSON object, found " + json_shown(object));
   for (const auto& item : object.items())
     if (std::find(known.begin(), known.end(), item.key()) == known.end())
       throw ConfigError(where,

@@ -51,9 +51,8 @@ const json* StudyResults::measured(Cell::Kind kind, const std::string& data,
   return nullptr;
 }
 
-json StudyResults::about(const std::string& data) const {
-  const auto path = folder_ / "data" / data / "about.json";
-  return std::filesystem::exists(path) ? json::parse(read_file(path)) : json();
+std::optional<DataSet> StudyResults::about(const std::string& data) const {
+  return made_data_set(folder_ / "data" / data);
 }
 
 std::vector<std::int64_t> StudyResults::seeds(const std::string& data,
@@ -150,20 +149,16 @@ void add_setting(const StudyResults& results, Page& page) {
                    "spans of 8 words in both"};
   for (const auto& [name, config] : file.data) {
     const auto about = results.about(name);
-    if (about.is_null()) continue;
-    const auto& o = about["overlap"];
-    const auto share = [&](int count, int of) {
-      const double total = o[static_cast<std::size_t>(of)];
-      return count_text(o[static_cast<std::size_t>(count)].get<std::int64_t>()) + " of " +
-             count_text(o[static_cast<std::size_t>(of)].get<std::int64_t>()) + " (" +
-             fixed_text(
-                 total > 0 ? 100 * o[static_cast<std::size_t>(count)].get<double>() / total : 0,
-                 2) +
-             " %)";
+    if (!about) continue;
+    const auto share = [&](std::int64_t count, std::int64_t total) {
+      const double percent =
+          total > 0 ? 100 * static_cast<double>(count) / static_cast<double>(total) : 0;
+      return count_text(count) + " of " + count_text(total) + " (" + fixed_text(percent, 2) + " %)";
     };
-    table.rows.push_back({name, count_text(about["train_bytes"].get<std::int64_t>()),
-                          count_text(about["test_bytes"].get<std::int64_t>()), share(1, 0),
-                          share(3, 2)});
+    const auto& o = about->overlap;
+    table.rows.push_back({name, count_text(about->train_bytes), count_text(about->test_bytes),
+                          share(o.lines_in_training, o.lines),
+                          share(o.spans_in_training, o.spans)});
   }
   page.table(table);
   page.text(

@@ -4,10 +4,12 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "rwkvx/metrics/paired_test.h"
+#include "rwkvx/study/data_sets.h"
 #include "rwkvx/study/grid.h"
 #include "rwkvx/study/page.h"
 
@@ -21,8 +23,8 @@ class StudyResults {
   const nlohmann::json* training(const std::string& variant, const std::string& data,
                                  std::int64_t seed, std::int64_t repetition = 0) const;
   const nlohmann::json* measured(Cell::Kind kind, const std::string& data, std::int64_t seed) const;
-  // A data set's about.json; null where it was not made.
-  nlohmann::json about(const std::string& data) const;
+  // What a data set's about.json says; nothing where it was not made.
+  std::optional<DataSet> about(const std::string& data) const;
   // Of the seeds for which all of these variants are trained.
   std::vector<std::int64_t> seeds(const std::string& data,
                                   const std::vector<std::string>& variants) const;

@@ -10,9 +10,10 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
-#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/json_file.h"
 #include "rwkvx/base/log.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/data/batcher.h"
@@ -117,17 +118,22 @@ ordered_json score_continuations(const std::filesystem::path& checkpoint, const 
           {"signature", generation_signature(measure.generate)}};
 }
 
+// Of a result's content, whatever the order of its members.
+std::string checksum_of(const json& result) { return hash_bytes(json_dump(result)); }
+
 // What log.jsonl says of the training: the losses as text, so that equal means equal bits.
 ordered_json training_log(const std::filesystem::path& path) {
   auto steps = ordered_json::array(), losses = ordered_json::array();
   std::vector<double> speeds;
   LineReader reader(path);
   for (std::string line; line.clear(), reader.append(line);) {
-    const auto item = ordered_json::parse(line);
-    if (!item.contains("loss")) continue;
-    steps.push_back(item["step"]);
-    losses.push_back(item["loss"]);
-    speeds.push_back(item["tokens_per_second"]);
+    const auto where = path.string() + ":" + std::to_string(reader.lines());
+    const auto value = parse_foreign_json(line, where);
+    const JsonObject item(value, where);
+    if (!item.has("loss")) continue;
+    steps.push_back(item.integer("step"));
+    losses.push_back(item.number("loss"));
+    speeds.push_back(item.number("tokens_per_second"));
   }
   return {{"steps", steps}, {"losses", losses}, {"tokens_per_second", median(speeds)}};
 }
@@ -154,7 +160,8 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
     const auto target = config.train.max_steps * part / parts;
     const auto snapshot_path = folder / ("gates-" + std::to_string(target) + ".json");
     if (std::filesystem::exists(snapshot_path)) {  // an earlier call came this far
-      snapshots.push_back(ordered_json::parse(read_file(snapshot_path)));
+      snapshots.push_back(
+          ordered_json(parse_foreign_json(read_file(snapshot_path), snapshot_path.string())));
       if (part < parts) continue;
     }
     if (part < parts && result.step >= target) continue;  // gone by, without a gate to look at
@@ -198,10 +205,15 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
 std::optional<json> read_result(const std::filesystem::path& output, const std::string& key) {
   const auto path = output / "cells" / key / "result.json";
   if (!std::filesystem::exists(path)) return std::nullopt;
-  auto result = json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
-  if (!result.is_object() || !result.contains("result"))
+  auto result = parse_json_or_null(read_file(path));
+  const auto text_of = [&](const char* name) {
+    return result.contains(name) && result[name].is_string() ? result[name].get<std::string>() : "";
+  };
+  if (!result.is_object() || !result.contains("result") || !result["result"].is_object() ||
+      (result.contains("checksum") && text_of("checksum") != checksum_of(result["result"])))
     throw DataError(path.string(),
-                    "is not the result of a cell; remove it and run the study again");
+                    "is not the result of a cell, or it was changed; remove it and run the study "
+                    "again");
   return result;
 }
 
@@ -226,7 +238,7 @@ DataSet StudyRunner::data_set(const Cell& cell) const {
 
 bool StudyRunner::done(const Cell& cell) const {
   const auto result = read_result(options_.output, cell.key);
-  return result && result->value("data_hash", "") == data_set(cell).hash;
+  return result && result->contains("data_hash") && (*result)["data_hash"] == data_set(cell).hash;
 }
 
 void StudyRunner::run(const Cell& cell) {
@@ -282,6 +294,7 @@ void StudyRunner::run(const Cell& cell) {
                                                  {"build", build_id()},
                                                  {"threads", at::get_num_threads()},
                                                  {"seconds", seconds},
+                                                 {"checksum", checksum_of(result)},
                                                  {"result", result}}
                                             .dump() +
                                         "\n");

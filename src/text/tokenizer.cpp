@@ -3,7 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/file_kind.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/json_file.h"
 #include "rwkvx/base/output_file.h"
 #include "tokenizers.h"
 
@@ -41,8 +43,7 @@ std::unique_ptr<Tokenizer> load_directory(const std::filesystem::path& directory
                                             ", wanted a folder that rwkvx tokenizer train wrote, a "
                                             "sentencepiece .model or an RWKV-World .txt");
   const std::string where = description_path.string();
-  const auto json = nlohmann::json::parse(read_file(description_path), nullptr,
-                                          /*allow_exceptions=*/false);
+  const auto json = parse_json_or_null(read_file(description_path));
   const auto text = [&](const char* key) -> std::string {
     if (!json.is_object() || !json.contains(key) || !json[key].is_string())
       throw DataError(where, std::string("wanted a JSON object with the text \"") + key + "\"");
@@ -85,8 +86,17 @@ std::unique_ptr<Tokenizer> make_byte_tokenizer() { return std::make_unique<ByteT
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path)) return load_directory(path);
   if (path.filename() == kDescription) return load_directory(path.parent_path());
-  if (path.extension() == ".txt") return parse_world_vocabulary(read_file(path), path.string());
-  return parse_sentencepiece(read_file(path), path.string());
+  auto content = read_file(path);
+  if (const auto kind = file_kind(content); !kind.empty())
+    throw DataError(path.string(), "is " + kind +
+                                       ", wanted a tokenizer: a folder, a sentencepiece .model or "
+                                       "an RWKV-World .txt");
+  if (path.extension() == ".txt") return parse_world_vocabulary(std::move(content), path.string());
+  if (path.extension() == ".json")
+    throw DataError(path.string(),
+                    "is a tokenizer of another library, which is not read; wanted a folder, a "
+                    "sentencepiece .model or an RWKV-World .txt");
+  return parse_sentencepiece(std::move(content), path.string());
 }
 
 std::string tokenizer_hash(const std::string& kind, std::string_view model) {

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/text_file.h"
 #include "rwkvx/text/utf8.h"
 #include "tokenizers.h"
 
@@ -172,12 +173,18 @@ class WorldTokenizer : public Tokenizer {
   std::vector<Entry> parse(const std::string& where) const {
     std::vector<Entry> entries;
     std::string_view rest = vocabulary_;
+    if (rest.starts_with(kByteOrderMark)) rest.remove_prefix(kByteOrderMark.size());
     for (std::int64_t number = 1; !rest.empty(); ++number) {
       const auto end = std::min(rest.find('\n'), rest.size());
       std::string_view line = rest.substr(0, end);
       rest.remove_prefix(std::min(end + 1, rest.size()));
       if (line.ends_with('\r')) line.remove_suffix(1);
       const std::string place = where + ":" + std::to_string(number);
+      // Editors end a file with blank lines; between two entries one is a slip.
+      constexpr const char* kBlank = " \t\r\n";
+      if (line.find_first_not_of(kBlank) == std::string_view::npos &&
+          rest.find_first_not_of(kBlank) == std::string_view::npos)
+        break;
       Entry entry = parse_line(line, place);
       if (!entries.empty() && entry.id <= entries.back().id)
         throw DataError(place, "id " + std::to_string(entry.id) + " does not come after " +

@@ -6,8 +6,8 @@
 #include <fstream>
 
 #include "rwkvx/base/files.h"
-#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/log.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/checkpoint_directory.h"
@@ -115,7 +115,7 @@ bool RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, Progression& prog
                                            nlohmann::json(config_to_json(model.config())), "model");
   if (!difference.empty())
     throw ConfigError(newest->string(), "is of another model: " + difference);
-  if (saved.document.value("/tokenizer/hash"_json_pointer, "") != tokenizer_.hash())
+  if (saved.tokenizer_hash != tokenizer_.hash())
     throw ConfigError(newest->string(), "was trained with another tokenizer");
   if (!directory.has_trainer())
     throw CheckpointError(newest->string(), "holds no trainer state, so it cannot be resumed from");

@@ -49,6 +49,59 @@ TEST(MappedFile, ShowsTheFilesBytes) {
   EXPECT_EQ(file.text(), bytes);
 }
 
+// Somebody cuts the file while it is mapped: no signal, zeros, an error where it is asked for.
+TEST(MappedFile, AFileThatShrinksIsAnErrorAndNoSignal) {
+  const ScratchDirectory folder;
+  const std::string bytes(100000, 'x');
+  for (const std::uintmax_t left : {0, 5000, 99999}) {
+    write_file(folder / "a", bytes);
+    {
+      const MappedFile file(folder / "a");
+      EXPECT_NO_THROW(file.check());
+      std::filesystem::resize_file(folder / "a", left);
+      std::size_t kept = 0;
+      for (const char c : file.text()) kept += c == 'x';
+      EXPECT_EQ(kept, left);
+      EXPECT_THAT(file_error([&] { file.check(); }), testing::HasSubstr("a: became shorter"));
+      if (left < 90000) {  // a whole page is gone
+        EXPECT_THAT(file_error(check_mapped_files), testing::HasSubstr("a: became shorter"));
+      }
+    }
+    EXPECT_THAT(file_error(check_mapped_files), testing::HasSubstr("a: became shorter")) << left;
+    EXPECT_NO_THROW(check_mapped_files());
+  }
+}
+
+TEST(MappedFile, OthersAreReadOnWhileOneShrinks) {
+  const ScratchDirectory folder;
+  write_file(folder / "a", std::string(20000, 'a'));
+  write_file(folder / "b", std::string(20000, 'b'));
+  {
+    const MappedFile a(folder / "a"), b(folder / "b");
+    std::filesystem::resize_file(folder / "a", 0);
+    EXPECT_EQ(a.text().back(), '\0');
+    EXPECT_EQ(b.text(), std::string(20000, 'b'));
+    EXPECT_NO_THROW(b.check());
+    EXPECT_THROW(a.check(), FileError);
+  }
+  EXPECT_THROW(check_mapped_files(), FileError);
+}
+
+// Growing, being replaced and being removed leave what was mapped as it was.
+TEST(MappedFile, GrowingOrGoingIsNoShrinking) {
+  const ScratchDirectory folder;
+  write_file(folder / "a", "four");
+  {
+    const MappedFile file(folder / "a");
+    std::filesystem::resize_file(folder / "a", 100);
+    write_file(folder / "a", "");
+    std::filesystem::remove(folder / "a");
+    EXPECT_EQ(file.text(), "four");
+    EXPECT_NO_THROW(file.check());
+  }
+  EXPECT_NO_THROW(check_mapped_files());
+}
+
 TEST(MappedFile, AnEmptyFileIsEmpty) {
   const ScratchDirectory folder;
   write_file(folder / "a", "");

@@ -142,6 +142,28 @@ TEST_F(Corpus, KeepsAndCountsInvalidUtf8) {
   set_log_level(LogLevel::kInfo);
 }
 
+// One reader of JSON lines for training and evaluation, with one rule for what is no character.
+TEST_F(Corpus, ReadsLinesAsEvaluationDoes) {
+  set_log_level(LogLevel::kOff);
+  const auto manifest =
+      build({file("a.jsonl",
+                  "\xEF\xBB\xBF{\"text\": \"a\\ud800b\", \"deep\": [[[]]], \"n\": 1e999}\n"
+                  "{\"text\": \"tab\there\", \"n\": 123456789012345678901234567890}\n"
+                  "{\"text\": \"first\", \"text\": \"last\"}\n")});
+  EXPECT_THAT(documents(), ElementsAre("a\xED\xA0\x80"
+                                       "b",
+                                       "tab\there", "last"));
+  EXPECT_GT(manifest.invalid_utf8, 0);
+  set_log_level(LogLevel::kInfo);
+  const auto deep = [](std::size_t depth) {
+    return "{\"text\": \"x\", \"deep\": " + std::string(depth, '[') + std::string(depth, ']') +
+           "}\n";
+  };
+  build({file("b.jsonl", deep(200))});
+  EXPECT_THAT(failure({file("c.jsonl", "\n" + deep(200000))}),
+              HasSubstr("c.jsonl:2: is not valid JSON: column"));
+}
+
 TEST_F(Corpus, RefusesTextsWithoutText) {
   EXPECT_THAT(failure({file("a.txt", "")}), HasSubstr("a.txt: holds no text"));
   EXPECT_THAT(failure({file("a.txt", "<|endoftext|>\n<|endoftext|>\n")}),

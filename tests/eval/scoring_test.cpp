@@ -172,6 +172,19 @@ TEST_F(Scoring, OddTextsAreCounted) {
   EXPECT_EQ(scores.rouge[0], (RougeScore{1, 1, 1}));
 }
 
+// An empty text has no tokens whatever the tokenizer, which is not to blame for it.
+TEST_F(Scoring, EmptyTextsAreCountedApart) {
+  RougeType type;
+  PairScorer scorer(MetricSet{{type}, false});
+  TextPair pair;
+  pair.prediction = " \n";
+  pair.references = {"", "中", "a"};
+  SampleScores scores;
+  scorer.score(pair, scores);
+  EXPECT_EQ(scores.empty, 2U);
+  EXPECT_EQ(scores.without_tokens, 1U);
+}
+
 TEST_F(Scoring, SampleLinesAreJsonWhateverTheId) {
   const auto metrics = parse_metrics("rouge1", false, "");
   TextPair pair;

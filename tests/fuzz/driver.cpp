@@ -1,5 +1,7 @@
 // Runs a fuzz target without a fuzzer: its seeds, then random mutations of them for a fixed number
 // of rounds. `DRIVER [ROUNDS [SEED]]`; the same numbers give the same inputs.
+#include <sys/resource.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <iostream>
@@ -65,6 +67,14 @@ std::string mutated(std::string text, const std::vector<std::string>& seeds,
   return text;
 }
 
+// No input may make a target ask for much memory. Sanitizers reserve more than any limit.
+void bound_memory() {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+  const rlimit limit{std::uint64_t{1} << 30, std::uint64_t{1} << 30};
+  setrlimit(RLIMIT_DATA, &limit);
+#endif
+}
+
 void run(const std::string& text) {
   LLVMFuzzerTestOneInput(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
 }
@@ -72,6 +82,7 @@ void run(const std::string& text) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  bound_memory();
   const long rounds = argc > 1 ? std::atol(argv[1]) : 20000;
   std::mt19937_64 random(argc > 2 ? static_cast<std::uint64_t>(std::atoll(argv[2])) : 1);
   const auto seeds = fuzz_seeds();

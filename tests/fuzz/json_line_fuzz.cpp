@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "rwkvx/eval/json_line.h"
+#include "rwkvx/base/json_line.h"
 
 using namespace rwkvx;
 

@@ -95,6 +95,39 @@ TEST(Pth, TensorsComeInTheDictsOrder) {
   EXPECT_EQ(file.find("two"), nullptr);
 }
 
+// A training saves the model beside its optimizer.
+TEST(Pth, ADictInsideTheDictIsTheModel) {
+  const ScratchDirectory folder;
+  const auto inner = [](const PthBuilder& builder) {
+    const auto whole = pickle::dict(builder.items);
+    return whole.substr(2, whole.size() - 3);  // without protocol and end
+  };
+  for (const char* name : {"state_dict", "model_state_dict", "model", "module"}) {
+    auto builder = sample();
+    builder.items = {{"epoch", "K\x01"}, {name, inner(builder)}, {"optimizer", "}"}};
+    EXPECT_EQ(values(open(folder, builder.build()), "scalar"), (std::vector<float>{7})) << name;
+    builder.items = {{"model", inner(builder)}};
+    EXPECT_EQ(values(open(folder, builder.build()), "scalar"), (std::vector<float>{7})) << name;
+  }
+  // Tensors beside it are the model.
+  auto builder = sample();
+  builder.items.emplace_back("state_dict", "}");
+  EXPECT_EQ(values(open(folder, builder.build()), "scalar"), (std::vector<float>{7}));
+}
+
+TEST(Pth, NumbersOfOtherKindsAreNamed) {
+  const auto asks = [](const std::string& module, const std::string& name) {
+    PthBuilder builder;
+    builder.items.emplace_back("x", pickle::global(module, name));
+    return builder.build();
+  };
+  expect_refused(asks("torch._utils", "_rebuild_tensor_v3"), "of a type such as fp8");
+  expect_refused(asks("torch", "float8_e4m3fn"), "convert the weights to bfloat16");
+  expect_refused(asks("torch.storage", "UntypedStorage"), "of a type such as fp8");
+  expect_refused(asks("torch._utils", "_rebuild_qtensor"), "holds quantized tensors of PyTorch");
+  expect_refused(asks("torch", "QInt8Storage"), "holds quantized tensors of PyTorch");
+}
+
 TEST(Pth, LargeArchivesInZip64FormAreRead) {
   const ScratchDirectory folder;
   const auto builder = sample();

@@ -155,6 +155,45 @@ TEST(TensorFile, WhatIsNoModelIsRefused) {
   expect_refused("", "wanted a safetensors file");
 }
 
+// What a broken download leaves under the name of weights.
+TEST(TensorFile, OtherKindsOfFilesAreNamed) {
+  expect_refused("<!DOCTYPE html><html><body>404</body></html>",
+                 "is a web page (HTML), expected weights");
+  expect_refused("\n  <html lang=\"en\">", "is a web page (HTML)");
+  expect_refused("\x1f\x8b\x08 packed bytes", "is a gzip file, expected weights");
+  expect_refused("\x28\xb5\x2f\xfd packed bytes", "is a zstd file");
+  expect_refused("{\"error\": \"Repository not found\"}", "is JSON text, expected weights");
+  expect_refused("GGUF\x03 and so on", "is a GGUF model");
+  expect_refused("\x80\x04\x95 a pickle", "is a Python pickle");
+  expect_refused("BZh91AY&SY\x01\x02", "is a bzip2 file");
+}
+
+// The length of a header is any number, also one that looks like another file's first bytes.
+TEST(TensorFile, ALengthIsNoMark) {
+  for (const std::size_t length : {0x4b50u, 0x8b1fu, 0x0280u, 0xfeffu, 0x227bu}) {
+    std::string header =
+        "{\"blocks.0.att.key.weight\":{\"dtype\":\"F32\",\"shape\":[1],"
+        "\"data_offsets\":[0,4]}}";
+    header.resize(length, ' ');
+    const ScratchDirectory folder;
+    EXPECT_EQ(names(open(folder, test::le64(length) + header + "abcd")),
+              (std::vector<std::string>{"blocks.0.att.key.weight"}))
+        << length;
+  }
+}
+
+TEST(TensorFile, NamesOfWrappersAreDropped) {
+  for (const char* name : {"module.blocks.0.att.key.weight", "_orig_mod.blocks.0.att.key.weight",
+                           "_orig_mod.module.blocks.0.att.key.weight",
+                           "module._orig_mod.rwkv.blocks.0.attention.key.weight"})
+    EXPECT_EQ(official_name(name), "blocks.0.att.key.weight");
+}
+
+TEST(TensorFile, LoraMatricesAloneAreNoModel) {
+  expect_refused(pth_with({"blocks.0.att.key.lora_A", "blocks.0.att.key.lora_B"}).build(),
+                 "holds LoRA matrices only");
+}
+
 TEST(TensorFile, ADirectoryOrAMissingFileIsAFileError) {
   const ScratchDirectory folder;
   EXPECT_THROW(open_tensors(folder.path()), FileError);

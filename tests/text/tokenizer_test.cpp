@@ -363,7 +363,6 @@ TEST(World, NamesTheLineThatIsWrong) {
   };
   const std::vector<std::pair<std::string, std::string>> cases{
       {"nonsense", "wanted \"ID LITERAL BYTES\""},
-      {"", "wanted \"ID LITERAL BYTES\""},
       {"300 'ab'", "wanted \"ID LITERAL BYTES\""},
       {"300 'ab' x", "wanted a length"},
       {"x 'ab' 2", "wanted an id"},
@@ -393,6 +392,35 @@ TEST(World, NamesTheLineThatIsWrong) {
   EXPECT_THAT(data_error([&] { world(""); }), HasSubstr("is empty"));
   EXPECT_THAT(data_error([&] { world("1 'a' 1\n"); }),
               HasSubstr("no id stands for the single byte"));
+}
+
+// What editors do to a file: a mark at the beginning, blank lines at the end.
+TEST(World, ReadsAByteOrderMarkAndBlankLastLines) {
+  const std::string good = small_vocabulary();
+  const auto wanted = world(good)->encode(" there");
+  const std::string dos = [&] {
+    std::string text;
+    for (const char c : good) text += c == '\n' ? std::string("\r\n") : std::string(1, c);
+    return text;
+  }();
+  for (const auto& text : {"\xEF\xBB\xBF" + good, good + "\n", good + "\n\n  \n\t", dos + "\r\n",
+                           "\xEF\xBB\xBF" + dos + "\r\n\r\n"})
+    EXPECT_EQ(world(text)->encode(" there"), wanted);
+  const auto first = good.find('\n') + 1;
+  EXPECT_THAT(data_error([&] { world(good.substr(0, first) + "\n" + good.substr(first)); }),
+              HasSubstr("vocab.txt:2: wanted \"ID LITERAL BYTES\""));
+}
+
+TEST(Tokenizer, NamesFilesOfOtherKinds) {
+  const ScratchDirectory scratch;
+  for (const auto& [name, content, kind] : std::vector<std::array<std::string, 3>>{
+           {"a.txt", "\x1f\x8b\x08 packed", "a gzip file"},
+           {"a.model", "PK\x03\x04 packed", "a zip archive"},
+           {"a.model", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"},
+           {"vocab.json", "{}", "another library"}}) {
+    write_file(scratch / name, content);
+    EXPECT_THAT(data_error([&] { load_tokenizer(scratch / name); }), HasSubstr(kind));
+  }
 }
 
 }  // namespace

@@ -64,8 +64,10 @@ bool read_flag(const nlohmann::json& json, const std::string& path);
 std::string read_text(const nlohmann::json& json, const std::string& path,
                       std::string_view choices);
 std::vector<std::string> read_texts(const nlohmann::json& json, const std::string& path);
+[[noreturn]] void refuse_no_settings(const nlohmann::json& json, const std::string& where);
 
-// Reads JSON with // comments from a file. Throws ConfigError naming file, line and column.
+// Reads JSON with // comments from a file. Throws ConfigError naming file, line and column, also
+// for values nested deeper than kDeepestJson.
 nlohmann::json read_json_file(const std::string& path);
 // The same for text that came from `where`.
 nlohmann::json parse_json(std::string_view text, const std::string& where);
@@ -87,8 +89,7 @@ std::vector<std::string> field_names() {
 template <HasFields Config>
 Config config_from_json(const nlohmann::json& json, const std::string& where) {
   Config config;
-  if (!json.is_object())
-    throw ConfigError(where, "wanted a JSON object of settings, found " + json.dump());
+  if (!json.is_object()) refuse_no_settings(json, where);
   for (const auto& item : json.items()) {
     const auto names = field_names<Config>();
     bool known = false;

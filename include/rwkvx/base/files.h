@@ -14,9 +14,11 @@ namespace rwkvx {
 // The whole file as bytes. Throws FileError naming the file if it cannot be read.
 std::string read_file(const std::filesystem::path& path);
 
-// A file mapped for reading; an empty file maps to an empty span. Throws FileError.
+// A file mapped for reading; an empty file maps to an empty span. Throws FileError. Where somebody
+// cuts the file meanwhile, what is gone reads as zeros and check() throws.
 class MappedFile {
  public:
+  struct Node;
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -26,11 +28,23 @@ class MappedFile {
   // Tells the kernel that the bytes [first, first + count) will not be read again soon, so that
   // one pass over a large file does not keep all of it resident.
   void drop(std::uint64_t first, std::uint64_t count) const;
+  // Throws FileError where the file is shorter than when it was opened: what was read since may be
+  // zeros in place of its bytes.
+  void check() const;
 
  private:
+  bool is_shorter() const;
+  std::filesystem::path path_;
+  int descriptor_ = -1;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  Node* node_ = nullptr;  // what the handler of SIGBUS knows of it
 };
+
+// Throws FileError where a file that was mapped by this process became shorter while it was read:
+// at once where its missing pages were touched, else after it was closed. Cheap; called between
+// pieces of long work, and at the end of every command.
+void check_mapped_files();
 
 // A new folder among the temporary files, removed with all it holds when the object goes. Throws
 // FileError.

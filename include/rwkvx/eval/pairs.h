@@ -11,15 +11,17 @@
 #include <string_view>
 #include <vector>
 
-#include "rwkvx/eval/json_line.h"
+#include "rwkvx/base/json_line.h"
+#include "rwkvx/base/text_file.h"
 
 namespace rwkvx {
 
-// Lines of a file or pipe of any length, without their '\n' or "\r\n", and without a byte order
-// mark at the start. A last line need not end; nothing behind the last '\n' is no line.
+// Lines of a file or pipe of any length, the file perhaps compressed by gzip or zstd, without their
+// '\n' or "\r\n", and without a byte order mark at the start. A last line need not end; nothing
+// behind the last '\n' is no line.
 class LineReader {
  public:
-  // Throws FileError where the file cannot be read.
+  // Throws FileError where the file cannot be read, DataError where it begins like no text.
   explicit LineReader(std::filesystem::path path);
   ~LineReader();
   LineReader(const LineReader&) = delete;
@@ -37,6 +39,7 @@ class LineReader {
   bool next(const Use& use);
   bool fill();
   std::filesystem::path path_;
+  std::shared_ptr<const TextFile> text_;  // of a file, not of a pipe
   int descriptor_ = -1;
   std::uint64_t lines_ = 0, bytes_ = 0, size_ = 0;
   std::string buffer_;

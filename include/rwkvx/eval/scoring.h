@@ -43,7 +43,7 @@ struct SampleScores {
   std::vector<RougeScore> rouge;  // in the order of MetricSet::rouge
   BleuCounts bleu;
   ChrfCounts chrf, chrf_words;
-  std::uint64_t texts = 0, without_tokens = 0, invalid_utf8 = 0, with_nul = 0;
+  std::uint64_t texts = 0, empty = 0, without_tokens = 0, invalid_utf8 = 0, with_nul = 0;
   std::uint64_t references = 0;
   // Only where samples are listened to.
   std::uint64_t line = 0, reference_words = 0, prompt_words = 0, references_hash = 0;
@@ -108,7 +108,7 @@ class ScoreSums {
   std::vector<Sums> rouge_;
   BleuCounts bleu_;
   ChrfCounts chrf_, chrf_words_;
-  std::uint64_t n_ = 0, texts_ = 0, without_tokens_ = 0;
+  std::uint64_t n_ = 0, texts_ = 0, empty_ = 0, without_tokens_ = 0;
   std::uint64_t invalid_utf8_ = 0, samples_invalid_ = 0, texts_nul_ = 0;
   std::uint64_t fewest_references_ = 0, most_references_ = 0;
 };

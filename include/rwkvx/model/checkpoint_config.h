@@ -12,6 +12,8 @@ namespace rwkvx {
 struct CheckpointConfig {
   ModelConfig model;
   nlohmann::json document;  // the whole file: format, model, tokenizer, train, provenance
+  // The hash of the tokenizer that it was trained with; empty where the file has none.
+  std::string tokenizer_hash;
 };
 
 // Reads DIR/config.json. Throws CheckpointError where it is no config of a checkpoint.

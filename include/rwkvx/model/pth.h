@@ -23,8 +23,8 @@ class PthFile {
   explicit PthFile(std::filesystem::path path);
 
   const std::filesystem::path& path() const { return path_; }
-  // The dict's tensors in its order. A dict inside it, under "state_dict" or "model", is not
-  // entered.
+  // The dict's tensors in its order. Where it has none itself, the dict in it under "state_dict",
+  // "model_state_dict", "model" or "module" is meant.
   const std::vector<TensorView>& tensors() const { return tensors_; }
   // Null where there is none of this name.
   const TensorView* find(std::string_view name) const;

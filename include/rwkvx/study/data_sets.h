@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "rwkvx/study/grid.h"
@@ -25,6 +26,10 @@ struct DataSet {
   std::int64_t train_bytes = 0, test_bytes = 0, prompts_count = 0;
   Overlap overlap;
 };
+
+// The data set that about.json in `folder` describes; nothing where there is no such file. Throws
+// DataError where it is not of this program.
+std::optional<DataSet> made_data_set(const std::filesystem::path& folder);
 
 // Makes `folder` hold the data set, or takes it as it is where its about.json names the same
 // settings. Relative paths in `config` start at `sources`. Throws DataError and FileError for

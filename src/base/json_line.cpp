@@ -1,4 +1,4 @@
-#include "rwkvx/eval/json_line.h"
+#include "rwkvx/base/json_line.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -197,6 +197,18 @@ void JsonLine::read(std::string_view line) {
   });
   reader.blanks();
   if (!reader.done()) reader.fail("nothing behind the object");
+}
+
+bool is_json(std::string_view text) {
+  try {
+    Reader reader(text);
+    reader.blanks();
+    reader.value(0);
+    reader.blanks();
+    return reader.done();
+  } catch (const JsonLineError&) {
+    return false;
+  }
 }
 
 std::string_view JsonLine::find(std::string_view name) const {

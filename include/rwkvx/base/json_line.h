@@ -28,10 +28,17 @@ class JsonLine {
   // The value of a member as it is written, without blanks around it; empty where there is none.
   std::string_view find(std::string_view name) const;
   std::vector<std::string> names() const;
+  // Name and value of each member as they are written, names with their quotes.
+  const std::vector<std::pair<std::string_view, std::string_view>>& members() const {
+    return members_;
+  }
 
  private:
   std::vector<std::pair<std::string_view, std::string_view>> members_;  // names are still escaped
 };
+
+// Whether a text is one JSON value, read with the same leniencies, blanks around it allowed.
+bool is_json(std::string_view text);
 
 enum class JsonKind { kString, kNumber, kArray, kObject, kTrue, kFalse, kNull };
 // Of a value that JsonLine found; it must not be empty.

@@ -1,4 +1,4 @@
-#include "rwkvx/eval/json_line.h"
+#include "rwkvx/base/json_line.h"
 
 #include <gtest/gtest.h>
 

@@ -1,0 +1,51 @@
+// State files: an Error or a state of the shape that was asked for.
+#include <cstdint>
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "generate/state_file.h"
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+
+using namespace rwkvx;
+
+namespace {
+
+const StateOwner kOwner{"model", "tokenizer"};
+constexpr std::int64_t kVocabulary = 5;
+
+EngineState sample() {
+  EngineState state;
+  state.values.assign(12, 0.25f);
+  state.t = 3;
+  return state;
+}
+
+}  // namespace
+
+std::vector<std::string> fuzz_seeds() {
+  const TemporaryFolder folder;
+  SavedState saved;
+  saved.state = sample();
+  saved.logits.assign(kVocabulary, 1.0f);
+  saved.memory.seen[2] = 1.5;
+  saved.text_hash = "hash";
+  write_state(folder.path() / "s", saved, kOwner);
+  const auto whole = read_file(folder.path() / "s");
+  return {whole, whole.substr(0, whole.size() - 4), whole.substr(8), ""};
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static const TemporaryFolder folder;
+  static const auto path = folder.path() / "state";
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
+  try {
+    const auto found = read_state(path, kOwner, sample(), kVocabulary);
+    if (found.state.values.size() != 12 || found.logits.size() != kVocabulary) std::abort();
+  } catch (const Error&) {
+  }
+  return 0;
+}
