@@ -132,7 +132,7 @@ void add_tokenizer_command(CLI::App& app) {
       ->type_name("DIR");
   train->add_option("--vocab-size", flags->training.vocab_size, "number of pieces [1024]")
       ->type_name("N")
-      ->check(CLI::Range(270, 1 << 20));
+      ->check(CLI::Range(kLeastPieces, std::int64_t{1} << 20));
   train->add_option("--algorithm", flags->training.algorithm, "unigram or bpe [unigram]")
       ->check(CLI::IsMember({"unigram", "bpe"}));
   train
