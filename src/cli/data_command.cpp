@@ -113,10 +113,13 @@ std::unique_ptr<Tokenizer> tokenizer_of(const InspectFlags& flags, const TokenMa
 }
 
 Json inspect(const InspectFlags& flags) {
-  const TokenFile tokens(flags.prefix);
   std::unique_ptr<TokenManifest> manifest;
-  if (std::filesystem::exists(TokenFilePaths(flags.prefix).manifest))
+  if (const auto path = TokenFilePaths(flags.prefix).manifest; std::filesystem::exists(path)) {
     manifest = std::make_unique<TokenManifest>(read_manifest(flags.prefix));
+    if (manifest->unfinished)
+      throw DataError(path.string(), "says that the token file is unfinished; build it again");
+  }
+  const TokenFile tokens(flags.prefix);
   const auto tokenizer = tokenizer_of(flags, manifest.get());
   const auto text_of = [&](const std::vector<TokenId>& ids) -> Json {
     if (tokenizer == nullptr) return nullptr;

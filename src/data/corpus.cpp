@@ -6,6 +6,7 @@
 #include <exception>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 
 #include "documents.h"
@@ -222,7 +223,7 @@ void refuse_foreign(const TokenFilePaths& paths) {
     throw FileError(paths.manifest.string(),
                     "already exists and is not the manifest of a token file" + remedy);
   }
-  if (manifest.hash == kUnfinished) return;
+  if (manifest.unfinished) return;
   // A damaged pair is ours; one that is whole and holds something else is another program's.
   std::int64_t tokens = 0, documents = 0;
   try {
@@ -361,6 +362,7 @@ TokenManifest read_manifest(const std::filesystem::path& prefix) {
   try {
     const auto json = nlohmann::json::parse(read_file(paths.manifest));
     manifest.hash = json.at("hash");
+    manifest.unfinished = manifest.hash == kUnfinished;
     for (const auto& source : json.at("sources"))
       manifest.sources.push_back({source.at("path"), source.at("bytes"), source.at("hash")});
     const auto& tokenizer = json.at("tokenizer");
@@ -411,6 +413,9 @@ TokenSets build_token_sets(const DataConfig& config, const Tokenizer& tokenizer,
   threads = thread_count(threads);
   const auto folder = sets_folder(config, default_folder);
   TokenSets sets{folder / "train", folder / "valid", {}, {}, nullptr, nullptr};
+  // These outlive what is written there.
+  std::optional<MadeDirectories> made;
+  std::vector<FileLock> locks;
   struct Part {
     const std::vector<std::string>& sources;
     TextPart part;
@@ -442,9 +447,8 @@ TokenSets build_token_sets(const DataConfig& config, const Tokenizer& tokenizer,
     return sets;
   }
 
-  const MadeDirectories made(folder);
-  const FileLock locks[] = {FileLock::of_file(parts[0].paths.prefix),
-                            FileLock::of_file(parts[1].paths.prefix)};
+  made.emplace(folder);
+  for (const auto& part : parts) locks.push_back(FileLock::of_file(part.paths.prefix));
   all_reusable();  // as another process may have left it in the meantime
   for (auto& part : parts) {
     if (part.tokens != nullptr) continue;

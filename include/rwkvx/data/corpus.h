@@ -41,8 +41,9 @@ struct TokenManifest {
   std::int64_t invalid_utf8 = 0;  // ill-formed sequences, kept as bytes
   bool skip_bad_lines = false;
   std::int64_t skipped_lines = 0;  // that could not be read
-  std::string hash;     // over contents, settings and tokenizer, not names: same hash, same tokens
-  bool reused = false;  // whether the token file was there already; not in the file
+  std::string hash;  // over contents, settings and tokenizer, not names: same hash, same tokens
+  bool unfinished = false;  // a build was cut off while it put the files in place
+  bool reused = false;      // whether the token file was there already; not in the file
 };
 
 // Reads PREFIX.json. Throws FileError or DataError.

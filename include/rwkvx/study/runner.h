@@ -37,6 +37,8 @@ class StudyRunner {
   void run_all(const std::string& only);
 
  private:
+  // Copies the study file beside the results. Throws FileError where one of another study is there.
+  void keep_file() const;
   DataSet data_set(const Cell& cell) const;
   std::filesystem::path folder(const std::string& key) const;
   StudyFile file_;
