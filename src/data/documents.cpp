@@ -1,7 +1,6 @@
 #include "documents.h"
 
 #include <algorithm>
-#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "rwkvx/base/error.h"
@@ -55,38 +54,6 @@ std::string shelter_stray_bytes(std::string_view line) {
       out += static_cast<char>(0x80 | (byte & 0x3F));
     }
     line.remove_prefix(std::max<std::size_t>(character, 1));
-  }
-  return out;
-}
-
-// The line with each escape of half a surrogate pair ("\ud800" alone) as the three bytes that UTF-8
-// would give it, which are stray ones; `eval` reads them like this too.
-std::string lone_surrogates_as_bytes(std::string_view line) {
-  constexpr std::size_t kEscape = 6;  // of "\ud800"
-  const auto unit_at = [&](std::size_t at) {
-    unsigned unit = 0;
-    const char* begin = line.data() + at + 2;
-    const bool escape = at + kEscape <= line.size() && line[at] == '\\' && line[at + 1] == 'u';
-    const auto end = escape ? std::from_chars(begin, begin + 4, unit, 16).ptr : nullptr;
-    return escape && end == begin + 4 ? unit : 0;
-  };
-  const auto high = [](unsigned unit) { return unit >= 0xD800 && unit < 0xDC00; };
-  const auto low = [](unsigned unit) { return unit >= 0xDC00 && unit < 0xE000; };
-  std::string out;
-  for (std::size_t at = 0; at < line.size();) {
-    const unsigned unit = unit_at(at);
-    std::size_t length = line[at] == '\\' ? 2 : 1;
-    if (high(unit) && low(unit_at(at + kEscape))) {
-      length = 2 * kEscape;
-    } else if (high(unit) || low(unit)) {
-      out += static_cast<char>(0xE0 | (unit >> 12));
-      out += static_cast<char>(0x80 | ((unit >> 6) & 0x3F));
-      out += static_cast<char>(0x80 | (unit & 0x3F));
-      at += kEscape;
-      continue;
-    }
-    out += line.substr(at, length);
-    at += length;
   }
   return out;
 }
@@ -229,19 +196,11 @@ std::string_view document_text(const Document& document, const std::vector<std::
   if (document.line == 0)
     return document.bytes.substr(document.begin, document.end - document.begin);
   const std::string where = sources[document.source] + ":" + std::to_string(document.line);
-  bool stray = count_invalid_utf8(document.bytes) > 0;
-  const auto parse = [&](std::string_view line, bool exceptions) {
-    return stray ? nlohmann::json::parse(shelter_stray_bytes(line), nullptr, exceptions)
-                 : nlohmann::json::parse(line, nullptr, exceptions);
-  };
+  const bool stray = count_invalid_utf8(document.bytes) > 0;
   nlohmann::json json;
   try {
-    json = parse(document.bytes, /*exceptions=*/false);
-    if (json.is_discarded()) {
-      const auto line = lone_surrogates_as_bytes(document.bytes);
-      stray = stray || line.size() != document.bytes.size();
-      json = parse(line, /*exceptions=*/true);
-    }
+    json = stray ? nlohmann::json::parse(shelter_stray_bytes(document.bytes))
+                 : nlohmann::json::parse(document.bytes);
   } catch (const nlohmann::json::parse_error& error) {
     throw DataError(where, "is not valid JSON (byte " + std::to_string(error.byte) +
                                " of the line); a .jsonl file holds one JSON object per line");

@@ -2,6 +2,7 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <limits>
@@ -225,6 +226,14 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
                           "is not the state of a training run");
   }
   optimizer.set_steps(progress.step);
+  const auto entries = list_checkpoints(checkpoints());
+  const bool best = std::any_of(entries.begin(), entries.end(), [](const auto& entry) {
+    return entry.name == kBestName && entry.complete;
+  });
+  if (progress.best_step == 0 || best) return;
+  log_warning((checkpoints() / kBestName).string() +
+              " is missing or damaged; the next validation writes it anew");
+  progress.best_valid_loss = std::numeric_limits<double>::infinity();
 }
 
 void RunFolder::begin(const TrainConfig& config, const Tokenizer& tokenizer,
@@ -317,7 +326,7 @@ void RunFolder::save_best(const RwkvImpl& model, const Progression& progress) co
 void RunFolder::cut_log(std::int64_t step) const {
   const auto path = output_ / kLogFile;
   std::error_code ignored;
-  if (!fs::exists(path, ignored)) return;
+  if (!fs::is_regular_file(path, ignored)) return;
   const auto before = read_file(path);
   std::string kept;
   for (std::size_t begin = 0, end; (end = before.find('\n', begin)) != std::string::npos;

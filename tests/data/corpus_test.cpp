@@ -389,15 +389,6 @@ TEST_F(Corpus, LeavesOutBadLinesWhereThatIsWantedAndCountsThem) {
   EXPECT_THAT(failure({all_bad}), AllOf(HasSubstr("holds no text"), HasSubstr("b.jsonl:1")));
 }
 
-TEST_F(Corpus, KeepsHalfASurrogatePairAsBytes) {
-  const auto source = file("a.jsonl",
-                           "{\"text\": \"x\\ud800y\"}\n{\"text\": \"\\ud83d\\ude00\\udc00\"}\n"
-                           "{\"text\": \"\\\\ud800 \xff\\ud800\"}\n");
-  EXPECT_EQ(build({source}).invalid_utf8, 3 + 3 + 1 + 3);
-  EXPECT_THAT(documents(), ElementsAre("x\xED\xA0\x80y", "\xF0\x9F\x98\x80\xED\xB0\x80",
-                                       "\\ud800 \xFF\xED\xA0\x80"));
-}
-
 TEST_F(Corpus, WritesAManifestThatCanBeReadBack) {
   const auto source = file("a.txt", "one\n<|endoftext|>\ntwo\n");
   const auto manifest = build({source});
