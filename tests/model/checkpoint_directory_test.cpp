@@ -15,6 +15,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/model/safetensors.h"
 #include "support/scratch.h"
 
