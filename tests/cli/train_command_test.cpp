@@ -243,8 +243,8 @@ TEST_F(TrainCommand, ABrokenLineIsFoundBeforeTheTokenizerIsTrained) {
 
 TEST_F(TrainCommand, ATextTooSmallForAnyTokenizerSaysSo) {
   write_file(path("small.txt"), "one two three\n");
-  const auto result =
-      train({"--set", "data.train=" + path("small.txt"), "--set", "tokenizer.kind=sentencepiece"});
+  const auto result = train({"--set", "data.train=" + path("small.txt"), "--set",
+                             "tokenizer.kind=sentencepiece", "--quiet"});
   expect_refused(result, 3, "expected at least 270; give more text, or take the byte tokenizer");
   EXPECT_THAT(result.err, testing::Not(HasSubstr("or less")));
 }
