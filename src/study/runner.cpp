@@ -219,18 +219,20 @@ std::optional<json> read_result(const std::filesystem::path& output, const std::
 StudyRunner::StudyRunner(const StudyFile& file, const RunnerOptions& options)
     : file_(file), options_(options), cells_(expand_grid(file)) {}
 
-void StudyRunner::keep_file() const {
+void StudyRunner::refuse_another() const {
   const auto copy = options_.output / "study.json";
-  const auto text = read_file(file_.path);
-  std::filesystem::create_directories(options_.output);
-  if (std::filesystem::exists(copy) && read_file(copy) == text) return;
   // A folder that a study was run in has cells.
-  if (std::filesystem::exists(copy) && !std::filesystem::exists(options_.output / "cells"))
+  if (std::filesystem::exists(copy) && !std::filesystem::exists(options_.output / "cells") &&
+      read_file(copy) != read_file(file_.path))
     throw FileError(copy.string(),
                     "already exists and is of another study, so it is not replaced; choose another "
                     "--output");
-  std::filesystem::create_directories(options_.output / "cells");
-  write_file(copy, text);
+}
+
+void StudyRunner::keep_file() const {
+  const auto copy = options_.output / "study.json";
+  const auto text = read_file(file_.path);
+  if (!std::filesystem::exists(copy) || read_file(copy) != text) write_file(copy, text);
 }
 
 std::filesystem::path StudyRunner::folder(const std::string& key) const {
@@ -258,6 +260,7 @@ void StudyRunner::run(const Cell& cell) {
   const OwnedFolder owned(place);
   if (done(cell)) return;  // by another process, while this one waited
   const auto data = data_set(cell);
+  keep_file();
   if (read_result(options_.output, cell.key)) {  // of other data
     std::filesystem::remove_all(place / "run");
     std::filesystem::remove(place / "result.json");
@@ -310,7 +313,7 @@ void StudyRunner::run(const Cell& cell) {
 void StudyRunner::run(const std::string& key) {
   for (const auto& cell : cells_)
     if (cell.key == key) {
-      keep_file();
+      refuse_another();
       return run(cell);
     }
   throw ConfigError("--cell", "the study file has no cell " + key + "; see `rwkvx study cells`");
@@ -318,7 +321,7 @@ void StudyRunner::run(const std::string& key) {
 
 void StudyRunner::run_all(const std::string& only) {
   const auto cells = expand_grid(file_, only);
-  keep_file();
+  refuse_another();
   Progress bar("study", static_cast<std::int64_t>(cells.size()), options_.quiet);
   std::int64_t count = 0;
   for (const auto& cell : cells) {

@@ -37,7 +37,9 @@ class StudyRunner {
   void run_all(const std::string& only);
 
  private:
-  // Copies the study file beside the results. Throws FileError where one of another study is there.
+  // Throws FileError where the output holds the file of another study, and no cells.
+  void refuse_another() const;
+  // Copies the study file beside the results.
   void keep_file() const;
   DataSet data_set(const Cell& cell) const;
   std::filesystem::path folder(const std::string& key) const;
