@@ -10,6 +10,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/data/prompt_pairs.h"
@@ -50,6 +51,7 @@ void run_build(const BuildFlags& flags) {
                 {"tokens", built.tokens},
                 {"bytes", built.bytes},
                 {"invalid_utf8", built.invalid_utf8},
+                {"skipped_lines", built.skipped_lines},
                 {"hash", built.hash}}));
   } else {
     print_row("token file",
@@ -58,6 +60,7 @@ void run_build(const BuildFlags& flags) {
     print_row("tokens", count_text(built.tokens));
     print_row("text", bytes_text(static_cast<double>(built.bytes)));
     if (built.invalid_utf8 > 0) print_row("invalid UTF-8", count_text(built.invalid_utf8));
+    if (built.skipped_lines > 0) print_row("skipped lines", count_text(built.skipped_lines));
   }
   finish_output();
 }
@@ -110,10 +113,13 @@ std::unique_ptr<Tokenizer> tokenizer_of(const InspectFlags& flags, const TokenMa
 }
 
 Json inspect(const InspectFlags& flags) {
-  const TokenFile tokens(flags.prefix);
   std::unique_ptr<TokenManifest> manifest;
-  if (std::filesystem::exists(TokenFilePaths(flags.prefix).manifest))
+  if (const auto path = TokenFilePaths(flags.prefix).manifest; std::filesystem::exists(path)) {
     manifest = std::make_unique<TokenManifest>(read_manifest(flags.prefix));
+    if (manifest->unfinished)
+      throw DataError(path.string(), "says that the token file is unfinished; build it again");
+  }
+  const TokenFile tokens(flags.prefix);
   const auto tokenizer = tokenizer_of(flags, manifest.get());
   const auto text_of = [&](const std::vector<TokenId>& ids) -> Json {
     if (tokenizer == nullptr) return nullptr;
@@ -144,6 +150,7 @@ Json inspect(const InspectFlags& flags) {
         static_cast<double>(manifest->bytes) /
         static_cast<double>(std::max<std::int64_t>(1, manifest->tokens - manifest->documents));
     report["invalid_utf8"] = manifest->invalid_utf8;
+    report["skipped_lines"] = manifest->skipped_lines;
     report["part"] = manifest->part;
     report["tokenizer"] = {{"kind", manifest->tokenizer_kind},
                            {"hash", manifest->tokenizer_hash},
@@ -188,6 +195,7 @@ void print_inspection(const Json& report) {
     print_row("text",
               bytes_text(report["text_bytes"].get<double>()) + ", " + average + " bytes per token");
     if (report["invalid_utf8"] > 0) print_row("invalid UTF-8", number("invalid_utf8"));
+    if (report["skipped_lines"] > 0) print_row("skipped lines", number("skipped_lines"));
     const auto& tokenizer = report["tokenizer"];
     print_row("tokenizer", tokenizer["kind"].get<std::string>() + ", " +
                                count_text(tokenizer["vocab_size"]) + " ids, hash " +
@@ -274,6 +282,8 @@ struct PairsFlags {
 };
 
 void run_pairs(PairsFlags flags) {
+  for (const auto& input : flags.inputs)
+    refuse_same_file("--output", flags.output, {{"--input", input}});
   flags.data.train = flags.inputs;
   const auto pairs = cut_pairs(flags.data, flags.cutting);
   write_pairs(flags.output, pairs);
@@ -306,6 +316,8 @@ void add_data_command(CLI::App& app) {
       ->add_option("--text-field", build_flags->data.text_field,
                    "field of a .jsonl line with the text [text]")
       ->type_name("NAME");
+  build->add_flag("--skip-bad", build_flags->data.skip_bad_lines,
+                  "leave out the lines of .jsonl files that cannot be read, count them and warn");
   build->add_option("--part", build_flags->part, "all, or the train or valid part [all]")
       ->check(CLI::IsMember({"all", "train", "valid"}));
   build

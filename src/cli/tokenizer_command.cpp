@@ -13,6 +13,9 @@
 #include "cli/tokenizer_source.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/json_file.h"
+#include "rwkvx/base/lock.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/text/tokenizer.h"
@@ -34,13 +37,29 @@ struct CodeFlags {
   bool pieces = false;
 };
 
+// Throws FileError where a tokenizer is there that `tokenizer train` did not write.
+void refuse_foreign(const std::filesystem::path& directory) {
+  std::error_code ignored;
+  const auto description = directory / "tokenizer.json", model = directory / "tokenizer.model";
+  if (std::filesystem::exists(description, ignored)) {
+    const auto json = parse_json_or_null(read_file(description));
+    if (json.is_object() && json.contains("kind") && json.contains("hash")) return;
+  }
+  for (const auto& path : {description, model})
+    if (std::filesystem::exists(path, ignored))
+      throw FileError(path.string(),
+                      "already exists and was not written by tokenizer train, so it is not "
+                      "replaced; choose another --output");
+}
+
 void run_train(const TrainFlags& flags) {
+  const InterruptGuard guard;
+  const MadeDirectories made(flags.output);
+  const auto lock = FileLock::of_directory(flags.output);
+  refuse_foreign(flags.output);
   const auto bytes = static_cast<std::int64_t>(flags.max_megabytes * 1e6);
   const auto pieces = read_pieces(flags.inputs, flags.data, TextPart::kAll, bytes);
   const auto tokenizer = train_sentencepiece(pieces, flags.training);
-  std::error_code error;
-  std::filesystem::create_directories(flags.output, error);
-  if (error) throw FileError(flags.output, "cannot make the folder: " + error.message());
   tokenizer->save(flags.output);
 
   std::int64_t text = 0, tokens = 0;
@@ -133,7 +152,7 @@ void add_tokenizer_command(CLI::App& app) {
       ->type_name("DIR");
   train->add_option("--vocab-size", flags->training.vocab_size, "number of pieces [1024]")
       ->type_name("N")
-      ->check(CLI::Range(270, 1 << 20));
+      ->check(CLI::Range(kLeastPieces, std::int64_t{1} << 20));
   train->add_option("--algorithm", flags->training.algorithm, "unigram or bpe [unigram]")
       ->check(CLI::IsMember({"unigram", "bpe"}));
   train

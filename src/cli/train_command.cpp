@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
@@ -32,18 +33,23 @@ TrainConfig read_config(const TrainFlags& flags) {
 
 void print_estimate(const TrainConfig& config, const TrainEstimate& e) {
   const double steps = static_cast<double>(config.train.max_steps);
-  std::printf("parameters        %s\n", count_text(e.parameters).c_str());
-  std::printf("vocabulary        %s\n", count_text(e.vocab_size).c_str());
-  std::printf("training text     %s tokens\n", count_text(e.train_tokens).c_str());
-  std::printf("validation text   %s tokens\n", count_text(e.valid_tokens).c_str());
-  std::printf("tokens per step   %s\n", count_text(e.tokens_per_step).c_str());
-  std::printf("steps             %s (%.2f passes over the training text)\n",
-              count_text(config.train.max_steps).c_str(), e.epochs);
-  std::printf("memory            %s at the peak\n", bytes_text(e.memory_bytes).c_str());
-  std::printf("speed             %.0f tokens/s\n",
-              static_cast<double>(e.tokens_per_step) / e.seconds_per_step);
-  std::printf("time              %s and validation\n",
-              duration_text(steps * e.seconds_per_step).c_str());
+  char number[64];
+  const auto formatted = [&](const char* format, double value) {
+    std::snprintf(number, sizeof number, format, value);
+    return std::string(number);
+  };
+  print_row("parameters", count_text(e.parameters));
+  print_row("vocabulary", count_text(e.vocab_size));
+  print_row("training text", count_text(e.train_tokens) + " tokens");
+  print_row("validation text", count_text(e.valid_tokens) + " tokens");
+  print_row("tokens per step", count_text(e.tokens_per_step));
+  print_row("steps", count_text(config.train.max_steps) + " (" + formatted("%.2f", e.epochs) +
+                         " passes over the training text)");
+  print_row("memory", bytes_text(e.memory_bytes) + " at the peak");
+  print_row(
+      "speed",
+      formatted("%.0f", static_cast<double>(e.tokens_per_step) / e.seconds_per_step) + " tokens/s");
+  print_row("time", duration_text(steps * e.seconds_per_step) + " and validation");
 }
 
 void report(const TrainResult& result) {
@@ -60,12 +66,12 @@ void report(const TrainResult& result) {
 void run_train(const TrainFlags& flags) {
   const auto config = read_config(flags);
   if (flags.explain) {
-    std::fputs(explain_parameters(config).c_str(), stdout);
-    return;
+    print(explain_parameters(config));
+    return finish_output();
   }
   if (flags.dry_run) {
     print_estimate(config, estimate_training(config, flags.options.quiet));
-    return;
+    return finish_output();
   }
   const auto result = train(config, flags.options);
   if (!flags.options.quiet) report(result);
@@ -88,8 +94,9 @@ void add_train_command(CLI::App& app) {
       ->type_name("DIR");
   command->add_option("--device", flags->device, "auto, cpu or cuda:N, instead of train.device")
       ->type_name("NAME");
-  command->add_flag("--resume", flags->options.resume, "go on from the newest checkpoint");
-  command->add_flag("--overwrite", flags->options.overwrite, "replace an earlier run");
+  command->add_flag("--resume", flags->options.resume, "go on from the newest intact checkpoint");
+  command->add_flag("--overwrite", flags->options.overwrite,
+                    "replace an earlier run; with --resume: where it cannot be resumed");
   command->add_option("--stop-after", flags->options.stop_after, "save and leave after N steps")
       ->type_name("N")
       ->check(CLI::NonNegativeNumber);

@@ -51,14 +51,17 @@ std::uint64_t Permutation::operator()(std::uint64_t index) const {
   return index;
 }
 
+void check_length(const std::string& where, std::int64_t tokens, std::int64_t ctx_len) {
+  if (tokens < ctx_len + 1)
+    throw DataError(where, "the text has " + std::to_string(tokens) + " tokens, but ctx_len = " +
+                               std::to_string(ctx_len) + " needs at least " +
+                               std::to_string(ctx_len + 1) + "; lower ctx_len or give more text");
+}
+
 Batcher::Batcher(const TokenFile& tokens, std::int64_t ctx_len, std::int64_t batch_size,
                  std::uint64_t seed)
     : tokens_(tokens), ctx_len_(ctx_len), batch_size_(batch_size), seed_(seed) {
-  if (tokens.size() < ctx_len + 1)
-    throw DataError(tokens.prefix().string(),
-                    "the text has " + std::to_string(tokens.size()) +
-                        " tokens, but ctx_len = " + std::to_string(ctx_len) + " needs at least " +
-                        std::to_string(ctx_len + 1) + "; lower ctx_len or give more text");
+  check_length(tokens.prefix().string(), tokens.size(), ctx_len);
   windows_ = tokens.size() / ctx_len;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <stdexcept>
@@ -9,9 +10,12 @@
 #include "draw.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
-#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/json_file.h"
+#include "rwkvx/base/lock.h"
+#include "rwkvx/base/log.h"
 #include "rwkvx/base/nearest.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "synth_text.h"
 
@@ -109,6 +113,25 @@ SynthDocument make_recall(std::uint64_t key) {
   }
   text.finish(document);
   return document;
+}
+
+constexpr const char* kManifest = "manifest.json";
+
+// Throws FileError where files of our names are there and not known to be ours.
+void refuse_foreign(const std::filesystem::path& directory) {
+  std::error_code ignored;
+  const auto path = directory / kManifest;
+  if (std::filesystem::exists(path, ignored)) {
+    const auto text = read_file(path);
+    const auto json = parse_json_or_null(text);
+    if (text.empty() || (json.is_object() && json.contains("task") && json.contains("xxh3_128")))
+      return;
+  }
+  for (const char* name : {kManifest, "train.txt", "valid.txt", "boundaries.jsonl", "pairs.jsonl"})
+    if (std::filesystem::exists(directory / name, ignored))
+      throw FileError((directory / name).string(),
+                      "already exists and was not written by data synth, so it is not replaced; "
+                      "choose another directory");
 }
 
 const char* kind_name(Boundary::Kind kind) {
@@ -264,11 +287,12 @@ SynthDocument synth_document(SynthTask task, std::uint64_t seed, std::uint64_t i
 SynthReport write_synth(const SynthOptions& options, const std::filesystem::path& directory,
                         bool quiet) {
   check(options);
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  if (error) throw FileError(directory.string(), "cannot make the folder: " + error.message());
+  const MadeDirectories made(directory);
+  const auto lock = FileLock::of_directory(directory);
+  refuse_foreign(directory);
   const auto document = [&](std::uint64_t index) {
-    if (interrupted()) throw Error(directory.string(), "writing was interrupted");
+    if (!quiet && messages_closed()) interrupt_by(SIGPIPE);
+    throw_if_interrupted(directory.string());
     return synth_document(options.task, options.seed, index);
   };
   SynthReport report;
@@ -309,6 +333,8 @@ SynthReport write_synth(const SynthOptions& options, const std::filesystem::path
     pairs.write(line.dump() + "\n");
   }
 
+  // Empty until all is there: the files are known to be ours, and not to be whole.
+  write_file(directory / kManifest, "");
   files["train.txt"] = train.commit();
   files["valid.txt"] = valid.commit();
   files["boundaries.jsonl"] = boundaries.commit();
@@ -326,7 +352,7 @@ SynthReport write_synth(const SynthOptions& options, const std::filesystem::path
                                         {"valid_bytes", report.valid_bytes},
                                         {"train_words", report.words},
                                         {"xxh3_128", files}};
-  write_file(directory / "manifest.json", manifest.dump(2) + "\n");
+  write_file(directory / kManifest, manifest.dump(2) + "\n");
   return report;
 }
 

@@ -167,6 +167,12 @@ bool in_use(const fs::path& path, pid_t process) {
 // Sets right what killed processes left in a folder. The folder's lock must be held.
 void clean_up(const fs::path& folder, const std::string& own_name) {
   for (const auto& filename : names_in(folder)) {
+    if (const fs::path file = filename;
+        file.extension() == ".lock" && (file.stem() == kBestName || step_of(file.stem().string())))
+      try {
+        FileLock::of_file(folder / file.stem());  // a dead owner's file goes with it
+      } catch (const FileError&) {
+      }
     const auto found = passing(filename);
     // A folder may hold other things; only what has a checkpoint's name is ours to remove.
     if (!found || (found->name != own_name && found->name != kBestName && !step_of(found->name)))
@@ -369,24 +375,27 @@ bool CheckpointDirectory::has_trainer() const {
   return first != files.end() && first->first.starts_with(prefix);
 }
 
+bool looks_like_checkpoint(const fs::path& path) {
+  for (const auto* file : {kChecksumsFile, kConfigFile, kWeightsFile})
+    if (is_there(path / file)) return true;
+  return is_folder(path) && names_in(path).empty();
+}
+
 CheckpointWriter::CheckpointWriter(fs::path final_path)
     : final_(named(final_path)), temporary_(with_mark(final_, kWritingMark)) {
   const auto folder = folder_of(final_);
   checked(folder, "cannot make the directory",
           [&](auto& error) { return fs::create_directories(folder, error); });
+  owned_.emplace(FileLock::of_file(final_));
   // Whoever cleans up holds this lock: the temporary directory is not seen before it has its own.
   const DirectoryLock folder_lock(folder);
   clean_up(folder, final_.filename().string());
-  const bool ours = !is_there(final_) || is_there(final_ / kChecksumsFile) ||
-                    is_there(final_ / kConfigFile) || is_there(final_ / kWeightsFile);
-  if (!ours && !(is_folder(final_) && names_in(final_).empty()))
+  if (is_there(final_) && !looks_like_checkpoint(final_))
     throw CheckpointError(final_.string(),
                           "exists and is no checkpoint, so it is not replaced; name another path");
   if (!checked(temporary_, "cannot make the directory",
                [&](auto& error) { return fs::create_directory(temporary_, error); }))
-    throw CheckpointError(temporary_.string(),
-                          "another writer is at work on this checkpoint; remove this directory if "
-                          "there is none");
+    throw CheckpointError(temporary_.string(), "already exists; remove this directory");
   lock_ = DirectoryLock(temporary_).release();
 }
 
@@ -467,11 +476,30 @@ std::vector<CheckpointEntry> list_checkpoints(const fs::path& folder) {
   return entries;
 }
 
-std::optional<fs::path> latest_checkpoint(const fs::path& folder) {
+std::optional<fs::path> latest_checkpoint(const fs::path& folder, std::int64_t most,
+                                          std::vector<DamagedCheckpoint>* damaged) {
   const auto entries = list_checkpoints(checkpoints_folder(folder));
-  for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry)
-    if (entry->step && intact(entry->path, Verification::kFiles)) return entry->path;
+  for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
+    if (!entry->step || *entry->step > most) continue;
+    try {
+      read_checkpoint(entry->path, Verification::kFiles);
+      return entry->path;
+    } catch (const Error& error) {
+      if (damaged != nullptr) damaged->push_back({entry->path, error.what()});
+    }
+  }
   return std::nullopt;
+}
+
+fs::path set_aside(const fs::path& path, const std::string& mark) {
+  const auto name = named(path);
+  const DirectoryLock folder_lock(folder_of(name));
+  fs::path aside = name.string() + "." + mark;
+  for (int number = 2; is_there(aside); ++number)
+    aside = name.string() + "." + mark + "-" + std::to_string(number);
+  rename_directory(name, aside);
+  sync_directory(folder_of(name));
+  return aside;
 }
 
 fs::path resolve_checkpoint(const fs::path& path) {
@@ -524,6 +552,8 @@ void hard_link_copy(const fs::path& from, const fs::path& to) {
 void remove_checkpoint(const fs::path& path) {
   const auto name = named(path);
   if (!is_folder(name)) throw CheckpointError(name.string(), "there is no such checkpoint");
+  if (!looks_like_checkpoint(name))
+    throw CheckpointError(name.string(), "is not a checkpoint, so it is not removed");
   const auto removing = with_mark(name, kRemovingMark);
   {
     const DirectoryLock folder_lock(folder_of(name));

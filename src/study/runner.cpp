@@ -1,17 +1,16 @@
 #include "rwkvx/study/runner.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <torch/types.h>
-#include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/json_file.h"
+#include "rwkvx/base/lock.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
@@ -21,6 +20,7 @@
 #include "rwkvx/eval/predictions.h"
 #include "rwkvx/eval/scoring.h"
 #include "rwkvx/model/checkpoint.h"
+#include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/parameters.h"
 #include "rwkvx/study/statistics.h"
@@ -34,21 +34,16 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-// Holds a cell's folder for this process as long as it lives.
-class FolderLock {
+// Owns a folder, which is made if need be; waits where another process does. Cells share data sets,
+// and several processes may work on one study.
+class OwnedFolder {
  public:
-  explicit FolderLock(const std::filesystem::path& folder) {
-    std::filesystem::create_directories(folder);
-    descriptor_ = ::open((folder / "lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (descriptor_ < 0 || ::flock(descriptor_, LOCK_EX) != 0)
-      throw FileError(folder.string(), "cannot be locked");
-  }
-  ~FolderLock() { ::close(descriptor_); }
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
+  explicit OwnedFolder(const std::filesystem::path& folder)
+      : made_(folder), lock_(FileLock::wait_for_directory(folder)) {}
 
  private:
-  int descriptor_ = -1;
+  MadeDirectories made_;
+  FileLock lock_;
 };
 
 // The tokenizer of a data set: one for all of its cells, trained on its training text if need be.
@@ -56,16 +51,28 @@ TokenizerConfig shared_tokenizer(const TokenizerConfig& config, const DataSet& d
   TokenizerConfig shared = config;
   if (config.kind != "sentencepiece" || !config.path.empty()) return shared;
   const auto folder = data.folder / "tokenizer";
-  const FolderLock lock(data.folder);
+  const OwnedFolder owned(data.folder);
+  // tokenizer.json is written last.
   if (!std::filesystem::exists(folder / "tokenizer.json")) {
-    std::filesystem::create_directories(folder);
     DataConfig all;
-    train_sentencepiece(read_pieces({data.train().string()}, all),
-                        {config.vocab_size, config.algorithm, config.coverage})
-        ->save(folder);
+    const auto tokenizer =
+        train_sentencepiece(read_pieces({data.train().string()}, all),
+                            {config.vocab_size, config.algorithm, config.coverage});
+    std::filesystem::create_directories(folder);
+    tokenizer->save(folder);
   }
   shared.path = folder.string();
   return shared;
+}
+
+// Builds the token files of a data set where they are not there, one process at a time.
+// config.tokenizer and config.data are set.
+void build_shared_tokens(const TrainConfig& config, const DataSet& data) {
+  const OwnedFolder owned(data.folder);
+  const auto tokenizer =
+      config.tokenizer.path.empty() ? make_byte_tokenizer() : load_tokenizer(config.tokenizer.path);
+  build_token_sets(config.data, *tokenizer, config.data.cache, config.train.threads,
+                   /*quiet=*/true);
 }
 
 // Losses of the windows of the test text that training validates on: their means, in order.
@@ -145,15 +152,18 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
   config.data.train = {data.train().string()};
   config.data.valid = {data.test().string()};
   config.data.cache = (data.folder / "tokens").string();
+  build_shared_tokens(config, data);
   config.train.output = (folder / "run").string();
   config.train.eval_tokens = measure.test_tokens;
   auto snapshots = ordered_json::array();
   TrainResult result;
   TrainedModel trained;
   TrainOptions options;
-  options.resume = options.quiet = true;
-  for (const auto& entry : list_checkpoints(folder / "run" / kCheckpointsFolder))
-    if (entry.step) result.step = *entry.step;  // where an earlier call was interrupted
+  // A cell is a function of its settings, so that nothing is lost where it starts again.
+  options.resume = options.overwrite = options.quiet = true;
+  if (const auto latest = latest_checkpoint(folder / "run"))  // an earlier call was interrupted
+    result.step = read_checkpoint_config(*latest).document.value("/provenance/step"_json_pointer,
+                                                                 std::int64_t{0});
   // A part at a time, with a look at the gates after each.
   const auto parts = std::min(measure.gate_snapshots, config.train.max_steps);
   for (std::int64_t part = 1; part <= parts; ++part) {
@@ -167,7 +177,8 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
     if (part < parts && result.step >= target) continue;  // gone by, without a gate to look at
     options.stop_after = std::max<std::int64_t>(0, target - result.step);
     result = train(config, options);
-    if (result.signal != 0) throw Error(cell.title(), "interrupted; run it again to go on");
+    if (result.signal != 0)
+      throw Interrupted(cell.title(), "interrupted; the same command goes on");
     trained = load_trained(cell.variant, result.checkpoint);
     if (part == parts && snapshots.size() == static_cast<std::size_t>(parts)) break;
     const TokenFile tokens(data.folder / "tokens" / "valid");
@@ -218,10 +229,21 @@ std::optional<json> read_result(const std::filesystem::path& output, const std::
 }
 
 StudyRunner::StudyRunner(const StudyFile& file, const RunnerOptions& options)
-    : file_(file), options_(options), cells_(expand_grid(file)) {
-  std::filesystem::create_directories(options_.output);
+    : file_(file), options_(options), cells_(expand_grid(file)) {}
+
+void StudyRunner::refuse_another() const {
   const auto copy = options_.output / "study.json";
-  const auto text = read_file(file.path);
+  // A folder that a study was run in has cells.
+  if (std::filesystem::exists(copy) && !std::filesystem::exists(options_.output / "cells") &&
+      read_file(copy) != read_file(file_.path))
+    throw FileError(copy.string(),
+                    "already exists and is of another study, so it is not replaced; choose another "
+                    "--output");
+}
+
+void StudyRunner::keep_file() const {
+  const auto copy = options_.output / "study.json";
+  const auto text = read_file(file_.path);
   if (!std::filesystem::exists(copy) || read_file(copy) != text) write_file(copy, text);
 }
 
@@ -231,7 +253,7 @@ std::filesystem::path StudyRunner::folder(const std::string& key) const {
 
 DataSet StudyRunner::data_set(const Cell& cell) const {
   const auto place = options_.output / "data" / cell.data;
-  const FolderLock lock(place);
+  const OwnedFolder owned(place);
   return prepare_data_set(cell.data, file_.data.at(cell.data), file_.measure, options_.sources,
                           place);
 }
@@ -247,9 +269,10 @@ void StudyRunner::run(const Cell& cell) {
     for (const auto& other : cells_)
       if (other.key == key) run(other);
   const auto place = folder(cell.key);
-  const FolderLock lock(place);
+  const OwnedFolder owned(place);
   if (done(cell)) return;  // by another process, while this one waited
   const auto data = data_set(cell);
+  keep_file();
   if (read_result(options_.output, cell.key)) {  // of other data
     std::filesystem::remove_all(place / "run");
     std::filesystem::remove(place / "result.json");
@@ -302,17 +325,22 @@ void StudyRunner::run(const Cell& cell) {
 
 void StudyRunner::run(const std::string& key) {
   for (const auto& cell : cells_)
-    if (cell.key == key) return run(cell);
+    if (cell.key == key) {
+      refuse_another();
+      return run(cell);
+    }
   throw ConfigError("--cell", "the study file has no cell " + key + "; see `rwkvx study cells`");
 }
 
 void StudyRunner::run_all(const std::string& only) {
   const auto cells = expand_grid(file_, only);
+  refuse_another();
   Progress bar("study", static_cast<std::int64_t>(cells.size()), options_.quiet);
   std::int64_t count = 0;
   for (const auto& cell : cells) {
     bar.update(count, cell.title());
-    if (interrupted()) throw Error("study", "interrupted; the same command goes on");
+    if (!options_.quiet && messages_closed()) interrupt_by(SIGPIPE);
+    if (interrupted()) throw Interrupted("study", "interrupted; the same command goes on");
     run(cell);
     bar.update(++count, cell.title());
   }

@@ -9,9 +9,15 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
+#include <exception>
+#include <future>
+#include <memory>
+#include <thread>
 #include <unordered_map>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/interrupt.h"
 #include "rwkvx/text/utf8.h"
 #include "tokenizers.h"
 
@@ -256,9 +262,15 @@ std::string number_behind(const std::string& message, const std::string& marker)
 [[noreturn]] void refuse_training(const std::string& message, std::int64_t vocab_size) {
   const std::string wanted = "wanted a vocabulary of " + std::to_string(vocab_size) + " pieces, ";
   const std::string where = "tokenizer.vocab_size";
-  if (const auto most = number_behind(message, "value <= "); !most.empty())
+  if (const auto most = number_behind(message, "value <= "); !most.empty()) {
+    if (most.size() < 9 && std::stoll(most) < kLeastSentencePieces)
+      throw DataError("tokenizer", "the text has enough for " + most +
+                                       " pieces, expected at least " +
+                                       std::to_string(kLeastSentencePieces) +
+                                       "; give more text, or take the byte tokenizer");
     throw DataError(where, wanted + "but the text has enough for at most " + most +
                                "; set vocab_size to that or less, or give more text");
+  }
   if (const auto least = number_behind(message, " vs "); !least.empty())
     throw DataError(where, wanted + "but the characters of the text alone need " + least +
                                "; raise vocab_size or lower coverage");
@@ -274,8 +286,7 @@ std::unique_ptr<Tokenizer> parse_sentencepiece(std::string model, const std::str
 
 std::unique_ptr<Tokenizer> train_sentencepiece(const std::vector<std::string>& documents,
                                                const SentencePieceTraining& training) {
-  Lines lines(documents);
-  if (lines.done()) throw DataError("tokenizer", "there is no text to train on");
+  if (Lines(documents).done()) throw DataError("tokenizer", "there is no text to train on");
   const std::unordered_map<std::string, std::string> settings{
       {"model_type", training.algorithm},
       {"vocab_size", std::to_string(training.vocab_size)},
@@ -294,10 +305,31 @@ std::unique_ptr<Tokenizer> train_sentencepiece(const std::vector<std::string>& d
       {"num_threads", "8"},
       {"minloglevel", "4"},
   };
-  std::string model;
-  const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &lines, &model);
-  if (!status.ok()) refuse_training(status.message(), training.vocab_size);
-  return parse_sentencepiece(std::move(model), "trained tokenizer");
+  // The library cannot be stopped, so it works beside this thread, on a copy: a signal ends the
+  // wait for it at once.
+  struct Job {
+    std::vector<std::string> documents;
+    std::string model;
+    sentencepiece::util::Status status;
+    std::promise<void> done;
+  };
+  const auto job = std::make_shared<Job>();
+  job->documents = documents;
+  auto done = job->done.get_future();
+  std::thread([job, settings] {
+    try {
+      Lines lines(job->documents);
+      job->status = sentencepiece::SentencePieceTrainer::Train(settings, &lines, &job->model);
+      job->done.set_value();
+    } catch (...) {
+      job->done.set_exception(std::current_exception());
+    }
+  }).detach();
+  while (done.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready)
+    throw_if_interrupted("tokenizer");
+  done.get();
+  if (!job->status.ok()) refuse_training(job->status.message(), training.vocab_size);
+  return parse_sentencepiece(std::move(job->model), "trained tokenizer");
 }
 
 }  // namespace rwkvx

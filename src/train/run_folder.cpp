@@ -2,10 +2,14 @@
 
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <limits>
+#include <string_view>
 
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/json_file.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/version.h"
@@ -17,8 +21,14 @@ namespace {
 
 namespace fs = std::filesystem;
 
+static_assert(kLeastPieces == kLeastSentencePieces);
+
 constexpr char kStateFile[] = "state.json";
 constexpr char kMomentsFile[] = "moments.safetensors";
+constexpr char kLogFile[] = "log.jsonl";
+// Beside a tokenizer that was trained in a run's folder: what it was trained on.
+constexpr char kTrainedOnFile[] = "trained-on";
+constexpr char kUnfinished[] = "unfinished";
 
 // JSON has no infinity: a loss that was never measured is null.
 nlohmann::ordered_json finite_or_null(double value) {
@@ -52,70 +62,147 @@ std::string training_key(const TrainConfig& config, const std::vector<std::strin
   return hasher.hex();
 }
 
+void make_directory(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (error) throw FileError(path.string(), "cannot make the directory: " + error.message());
+}
+
+// The first line of a file with its line end, if it has one; empty where there is no such file.
+std::string first_line(const fs::path& path) {
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) return "";
+  std::ifstream file(path);
+  std::string line;
+  if (!std::getline(file, line)) return "";
+  return file.eof() ? line : line + "\n";
+}
+
+// Throws ConfigError where the files that a run writes are there and of something else.
+void refuse_foreign_files(const fs::path& output) {
+  const auto refuse = [](const fs::path& path, const std::string& what) {
+    throw ConfigError(path.string(), "already exists and is not the " + what +
+                                         " of a training run, so it is not replaced; choose "
+                                         "another --output");
+  };
+  std::error_code ignored;
+  if (const auto path = output / kConfigFile; fs::exists(path, ignored)) {
+    const auto json = parse_json_or_null(read_file(path));
+    const auto section = [&](const char* name) {
+      return json.is_object() && json.contains(name) && json[name].is_object();
+    };
+    // A checkpoint's has a format.
+    if (!section("model") || !section("train") || json.contains("format")) refuse(path, "config");
+  }
+  constexpr std::string_view kBegin = "{\"step\":";
+  const auto log = output / kLogFile;
+  if (const auto line = first_line(log); !line.starts_with(kBegin) && !kBegin.starts_with(line))
+    refuse(log, "log");
+}
+
 }  // namespace
 
-std::unique_ptr<Tokenizer> prepare_tokenizer(const TrainConfig& config, bool quiet) {
+PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& folder, bool quiet) {
   const auto& settings = config.tokenizer;
   if (!settings.path.empty()) {
     auto tokenizer = load_tokenizer(settings.path);
     if (tokenizer->kind() != settings.kind)
       throw ConfigError("tokenizer.kind", "is " + settings.kind + ", but " + settings.path +
                                               " is a " + tokenizer->kind() + " tokenizer");
-    return tokenizer;
+    return {std::move(tokenizer), ""};
   }
-  if (settings.kind == "byte") return make_byte_tokenizer();
+  if (settings.kind == "byte") return {make_byte_tokenizer(), ""};
   if (settings.kind == "world")
     throw ConfigError("tokenizer.path", "the world tokenizer needs its vocabulary file");
   if (config.data.train.empty())
     throw ConfigError("data.train", "names no text, wanted one or more .txt or .jsonl files");
-  const auto folder = fs::path(config.train.output) / kTokenizerFolder;
+  std::error_code ignored;
+  const bool there = fs::exists(folder / kTrainedOnFile, ignored);
+  if (!there && fs::exists(folder, ignored) && !fs::is_empty(folder, ignored))
+    throw ConfigError(folder.string(),
+                      "already exists and was not trained by a run, so it is not replaced; name it "
+                      "with tokenizer.path, or choose another --output");
+  // All of the text is looked at before minutes are spent on the tokenizer.
+  check_lines(config.data.train, config.data, config.train.threads);
+  check_lines(config.data.valid, config.data, config.train.threads);
   const auto pieces = read_pieces(config.data.train, config.data, training_part(config.data));
   const auto key = training_key(config, pieces);
-  std::error_code ignored;
-  if (fs::exists(folder / "trained-on", ignored) && read_file(folder / "trained-on") == key)
-    return load_tokenizer(folder);
+  if (there && read_file(folder / kTrainedOnFile) == key) return {load_tokenizer(folder), ""};
   if (!quiet)
     log_info("training a " + settings.algorithm + " tokenizer of " +
              std::to_string(settings.vocab_size) + " pieces");
-  auto tokenizer =
-      train_sentencepiece(pieces, {settings.vocab_size, settings.algorithm, settings.coverage});
-  fs::remove_all(folder);
-  fs::create_directories(folder);
-  tokenizer->save(folder);
-  write_file(folder / "trained-on", key);
-  return tokenizer;
+  return {train_sentencepiece(pieces, {settings.vocab_size, settings.algorithm, settings.coverage}),
+          key};
 }
 
-RunFolder::RunFolder(const TrainConfig& config, const Tokenizer& tokenizer, const TokenSets& tokens)
-    : config_(config), tokenizer_(tokenizer), tokens_(tokens) {}
-
-fs::path RunFolder::checkpoints() const {
-  return fs::path(config_.train.output) / kCheckpointsFolder;
+void save_trained(const PreparedTokenizer& prepared, const fs::path& folder) {
+  if (prepared.trained_on.empty()) return;
+  make_directory(folder);
+  // Whatever interrupts this, the folder is known to be of a run, and to be of no use.
+  write_file(folder / kTrainedOnFile, kUnfinished);
+  prepared.tokenizer->save(folder);
+  write_file(folder / kTrainedOnFile, prepared.trained_on);
 }
 
-void RunFolder::prepare(const TrainOptions& options) const {
+bool holds_run(const fs::path& output) {
+  return !list_checkpoints(output / kCheckpointsFolder).empty() ||
+         first_line(output / kLogFile).find('\n') != std::string::npos;
+}
+
+RunFolder::RunFolder(const fs::path& output, const TrainOptions& options)
+    : output_(output), made_(output), lock_(FileLock::of_directory(output)) {
+  look(options);
+}
+
+void RunFolder::look(const TrainOptions& options) {
+  refuse_foreign_files(output_);
+  if (!holds_run(output_)) {
+    if (options.resume && !options.quiet)
+      log_info("no checkpoint in " + output_.string() + ", starting at step 0");
+    return;
+  }
   const auto existing = list_checkpoints(checkpoints());
-  if (!existing.empty() && !options.resume && !options.overwrite)
-    throw ConfigError(config_.train.output,
-                      "already holds a run (" + existing.back().name +
+  if (!options.resume && !options.overwrite)
+    throw ConfigError(output_.string(),
+                      "already holds a run (" +
+                          (existing.empty() ? std::string(kLogFile) : existing.back().name) +
                           "): go on with --resume, start again with --overwrite, or choose another "
                           "--output");
-  if (options.overwrite && !options.resume)
-    for (const auto& entry : existing) remove_checkpoint(entry.path);
-  fs::create_directories(checkpoints());
-  write_file(fs::path(config_.train.output) / kConfigFile, config_to_json(config_).dump(2) + "\n");
+  if (options.resume) {
+    resume_from_ =
+        latest_checkpoint(checkpoints(), std::numeric_limits<std::int64_t>::max(), &damaged_);
+    if (resume_from_) return;
+    std::string found;
+    for (const auto& damaged : damaged_) found += "; " + damaged.reason;
+    if (damaged_.empty())
+      found = existing.empty() ? "; its log has steps, but no checkpoint was saved"
+                               : "; " + existing.back().name + " has no trainer state";
+    if (!options.overwrite)
+      throw CheckpointError(output_.string(),
+                            "holds a run, but no intact checkpoint to resume from" + found +
+                                "; start again at step 0 with --overwrite, or choose another "
+                                "--output");
+    log_warning(output_.string() + " holds no intact checkpoint to resume from" + found +
+                "; starting again at step 0");
+    damaged_.clear();
+  }
+  for (const auto& entry : existing)
+    if (!looks_like_checkpoint(entry.path))
+      throw ConfigError(entry.path.string(),
+                        "is not a checkpoint, so it is not removed; move it, or choose another "
+                        "--output");
 }
 
-bool RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, Progression& progress) const {
-  const auto newest = latest_checkpoint(checkpoints());
-  if (!newest) return false;
+void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& tokenizer,
+                        Progression& progress) const {
+  const auto& newest = resume_from_;
   const auto directory = open_checkpoint(*newest, Verification::kTensors);
   const auto saved = read_checkpoint_config(directory.path);
   const auto difference = first_difference(nlohmann::json(config_to_json(saved.model)),
                                            nlohmann::json(config_to_json(model.config())), "model");
   if (!difference.empty())
     throw ConfigError(newest->string(), "is of another model: " + difference);
-  if (saved.tokenizer_hash != tokenizer_.hash())
+  if (saved.tokenizer_hash != tokenizer.hash())
     throw ConfigError(newest->string(), "was trained with another tokenizer");
   if (!directory.has_trainer())
     throw CheckpointError(newest->string(), "holds no trainer state, so it cannot be resumed from");
@@ -140,28 +227,57 @@ bool RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, Progression& prog
                           "is not the state of a training run");
   }
   optimizer.set_steps(progress.step);
-  return true;
+  const auto entries = list_checkpoints(checkpoints());
+  const bool best = std::any_of(entries.begin(), entries.end(), [](const auto& entry) {
+    return entry.name == kBestName && entry.complete;
+  });
+  if (progress.best_step == 0 || best) return;
+  log_warning((checkpoints() / kBestName).string() +
+              " is missing or damaged; the next validation writes it anew");
+  progress.best_valid_loss = std::numeric_limits<double>::infinity();
+}
+
+void RunFolder::begin(const TrainConfig& config, const Tokenizer& tokenizer,
+                      const TokenSets& tokens, std::int64_t step) {
+  config_ = config;
+  tokenizer_ = &tokenizer;
+  tokens_ = &tokens;
+  make_directory(checkpoints());
+  remove_leftovers(output_);
+  if (!resume_from_)
+    for (const auto& entry : list_checkpoints(checkpoints())) remove_checkpoint(entry.path);
+  for (const auto& damaged : damaged_)
+    log_warning(damaged.reason + "; resuming from " + resume_from_->filename().string() +
+                " instead, and the damaged one is set aside as " +
+                set_aside(damaged.path, "damaged").string());
+  write_file(output_ / kConfigFile, config_to_json(config_).dump(2) + "\n");
+  if (resume_from_)
+    cut_log(step);
+  else
+    write_file(output_ / kLogFile, "");
+  log_.emplace(output_ / kLogFile);
+  log_->cut();
 }
 
 void RunFolder::write_model(const fs::path& folder, const RwkvImpl& model,
                             const Progression& progress) const {
   write_safetensors(folder / kWeightsFile, weight_views(model).views, {{"format", "rwkvx"}});
   fs::create_directories(folder / kTokenizerFolder);
-  tokenizer_.save(folder / kTokenizerFolder);
+  tokenizer_->save(folder / kTokenizerFolder);
   nlohmann::ordered_json document;
   document["format"] = "rwkvx checkpoint 1";
   document["model"] = config_to_json(model.config());
-  document["tokenizer"] = {{"kind", tokenizer_.kind()},
-                           {"vocab_size", tokenizer_.vocab_size()},
-                           {"hash", tokenizer_.hash()}};
+  document["tokenizer"] = {{"kind", tokenizer_->kind()},
+                           {"vocab_size", tokenizer_->vocab_size()},
+                           {"hash", tokenizer_->hash()}};
   document["data"] = config_to_json(config_.data);
   document["train"] = config_to_json(config_.train);
   document["provenance"] = {{"step", progress.step},
                             {"tokens", progress.step * config_.train.accumulation *
                                            config_.train.batch_size * config_.train.ctx_len},
                             {"valid_loss", finite_or_null(progress.valid_loss)},
-                            {"train_text", tokens_.train_manifest.hash},
-                            {"valid_text", tokens_.valid_manifest.hash},
+                            {"train_text", tokens_->train_manifest.hash},
+                            {"valid_text", tokens_->valid_manifest.hash},
                             {"seed", config_.train.seed},
                             {"version", version()},
                             {"build", build_id()}};
@@ -169,7 +285,7 @@ void RunFolder::write_model(const fs::path& folder, const RwkvImpl& model,
 }
 
 fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
-                         const Progression& progress) const {
+                         const Progression& progress, std::int64_t good) const {
   const auto path = checkpoints() / step_name(progress.step);
   CheckpointWriter writer(path);
   write_model(writer.path(), model, progress);
@@ -185,20 +301,21 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
   state["valid_loss"] = finite_or_null(progress.valid_loss);
   write_file(trainer / kStateFile, state.dump(2) + "\n");
   writer.commit();
-
-  // What lies above this step is of a run that was gone back on, or it could not be read; it goes,
-  // so that it never counts as one of the last.
-  std::vector<fs::path> before;
-  for (const auto& entry : list_checkpoints(checkpoints())) {
-    if (!entry.step || *entry.step == progress.step) continue;
-    if (*entry.step > progress.step || !entry.complete)
-      remove_checkpoint(entry.path);
-    else
-      before.push_back(entry.path);
-  }
-  const auto keep = static_cast<size_t>(config_.train.keep_last) - 1;
-  for (size_t i = 0; i + keep < before.size(); ++i) remove_checkpoint(before[i]);
+  prune(good);
   return path;
+}
+
+void RunFolder::prune(std::int64_t good) const {
+  std::vector<CheckpointEntry> steps;
+  std::int64_t last_good = -1;
+  for (const auto& entry : list_checkpoints(checkpoints())) {
+    if (!entry.step || !entry.complete) continue;
+    steps.push_back(entry);
+    if (*entry.step <= good) last_good = *entry.step;
+  }
+  const auto keep = static_cast<std::size_t>(config_.train.keep_last);
+  for (std::size_t i = 0; i + keep < steps.size(); ++i)
+    if (*steps[i].step != last_good) remove_checkpoint(steps[i].path);
 }
 
 void RunFolder::save_best(const RwkvImpl& model, const Progression& progress) const {
@@ -208,23 +325,22 @@ void RunFolder::save_best(const RwkvImpl& model, const Progression& progress) co
 }
 
 void RunFolder::cut_log(std::int64_t step) const {
-  const auto path = fs::path(config_.train.output) / "log.jsonl";
+  const auto path = output_ / kLogFile;
+  std::error_code ignored;
+  if (!fs::is_regular_file(path, ignored)) return;
+  const auto before = read_file(path);
   std::string kept;
-  std::ifstream before(path);
-  for (std::string line; std::getline(before, line);) {
-    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (json.is_object() && json.contains("step") && json["step"].is_number_integer() &&
-        json["step"].get<std::int64_t>() <= step)
-      kept += line + "\n";
+  for (std::size_t begin = 0, end; (end = before.find('\n', begin)) != std::string::npos;
+       begin = end + 1) {
+    const auto line = before.substr(begin, end + 1 - begin);
+    const auto json = parse_json_or_null(line);
+    const bool later = json.is_object() && json.contains("step") &&
+                       json["step"].is_number_integer() && json["step"].get<std::int64_t>() > step;
+    if (!later) kept += line;
   }
-  write_file(path, kept);
+  if (kept.size() < before.size()) write_file(path, kept);
 }
 
-void RunFolder::log(const nlohmann::ordered_json& line) const {
-  const auto path = fs::path(config_.train.output) / "log.jsonl";
-  std::ofstream file(path, std::ios::app);
-  file << line.dump() << "\n" << std::flush;
-  if (!file) throw FileError(path.string(), "cannot append to the log");
-}
+void RunFolder::log(const nlohmann::ordered_json& line) { log_->append(line.dump() + "\n"); }
 
 }  // namespace rwkvx

@@ -4,10 +4,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
+#include "rwkvx/base/lock.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/data/corpus.h"
+#include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/text/tokenizer.h"
 #include "rwkvx/train/optimizer.h"
@@ -24,34 +29,64 @@ struct Progression {
 };
 
 // The tokenizer a run uses: the file that the config names, the one that an earlier call trained in
-// this folder on the same text, or one trained here and saved.
-std::unique_ptr<Tokenizer> prepare_tokenizer(const TrainConfig& config, bool quiet);
+// `folder` on the same text, or one trained here.
+struct PreparedTokenizer {
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::string trained_on;  // names the text and the settings; empty where nothing was trained
+};
+PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const std::filesystem::path& folder,
+                                    bool quiet);
+// Keeps a tokenizer that was trained here for the next call.
+void save_trained(const PreparedTokenizer& prepared, const std::filesystem::path& folder);
 
+// Whether a folder holds a run: checkpoints, damaged ones too, or lines of a log.
+bool holds_run(const std::filesystem::path& output);
+
+// One process at a time works in a run's folder, and changes nothing there before begin().
 class RunFolder {
  public:
-  RunFolder(const TrainConfig& config, const Tokenizer& tokenizer, const TokenSets& tokens);
+  // Takes the folder, which is made if need be, and looks at what it holds. Throws FileError where
+  // another process works there, naming it; ConfigError where there is a run and the options say
+  // neither resume nor overwrite, or where files are not a run's; CheckpointError where there is a
+  // run, but no intact checkpoint to resume from, unless the options say overwrite too.
+  RunFolder(const std::filesystem::path& output, const TrainOptions& options);
 
-  std::filesystem::path checkpoints() const;
-  // Throws ConfigError if there is a run already and the options say neither resume nor overwrite.
-  void prepare(const TrainOptions& options) const;
-  // Loads the newest intact checkpoint, if there is one. Throws ConfigError where its model or
-  // tokenizer is another one, naming the first setting that differs.
-  bool restore(RwkvImpl& model, Optimizer& optimizer, Progression& progress) const;
-  // Writes checkpoints/step-…, and removes all but the last keep_last of them.
+  std::filesystem::path checkpoints() const { return output_ / kCheckpointsFolder; }
+  // The newest intact checkpoint, where the run goes on from one.
+  const std::optional<std::filesystem::path>& resume_from() const { return resume_from_; }
+  // Loads it. Throws ConfigError where its model or tokenizer is another one, naming the first
+  // setting that differs.
+  void restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& tokenizer,
+               Progression& progress) const;
+  // The first changes: the checkpoints of an earlier run go (overwrite) or the damaged ones that
+  // were passed over are set aside (resume), each with a warning; the settings are written; the
+  // lines of log.jsonl after `step` are removed. Tokenizer and tokens are kept by reference.
+  void begin(const TrainConfig& config, const Tokenizer& tokenizer, const TokenSets& tokens,
+             std::int64_t step);
+  // Writes checkpoints/step-…, and prunes; `good` as there.
   std::filesystem::path save(const RwkvImpl& model, const Optimizer& optimizer,
-                             const Progression& progress) const;
+                             const Progression& progress, std::int64_t good) const;
+  // Removes all but the last keep_last checkpoints and the last good one, which is the newest of a
+  // step up to `good`.
+  void prune(std::int64_t good) const;
   // Writes checkpoints/best, which cannot be resumed from.
   void save_best(const RwkvImpl& model, const Progression& progress) const;
-  // Removes the lines of log.jsonl after `step` and appends to the rest.
-  void cut_log(std::int64_t step) const;
-  void log(const nlohmann::ordered_json& line) const;
+  void log(const nlohmann::ordered_json& line);
 
  private:
+  void look(const TrainOptions& options);
+  void cut_log(std::int64_t step) const;
   void write_model(const std::filesystem::path& folder, const RwkvImpl& model,
                    const Progression& progress) const;
+  std::filesystem::path output_;
+  MadeDirectories made_;
+  FileLock lock_;
+  std::optional<std::filesystem::path> resume_from_;
+  std::vector<DamagedCheckpoint> damaged_;
+  std::optional<AppendFile> log_;
   TrainConfig config_;
-  const Tokenizer& tokenizer_;
-  const TokenSets& tokens_;
+  const Tokenizer* tokenizer_ = nullptr;
+  const TokenSets* tokens_ = nullptr;
 };
 
 }  // namespace rwkvx

@@ -2,16 +2,24 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/cross_entropy_loss.h>
+#include <c10/util/Exception.h>
 #include <malloc.h>
 #include <torch/types.h>
 
 #include <chrono>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <future>
+#include <new>
+#include <optional>
+#include <stdexcept>
+#include <string_view>
 #include <thread>
 
+#include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/lock.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/progress.h"
@@ -91,30 +99,66 @@ class BatchAhead {
   std::future<void> reading_;  // waits in its destructor
 };
 
+// Where a run, or an estimate of one, reads and keeps its tokenizer and token files.
+class Place {
+ public:
+  // A run's own folder.
+  Place(const std::filesystem::path& output, const TrainOptions& options)
+      : root_(output), run_(std::in_place, output, options) {}
+  // For an estimate: the same folder, so that the run finds what was made, but one that goes again
+  // where the folder holds a run, which an estimate leaves alone.
+  explicit Place(const std::filesystem::path& output) : root_(output) {
+    if (holds_run(output)) {
+      temporary_.emplace();
+      root_ = temporary_->path();
+    } else {
+      made_.emplace(output);
+      lock_.emplace(FileLock::of_directory(output));
+    }
+  }
+  RunFolder* run() { return run_ ? &*run_ : nullptr; }
+  std::filesystem::path data() const { return root_ / "data"; }
+  std::filesystem::path tokenizer() const { return root_ / kTokenizerFolder; }
+
+ private:
+  std::filesystem::path root_;
+  std::optional<RunFolder> run_;
+  std::optional<TemporaryFolder> temporary_;
+  std::optional<MadeDirectories> made_;
+  std::optional<FileLock> lock_;
+};
+
 // Everything a run works with.
 class Run {
  public:
-  Run(const TrainConfig& given, bool quiet)
-      : device_(training_device(given.train)),
-        tokenizer_(prepare_tokenizer(given, quiet)),
-        config_(resolved(given, *tokenizer_)),
-        sets_(build_token_sets(config_.data, *tokenizer_,
-                               std::filesystem::path(config_.train.output) / "data",
-                               config_.train.threads, quiet)),
-        train_(sets_.train),
-        valid_(sets_.valid),
-        batches_(train_, config_.train.ctx_len, config_.train.batch_size,
-                 static_cast<std::uint64_t>(config_.train.seed)),
-        ahead_(batches_, config_.train.batch_size * config_.train.ctx_len),
-        checks_(valid_, config_.train.ctx_len, config_.train.batch_size, config_.train.eval_tokens),
-        model_(config_.model),
-        folder_(config_, *tokenizer_, sets_) {
-    train_.check_vocab(config_.model.vocab_size);
-    valid_.check_vocab(config_.model.vocab_size);
-    model_->initialise(static_cast<std::uint64_t>(config_.train.seed), config_.train.learning_rate);
-    model_->to(device_);
-    optimizer_ = std::make_unique<Optimizer>(*model_, config_.train);
+  // Nothing in the place is changed before everything that could refuse the run was looked at.
+  Run(const TrainConfig& given, Place& place, bool quiet)
+      : device_(training_device(given.train)), folder_(place.run()), quiet_(quiet) {
+    refuse_while_built(given.data, place.data());
+    auto prepared = prepare_tokenizer(given, place.tokenizer(), quiet);
+    config_ = resolved(given, *prepared.tokenizer);
     const auto& t = config_.train;
+    model_ = Rwkv(config_.model);
+    model_->initialise(static_cast<std::uint64_t>(t.seed), t.learning_rate);
+    model_->to(device_);
+    optimizer_ = std::make_unique<Optimizer>(*model_, t);
+    if (folder_ != nullptr && folder_->resume_from()) {
+      folder_->restore(*model_, *optimizer_, *prepared.tokenizer, progress_);
+      verified_ = progress_.step - 1;  // the steps that led there were finite
+    }
+    sets_ = build_token_sets(config_.data, *prepared.tokenizer, place.data(), t.threads, quiet,
+                             [&](const TokenSets& sets) {
+                               check_length(config_.data.train.front(), sets.train_manifest.tokens,
+                                            t.ctx_len);
+                             });
+    save_trained(prepared, place.tokenizer());
+    tokenizer_ = std::move(prepared.tokenizer);
+    for (const auto* tokens : {sets_.train_tokens.get(), sets_.valid_tokens.get()})
+      tokens->check_vocab(config_.model.vocab_size);
+    batches_.emplace(train_tokens(), t.ctx_len, t.batch_size, static_cast<std::uint64_t>(t.seed));
+    ahead_.emplace(*batches_, t.batch_size * t.ctx_len);
+    checks_.emplace(valid_tokens(), t.ctx_len, t.batch_size, t.eval_tokens);
+
     const TrainingPassOptions options{t.grad_checkpoint == "block", t.l2wrap};
     const std::int64_t tokens = t.batch_size * t.ctx_len;
     if (t.operators != "fused" || !device_.is_cpu() || !TrainingPass::supports(config_.model))
@@ -132,30 +176,43 @@ class Run {
   std::int64_t step_tokens() const {
     return config_.train.accumulation * config_.train.batch_size * config_.train.ctx_len;
   }
+  const TokenFile& train_tokens() const { return *sets_.train_tokens; }
+  const TokenFile& valid_tokens() const { return *sets_.valid_tokens; }
+  bool asked_to_stop() const {
+    if (!quiet_ && messages_closed()) interrupt_by(SIGPIPE);
+    return interrupted();
+  }
   at::Tensor logits(const std::int64_t* inputs, int64_t B, int64_t T);
   at::Tensor targets_on_device(const std::int64_t* targets, int64_t count) const;
   double batch_gradients(const std::int64_t* inputs, const std::int64_t* targets);
   double step();
-  double validate();
-  [[noreturn]] void not_finite(const std::string& what);
+  std::optional<double> validate();
+  [[noreturn]] void not_finite(std::int64_t step, const std::string& what);
+  std::string last_good() const;
   nlohmann::ordered_json log_line(double loss, double seconds, std::int64_t steps) const;
-  void validate_and_keep_best(bool quiet);
+  void log(const nlohmann::ordered_json& line);
+  void save();
+  void validate_and_keep_best();
 
   c10::Device device_;
+  RunFolder* folder_;  // none for an estimate
+  bool quiet_;
   std::unique_ptr<Tokenizer> tokenizer_;
   TrainConfig config_;
   TokenSets sets_;
-  TokenFile train_, valid_;
-  Batcher batches_;
-  BatchAhead ahead_;
-  EvaluationBatches checks_;
-  Rwkv model_;
-  RunFolder folder_;
+  std::optional<Batcher> batches_;
+  std::optional<BatchAhead> ahead_;
+  std::optional<EvaluationBatches> checks_;
+  Rwkv model_{nullptr};
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<TrainingPass> pass_;  // none where the reference modules train
   Progression progress_;
   double grad_norm_ = 0, rate_ = 0;
   double memory_ = 0;  // expected at the peak, bytes; 0 where the modules train
+  // The last step from which a pass was finite: checkpoints up to it are good.
+  std::int64_t verified_ = -1;
+  std::int64_t saved_ = -1;           // the step of the newest checkpoint
+  std::filesystem::path checkpoint_;  // itself
 };
 
 // The modules' logits, (B T, V) float32.
@@ -192,39 +249,54 @@ double Run::step() {
   const auto& c = config_.train;
   double loss_sum = 0;
   for (std::int64_t part = 0; part < c.accumulation; ++part) {
-    const auto& batch = ahead_.get(progress_.step * c.accumulation + part);
+    const auto& batch = ahead_->get(progress_.step * c.accumulation + part);
     const double loss = batch_gradients(batch.inputs.data(), batch.targets.data());
-    if (!std::isfinite(loss)) not_finite("the loss is " + std::to_string(loss));
+    if (!std::isfinite(loss)) not_finite(progress_.step + 1, "the loss is " + std::to_string(loss));
     loss_sum += loss;
   }
   grad_norm_ = optimizer_->grad_norm();
-  if (!std::isfinite(grad_norm_)) not_finite("the gradient's norm is not finite");
+  if (!std::isfinite(grad_norm_))
+    not_finite(progress_.step + 1, "the gradient's norm is not finite");
+  verified_ = std::max(verified_, progress_.step);
   rate_ = scheduled_rate(c, progress_.step);
   optimizer_->step(rate_, grad_norm_);
   ++progress_.step;
   return loss_sum / static_cast<double>(c.accumulation);
 }
 
-void Run::not_finite(const std::string& what) {
-  const auto tensor = optimizer_->first_not_finite();
-  const auto last = latest_checkpoint(folder_.checkpoints());
-  throw Error("step " + std::to_string(progress_.step + 1),
-              what + "; first tensor that is not finite: " +
-                  (tensor.empty() ? "none of the parameters, so the logits" : tensor) +
-                  "; last good checkpoint: " + (last ? last->string() : "none") +
-                  "; a smaller learning_rate usually helps");
+std::string Run::last_good() const {
+  const auto good =
+      folder_ == nullptr ? std::nullopt : latest_checkpoint(folder_->checkpoints(), verified_);
+  return good ? good->string() : "none";
 }
 
-// Mean loss over the validation windows, each from an empty state.
-double Run::validate() {
+void Run::not_finite(std::int64_t step, const std::string& what) {
+  const auto tensor = optimizer_->first_not_finite();
+  auto good = last_good();
+  // The state that this came from may have been saved: it is not one to go on from.
+  if (folder_ != nullptr && good != "none" && progress_.step > verified_) {
+    const auto bad = folder_->checkpoints() / step_name(progress_.step);
+    std::error_code ignored;
+    if (std::filesystem::is_directory(bad, ignored))
+      good += " (" + bad.filename().string() + ", which gives this, is set aside as " +
+              set_aside(bad, "diverged").filename().string() + ")";
+  }
+  throw Error("step " + std::to_string(step),
+              what + "; first tensor that is not finite: " +
+                  (tensor.empty() ? "none of the parameters, so the logits" : tensor) +
+                  "; last good checkpoint: " + good + "; a smaller learning_rate usually helps");
+}
+
+// Mean loss over the validation windows, each from an empty state; none where a signal came.
+std::optional<double> Run::validate() {
   const torch::NoGradGuard no_grad;
   double sum = 0;
   std::vector<std::int64_t> inputs, targets;
-  for (std::int64_t i = 0; i < checks_.batches() && !interrupted(); ++i) {
-    const auto shape = checks_.shape(i);
+  for (std::int64_t i = 0; i < checks_->batches() && !asked_to_stop(); ++i) {
+    const auto shape = checks_->shape(i);
     inputs.resize(static_cast<size_t>(shape.rows * shape.length));
     targets.resize(inputs.size());
-    checks_.fill(i, inputs.data(), targets.data());
+    checks_->fill(i, inputs.data(), targets.data());
     const double tokens = static_cast<double>(inputs.size());
     if (pass_ != nullptr) {
       sum += tokens * pass_->loss(inputs.data(), targets.data(), shape.rows, shape.length);
@@ -235,8 +307,8 @@ double Run::validate() {
                                   targets_on_device(targets.data(), shape.rows * shape.length))
                .item<double>();
   }
-  return interrupted() ? std::numeric_limits<double>::quiet_NaN()
-                       : sum / static_cast<double>(checks_.targets());
+  if (interrupted()) return std::nullopt;
+  return sum / static_cast<double>(checks_->targets());
 }
 
 nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t steps) const {
@@ -250,22 +322,50 @@ nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t s
       {"peak_memory_bytes", static_cast<std::int64_t>(peak_memory_bytes())}};
 }
 
-void Run::validate_and_keep_best(bool quiet) {
-  const double loss = validate();
-  if (!std::isfinite(loss)) return;
+// A step whose line cannot be written is saved first, so that it is not lost with the error.
+void Run::log(const nlohmann::ordered_json& line) {
+  try {
+    folder_->log(line);
+  } catch (const FileError& error) {
+    if (saved_ != progress_.step) save();
+    throw FileError("", std::string(error.what()) + "; step " + std::to_string(progress_.step) +
+                            " is saved in " + checkpoint_.string() + ": go on with --resume");
+  }
+}
+
+void Run::save() {
+  if (!optimizer_->first_not_finite().empty())
+    not_finite(progress_.step, "the parameters are not finite any more");
+  try {
+    checkpoint_ = folder_->save(*model_, *optimizer_, progress_, verified_);
+  } catch (const FileError& error) {
+    throw FileError("", "step " + std::to_string(progress_.step) +
+                            " could not be saved: " + error.what() +
+                            "; earlier checkpoints are kept, the last good one: " + last_good());
+  }
+  saved_ = progress_.step;
+}
+
+void Run::validate_and_keep_best() {
+  const auto measured = validate();
+  if (!measured) return;
+  const double loss = *measured;
+  if (!std::isfinite(loss))
+    not_finite(progress_.step, "the validation loss is " + std::to_string(loss));
+  verified_ = std::max(verified_, progress_.step);
   progress_.valid_loss = loss;
   const bool best = loss < progress_.best_valid_loss;
   if (best) {
     progress_.best_valid_loss = loss;
     progress_.best_step = progress_.step;
-    folder_.save_best(*model_, progress_);
+    folder_->save_best(*model_, progress_);
   }
-  folder_.log({{"step", progress_.step},
-               {"tokens", progress_.step * step_tokens()},
-               {"valid_loss", loss},
-               {"valid_perplexity", std::exp(loss)},
-               {"best", best}});
-  if (quiet) return;
+  log({{"step", progress_.step},
+       {"tokens", progress_.step * step_tokens()},
+       {"valid_loss", loss},
+       {"valid_perplexity", std::exp(loss)},
+       {"best", best}});
+  if (quiet_) return;
   char text[120];
   std::snprintf(text, sizeof text, "step %lld: validation loss %.4f, perplexity %.2f%s",
                 static_cast<long long>(progress_.step), loss, std::exp(loss),
@@ -275,36 +375,36 @@ void Run::validate_and_keep_best(bool quiet) {
 
 TrainResult Run::train(const TrainOptions& options) {
   const auto& c = config_.train;
-  folder_.prepare(options);
-  const bool resumed = options.resume && folder_.restore(*model_, *optimizer_, progress_);
-  if (!options.quiet) {
+  const bool resumed = folder_->resume_from().has_value();
+  if (resumed) {
+    checkpoint_ = *folder_->resume_from();
+    saved_ = progress_.step;
+  }
+  folder_->begin(config_, *tokenizer_, sets_, progress_.step);
+  if (!quiet_) {
     log_info(count_text(parameter_count(config_.model)) + " parameters, vocabulary " +
-             count_text(config_.model.vocab_size) + "; training text " + count_text(train_.size()) +
-             " tokens, validation " + count_text(valid_.size()) +
+             count_text(config_.model.vocab_size) + "; training text " +
+             count_text(train_tokens().size()) + " tokens, validation " +
+             count_text(valid_tokens().size()) +
              (memory_ > 0 ? "; memory " + bytes_text(memory_) : "") +
              (device_.is_cpu() ? "" : "; on " + device_.str() + " in bfloat16"));
-    if (resumed)
-      log_info("going on from step " + std::to_string(progress_.step));
-    else if (options.resume)
-      log_info("no checkpoint to go on from in " + c.output + ", starting at step 0");
+    if (resumed) log_info("going on from step " + std::to_string(progress_.step));
   }
-  folder_.cut_log(progress_.step);
 
-  const InterruptGuard guard;
-  TrainResult result;
-  result.checkpoint = latest_checkpoint(folder_.checkpoints()).value_or("");
   const std::int64_t last = options.stop_after > 0
                                 ? std::min(c.max_steps, progress_.step + options.stop_after)
                                 : c.max_steps;
-  std::int64_t saved = resumed ? progress_.step : -1, logged = progress_.step;
+  std::int64_t logged = progress_.step;
   double loss_sum = 0, seconds = 0;
   {
-    Progress bar("training", c.max_steps, options.quiet);
+    Progress bar("training", c.max_steps, quiet_);
     bar.start_from(progress_.step);
-    while (progress_.step < last && !interrupted()) {
+    while (progress_.step < last && !asked_to_stop()) {
       const auto start = Clock::now();
       const double loss = step();
       seconds += seconds_since(start);
+      // What was saved before this step is good, so that older ones may go.
+      if (saved_ == progress_.step - 1) folder_->prune(verified_);
       loss_sum += loss;
       char note[96];
       std::snprintf(
@@ -316,21 +416,19 @@ TrainResult Run::train(const TrainOptions& options) {
       bar.update(progress_.step, note);
       if (progress_.step % c.log_every == 0 || progress_.step == last) {
         const auto steps = progress_.step - logged;
-        folder_.log(log_line(loss_sum / static_cast<double>(steps), seconds, steps));
+        log(log_line(loss_sum / static_cast<double>(steps), seconds, steps));
         logged = progress_.step;
         loss_sum = seconds = 0;
       }
       const bool end = progress_.step == c.max_steps;
-      if (end || (c.eval_every > 0 && progress_.step % c.eval_every == 0))
-        validate_and_keep_best(options.quiet);
-      if (!end && c.save_every > 0 && progress_.step % c.save_every == 0) {
-        result.checkpoint = folder_.save(*model_, *optimizer_, progress_);
-        saved = progress_.step;
-      }
+      if (end || (c.eval_every > 0 && progress_.step % c.eval_every == 0)) validate_and_keep_best();
+      if (!end && c.save_every > 0 && progress_.step % c.save_every == 0) save();
     }
     bar.finish();
   }
-  if (saved != progress_.step) result.checkpoint = folder_.save(*model_, *optimizer_, progress_);
+  if (saved_ != progress_.step) save();
+  TrainResult result;
+  result.checkpoint = checkpoint_;
   result.step = progress_.step;
   result.valid_loss = progress_.valid_loss;
   result.best_valid_loss = progress_.best_valid_loss;
@@ -344,11 +442,11 @@ TrainEstimate Run::estimate() {
   TrainEstimate estimate;
   estimate.parameters = parameter_count(config_.model);
   estimate.vocab_size = config_.model.vocab_size;
-  estimate.train_tokens = train_.size();
-  estimate.valid_tokens = valid_.size();
+  estimate.train_tokens = train_tokens().size();
+  estimate.valid_tokens = valid_tokens().size();
   estimate.tokens_per_step = step_tokens();
   estimate.epochs = static_cast<double>(step_tokens() * config_.train.max_steps) /
-                    static_cast<double>(train_.size());
+                    static_cast<double>(train_tokens().size());
   step();  // the first one also pays for warming up
   const auto start = Clock::now();
   step();
@@ -357,16 +455,53 @@ TrainEstimate Run::estimate() {
   return estimate;
 }
 
+[[noreturn]] void out_of_memory(const TrainConfig& config, const std::string& asked) {
+  throw Error("memory", "not enough" + (asked.empty() ? "" : " for another " + asked) +
+                            " for batches of " + std::to_string(config.train.batch_size) + " x " +
+                            std::to_string(config.train.ctx_len) +
+                            " tokens; lower train.batch_size (train.accumulation makes up for it), "
+                            "train.ctx_len, model.n_embd or model.n_layer, or set "
+                            "train.grad_checkpoint to \"block\"");
+}
+
+// Does the work; where memory runs out, the error says which settings decide how much is needed.
+template <class Work>
+auto with_memory_advice(const TrainConfig& config, const Work& work) {
+  try {
+    return work();
+  } catch (const c10::Error& error) {
+    const std::string text = error.what_without_backtrace();
+    constexpr std::string_view kAsked = "ried to allocate ";
+    const auto asked = text.find(kAsked);
+    if (asked == std::string::npos) throw;
+    const auto begin = asked + kAsked.size();
+    const auto end = std::min(text.find_first_of(".\n", begin), text.size());
+    out_of_memory(config, text.substr(begin, end - begin));
+  } catch (const std::bad_alloc&) {
+    out_of_memory(config, "");
+  } catch (const std::length_error&) {
+    out_of_memory(config, "");
+  }
+}
+
 }  // namespace
 
 TrainResult train(const TrainConfig& config, const TrainOptions& options) {
-  use_threads(config.train.threads);
-  return Run(config, options.quiet).train(options);
+  const InterruptGuard guard;
+  return with_memory_advice(config, [&] {
+    use_threads(config.train.threads);
+    Place place(config.train.output, options);
+    return Run(config, place, options.quiet).train(options);
+  });
 }
 
 TrainEstimate estimate_training(const TrainConfig& config, bool quiet) {
-  use_threads(config.train.threads);
-  return Run(config, quiet).estimate();
+  const InterruptGuard guard;
+  return with_memory_advice(config, [&] {
+    use_threads(config.train.threads);
+    Place place(config.train.output);
+    return Run(config, place, quiet).estimate();
+  });
 }
 
 std::string explain_parameters(const TrainConfig& config) {

@@ -2,7 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <csignal>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
@@ -132,6 +136,84 @@ TEST_F(DataCommand, SaysWhatIsWrongInOneLine) {
   expect_refused(run_program({"tokenizer", "train", "--input", "x", "--output", "y", "--algorithm",
                               "wordpiece"}),
                  2, "wordpiece");
+}
+
+TEST_F(DataCommand, ARefusedTokenizerTrainingChangesNothing) {
+  make_stories();
+  const auto train = [&](const std::string& output, const std::string& size) {
+    return run_program({"tokenizer", "train", "--input", path("text/train.txt"), "--output",
+                        path(output), "--vocab-size", size});
+  };
+  EXPECT_EQ(train("new", "900000").status, 3);
+  EXPECT_FALSE(std::filesystem::exists(path("new")));
+  std::filesystem::create_directories(path("other"));
+  write_file(path("other/tokenizer.json"), "{\"version\": \"1.0\"}");
+  expect_refused(train("other", "300"), 3, "tokenizer.json: already exists and was not written by");
+  EXPECT_EQ(read_file(path("other/tokenizer.json")), "{\"version\": \"1.0\"}");
+  std::filesystem::remove(path("other/tokenizer.json"));
+  write_file(path("other/tokenizer.model"), "mine");
+  expect_refused(train("other", "300"), 3, "tokenizer.model: already exists");
+  EXPECT_EQ(train("new", "600").status, 0);
+  EXPECT_EQ(train("new", "610").status, 0) << "its own is replaced";
+}
+
+TEST_F(DataCommand, BadLinesAreLeftOutAndCountedWhereThatIsWanted) {
+  write_file(path("bad.jsonl"), "{\"text\": \"x\"}\n{\"text\": 1}\n{\"text\": \"y\"}\n");
+  const std::vector<std::string> build{"data",        "build",  "--input",  path("bad.jsonl"),
+                                       "--tokenizer", "byte",   "--output", path("bad"),
+                                       "--json",      "--quiet"};
+  expect_refused(run_program(build), 3, "bad.jsonl:2");
+  EXPECT_FALSE(std::filesystem::exists(path("bad.json")));
+  auto skipping = build;
+  skipping.push_back("--skip-bad");
+  const auto built = run_program(skipping);
+  ASSERT_EQ(built.status, 0) << built.err;
+  EXPECT_EQ(nlohmann::json::parse(built.out)["skipped_lines"], 1);
+  EXPECT_THAT(built.err, HasSubstr("1 lines could not be read and were left out"));
+  EXPECT_THAT(run_program({"data", "inspect", path("bad")}).out, HasSubstr("skipped lines     1"));
+}
+
+TEST_F(DataCommand, NeverWritesOverItsInput) {
+  write_file(path("text.txt"), "one two three four five six seven eight nine ten\n");
+  const auto before = read_file(path("text.txt"));
+  std::filesystem::create_symlink(path("text.txt"), path("link"));
+  for (const char* output : {"text.txt", "link", "./text.txt"})
+    expect_refused(
+        run_program({"data", "pairs", "--input", path("text.txt"), "--output", path(output),
+                     "--prompt-words", "1", "--reference-words", "1", "--tail", "0.5"}),
+        2, "is the same file as --input");
+  EXPECT_EQ(read_file(path("text.txt")), before);
+  // A directory with a text of one's own.
+  std::filesystem::create_directories(path("mine"));
+  write_file(path("mine/train.txt"), "mine");
+  expect_refused(run_program({"data", "synth", "--output", path("mine"), "--stories", "3"}), 3,
+                 "train.txt: already exists");
+  EXPECT_EQ(read_file(path("mine/train.txt")), "mine");
+}
+
+TEST_F(DataCommand, ASignalWhileATokenizerIsTrainedOrDataAreBuiltLeavesNothing) {
+  std::string text;
+  for (int i = 0; i < 200000; ++i)
+    text += "line " + std::to_string(i * 7919 % 100003) + " of a text that takes a while " +
+            std::to_string(i) + "\n";
+  write_file(path("long.txt"), text);
+  const std::vector<std::vector<std::string>> commands{
+      {"tokenizer", "train", "--input", path("long.txt"), "--output", path("new/t"), "--vocab-size",
+       "8000"},
+      {"data", "build", "--input", path("long.txt"), "--tokenizer", "byte", "--output",
+       path("new/t"), "--threads", "1", "--quiet"}};
+  for (const auto& command : commands)
+    for (const int signal : {SIGHUP, SIGTERM}) {
+      const Program program(command);
+      for (int i = 0; i < 400 && !std::filesystem::exists(path("new")); ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      program.signal(signal);
+      const auto result = program.result();
+      if (result.status == 0) continue;  // it was faster
+      EXPECT_EQ(result.status, 128 + signal) << result.err;
+      EXPECT_THAT(result.err, HasSubstr("interrupted"));
+      EXPECT_FALSE(std::filesystem::exists(path("new"))) << command[0];
+    }
 }
 
 TEST_F(DataCommand, WritesTheSameCorpusTwice) {

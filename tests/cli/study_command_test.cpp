@@ -2,9 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <thread>
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
@@ -130,6 +133,40 @@ TEST_F(StudyCommand, WrongInputIsOneClearLine) {
   EXPECT_EQ(result.status, 3);
   EXPECT_THAT(result.err, HasSubstr("missing.txt"));
   EXPECT_THAT(result.err, HasSubstr("--data"));
+  EXPECT_FALSE(fs::exists(path("out"))) << "what was refused has changed nothing";
+}
+
+TEST_F(StudyCommand, AnotherStudysFileIsLeftAlone) {
+  fs::create_directories(path("out"));
+  write_file(path("out/study.json"), "{\"mine\": 1}");
+  const auto result = run("out");
+  EXPECT_EQ(result.status, 3);
+  EXPECT_THAT(result.err, HasSubstr("study.json: already exists and is of another study"));
+  EXPECT_EQ(read_file(path("out/study.json")), "{\"mine\": 1}");
+  EXPECT_EQ(std::distance(fs::directory_iterator(path("out")), {}), 1);
+}
+
+TEST_F(StudyCommand, AnInterruptedStudyGoesOnAndTwoAtOnceShareTheWork) {
+  study_["studies"] = {
+      {"ablation", {{"data", {"stories"}}, {"variants", {"baseline", "enhanced"}}}}};
+  save();
+  ASSERT_EQ(run("whole").status, 0);
+  const std::vector<std::string> words{"study",    "run",       path("study.json"),
+                                       "--output", path("out"), "--quiet"};
+  {
+    const Program program(words);
+    for (int i = 0; i < 600 && !fs::exists(path("out/cells")); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    program.signal(SIGHUP);
+    const auto result = program.result();
+    EXPECT_TRUE(result.status == 128 + SIGHUP || result.status == 0) << result.err;
+  }
+  const Program first(words), second(words);
+  for (const auto* program : {&first, &second}) {
+    const auto result = program->result();
+    EXPECT_EQ(result.status, 0) << result.err;
+  }
+  EXPECT_EQ(results("out"), results("whole"));
 }
 
 TEST_F(StudyCommand, InspectShowsGatesKernelsAndMemory) {

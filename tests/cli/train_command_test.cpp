@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -60,7 +61,7 @@ TEST_F(TrainCommand, DryRunAndExplainTrainNothing) {
 }
 
 TEST_F(TrainCommand, SignalsSaveAndLeave) {
-  for (const int number : {SIGINT, SIGTERM}) {
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
     const std::string output = path("run" + std::to_string(number));
     const Program program(train_args(
         {"--output", output, "--set", "train.max_steps=1000000", "--set", "train.log_every=1"}));
@@ -145,6 +146,116 @@ TEST_F(TrainCommand, StopsAtANonFiniteLossWithStepTensorAndLastGoodCheckpoint) {
   EXPECT_THAT(result.err, AllOf(HasSubstr("first tensor that is not finite: "),
                                 HasSubstr("last good checkpoint: " + path("run"))));
   EXPECT_EQ(run_program({"info", "--model", path("run/latest")}).status, 0);
+}
+
+// Waits until a file has appeared.
+void await(const std::string& path) {
+  for (int i = 0; i < 600 && !std::filesystem::exists(path); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+}
+
+TEST_F(TrainCommand, AClosedPipeOfMessagesSavesAndEnds) {
+  std::string command = std::string(RWKVX_PROGRAM);
+  for (const auto& arg : train_args({"--set", "train.max_steps=1000000", "--set",
+                                     "train.log_every=1", "--set", "train.save_every=0"}))
+    command += " '" + arg + "'";
+  // head reads one line and goes; bash says how the program before it ended.
+  const auto result = std::system(
+      ("bash -c \"" + command + " 2>&1 | head -n 1 >/dev/null; exit \\${PIPESTATUS[0]}\"").c_str());
+  EXPECT_EQ(WEXITSTATUS(result), 128 + SIGPIPE);
+  const auto info = run_program({"info", "--model", path("run/latest")});
+  EXPECT_EQ(info.status, 0) << info.err;
+}
+
+TEST_F(TrainCommand, ASecondOneIsRefusedAndNamesTheFirst) {
+  const std::vector<std::string> endless{"--set", "train.max_steps=1000000",
+                                         "--set", "train.log_every=1",
+                                         "--set", "train.save_every=3"};
+  const Program first(train_args(endless));
+  await(path("run/log.jsonl"));
+  const auto owner = "is in use by process " + std::to_string(first.id()) + " on ";
+  for (const char* flag : {"--resume", "--overwrite"}) {
+    auto flags = endless;
+    flags.push_back(flag);
+    const auto second = train(flags);
+    expect_refused(second, 3, owner);
+    EXPECT_THAT(second.err, HasSubstr("rwkvx train --config"));
+  }
+  // What only reads works meanwhile.
+  EXPECT_EQ(train({"--dry-run", "--quiet"}).status, 0);
+  EXPECT_EQ(run_program({"info", "--model", path("run/config.json")}).status, 3);
+  first.signal(SIGTERM);
+  const auto result = first.result();
+  EXPECT_EQ(result.status, 128 + SIGTERM) << result.err;
+  std::ifstream log(path("run/log.jsonl"));
+  std::int64_t last = 0;
+  for (std::string line; std::getline(log, line);) {
+    const auto json = json::parse(line);
+    if (!json.contains("loss")) continue;
+    EXPECT_EQ(json["step"], last + 1);
+    last = json["step"];
+  }
+  EXPECT_FALSE(std::filesystem::exists(path("run/.lock")));
+}
+
+TEST_F(TrainCommand, TheLockOfAKilledOneIsTakenOver) {
+  const Program first(
+      train_args({"--set", "train.max_steps=1000000", "--set", "train.save_every=1"}));
+  await(path("run/checkpoints/step-00000002"));
+  first.signal(SIGKILL);
+  first.result();
+  EXPECT_TRUE(std::filesystem::exists(path("run/.lock")));
+  const auto more = train({"--resume", "--stop-after", "1", "--set", "train.max_steps=1000000"});
+  EXPECT_EQ(more.status, 0) << more.err;
+  EXPECT_FALSE(std::filesystem::exists(path("run/.lock")));
+}
+
+TEST_F(TrainCommand, ADryRunLeavesARunAsItIs) {
+  ASSERT_EQ(train({"--stop-after", "2", "--quiet"}).status, 0);
+  const auto before = read_file(path("run/data/train.json"));
+  EXPECT_EQ(train({"--dry-run", "--quiet", "--set", "data.separator=\"--\""}).status, 0);
+  EXPECT_EQ(read_file(path("run/data/train.json")), before);
+}
+
+TEST_F(TrainCommand, AFirstRunWithResumeSaysWhereItStarts) {
+  const auto first = train({"--resume", "--stop-after", "1"});
+  EXPECT_EQ(first.status, 0);
+  EXPECT_THAT(first.err, HasSubstr("no checkpoint in " + path("run") + ", starting at step 0"));
+  EXPECT_THAT(first.err, testing::Not(HasSubstr("to go on from")));
+}
+
+TEST_F(TrainCommand, ABrokenLineIsFoundBeforeTheTokenizerIsTrained) {
+  std::string lines;
+  for (int i = 0; i < 200; ++i) lines += "{\"text\": \"bird number " + std::to_string(i) + "\"}\n";
+  write_file(path("text.jsonl"), lines + "{\"text\": \"cut\n");
+  const std::vector<std::string> flags{
+      "--set", "data.train=" + path("text.jsonl"), "--set",        "tokenizer.kind=sentencepiece",
+      "--set", "tokenizer.vocab_size=280",         "--stop-after", "1"};
+  const auto result = train(flags);
+  expect_refused(result, 3, "text.jsonl:201: is not valid JSON");
+  EXPECT_FALSE(std::filesystem::exists(path("run")));
+  auto skipping = flags;
+  skipping.insert(skipping.end(), {"--set", "data.skip_bad_lines=true"});
+  const auto skipped = train(skipping);
+  EXPECT_EQ(skipped.status, 0) << skipped.err;
+  EXPECT_THAT(skipped.err, HasSubstr("1 lines could not be read and were left out"));
+}
+
+TEST_F(TrainCommand, ATextTooSmallForAnyTokenizerSaysSo) {
+  write_file(path("small.txt"), "one two three\n");
+  const auto result = train({"--set", "data.train=" + path("small.txt"), "--set",
+                             "tokenizer.kind=sentencepiece", "--quiet"});
+  expect_refused(result, 3, "expected at least 270; give more text, or take the byte tokenizer");
+  EXPECT_THAT(result.err, testing::Not(HasSubstr("or less")));
+}
+
+TEST_F(TrainCommand, WhatIsPrintedToAFullDiskIsAnError) {
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP() << "there is no /dev/full";
+  std::string command = std::string(RWKVX_PROGRAM);
+  for (const auto& arg : train_args({"--explain"})) command += " '" + arg + "'";
+  const auto result = std::system((command + " >/dev/full 2>" + path("err")).c_str());
+  EXPECT_EQ(WEXITSTATUS(result), 3);
+  EXPECT_THAT(read_file(path("err")), HasSubstr("standard output: cannot write"));
 }
 
 }  // namespace

@@ -3,15 +3,21 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <csignal>
+#include <map>
+#include <optional>
 #include <random>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/lock.h"
 #include "rwkvx/base/log.h"
 #include "support/scratch.h"
 
 namespace rwkvx {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -261,7 +267,7 @@ TEST_F(Corpus, ReusesATokenFileUntilSomethingChanges) {
 TEST_F(Corpus, RebuildsATokenFileThatIsDamagedOrUnfinished) {
   const auto source = file("a.txt", "one two three\n");
   const auto wanted = build({source});
-  for (const char* name : {"out/text.idx", "out/text.bin", "out/text.json"}) {
+  for (const char* name : {"out/text.idx", "out/text.bin"}) {
     write_file(scratch_ / name, "x");
     const auto found = build({source});
     EXPECT_FALSE(found.reused) << name;
@@ -269,7 +275,140 @@ TEST_F(Corpus, RebuildsATokenFileThatIsDamagedOrUnfinished) {
     std::filesystem::remove(scratch_ / name);
     EXPECT_FALSE(build({source}).reused) << name;
   }
+  // As a killed build leaves it: the manifest says that the pair is being put in place.
+  auto manifest = read_file(scratch_ / "out/text.json");
+  manifest.replace(manifest.find(wanted.hash), wanted.hash.size(), "unfinished");
+  write_file(scratch_ / "out/text.json", manifest);
+  EXPECT_FALSE(build({source}).reused);
   EXPECT_TRUE(build({source}).reused);
+}
+
+// Every file below a folder with its content.
+std::map<std::string, std::string> contents(const std::filesystem::path& folder) {
+  std::map<std::string, std::string> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder))
+    files[entry.path().string()] = entry.is_regular_file() ? read_file(entry.path()) : "";
+  return files;
+}
+
+TEST_F(Corpus, LeavesTokenFilesOfAnotherProgramAlone) {
+  const auto source = file("a.txt", "one two three\n");
+  const auto refused = [&](const std::string& text) {
+    const auto before = contents(scratch_.path());
+    EXPECT_THAT(failure<FileError>({source}), HasSubstr(text));
+    EXPECT_EQ(contents(scratch_.path()), before);
+  };
+  const auto other = [&](std::int64_t tokens) {  // a whole pair, as Megatron would write it
+    TokenFileWriter writer(scratch_ / "out/text", 257);
+    writer.add(std::vector<TokenId>(static_cast<std::size_t>(tokens), 7));
+    writer.end_document(256);
+    writer.commit();
+  };
+  std::filesystem::create_directories(scratch_ / "out");
+  other(20);
+  refused("text.bin: already exists without the manifest text.json");
+  std::filesystem::remove(scratch_ / "out/text.bin");
+  refused("text.idx: already exists without the manifest");
+  std::filesystem::remove(scratch_ / "out/text.idx");
+  file("out/text.json", "{\"settings\": 3}");
+  refused("text.json: already exists and is not the manifest of a token file");
+  file("out/text.json", "[");
+  refused("is not the manifest of a token file");
+  std::filesystem::remove(scratch_ / "out/text.json");
+  build({source});
+  other(21);  // over ours
+  config_.separator = "--";
+  refused("text.bin: holds 22 tokens in 1 documents, but its manifest text.json says 15 in 1");
+}
+
+TEST_F(Corpus, ARefusedOrInterruptedBuildChangesNothing) {
+  const auto source = file("a.txt", "one two three\n");
+  build({source});
+  const auto bad = file("bad.jsonl", "{\"text\": \"x\"}\n{\"text\": 1}\n");
+  const auto before = contents(scratch_.path());
+  EXPECT_THAT(failure({bad}), HasSubstr("bad.jsonl:2"));
+  EXPECT_EQ(contents(scratch_.path()), before);
+  const InterruptGuard guard;
+  interrupt_by(SIGHUP);
+  config_.separator = "--";
+  EXPECT_THROW(build({source}), Interrupted);
+  clear_interrupt();
+  EXPECT_EQ(contents(scratch_.path()), before);
+  // Where there was nothing, there is nothing.
+  EXPECT_THROW(build_tokens({bad}, config_, *bytes_, scratch_ / "new/folder/x", 1, true),
+               DataError);
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "new"));
+}
+
+TEST_F(Corpus, OneProcessBuildsATokenFileAtATime) {
+  const auto source = file("a.txt", "one two three\n");
+  std::filesystem::create_directories(scratch_ / "out");
+  {
+    const auto owner = FileLock::of_file(scratch_ / "out/text");
+    EXPECT_THAT(failure<FileError>({source}),
+                HasSubstr("out/text: is in use by process " + std::to_string(::getpid()) + " on "));
+    EXPECT_FALSE(std::filesystem::exists(scratch_ / "out/text.bin"));
+  }
+  EXPECT_FALSE(build({source}).reused);
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "out/text.lock"));
+}
+
+TEST_F(Corpus, RunsShareACacheThatIsCompleteAndOneBuildsIt) {
+  config_.train = {file("a.txt", std::string(1000, 'a'))};
+  config_.cache = (scratch_ / "cache").string();
+  const auto sets = [&] { return build_token_sets(config_, *bytes_, scratch_ / "x", 1, true); };
+  const auto first = sets();
+  std::optional<FileLock> owner(FileLock::of_file(scratch_ / "cache/valid"));
+  EXPECT_TRUE(sets().valid_manifest.reused) << "reading needs no lock";
+  EXPECT_THROW(refuse_while_built(config_, scratch_ / "x"), FileError);
+  config_.separator = "--";
+  const auto before = contents(scratch_ / "cache");
+  EXPECT_THROW(sets(), FileError) << "another process builds there";
+  EXPECT_EQ(contents(scratch_ / "cache"), before);
+  owner.reset();
+  refuse_while_built(config_, scratch_ / "x");
+  EXPECT_FALSE(sets().train_manifest.reused);
+  EXPECT_EQ(first.train_tokens->size(), 901) << "what was opened stays as it was";
+  EXPECT_EQ(first.train_tokens->read(0, 1), std::vector<TokenId>{'a'});
+}
+
+TEST_F(Corpus, ACheckThatThrowsKeepsTheOldTokens) {
+  config_.train = {file("a.txt", std::string(1000, 'a'))};
+  build_token_sets(config_, *bytes_, scratch_ / "data", 1, true);
+  const auto before = contents(scratch_ / "data");
+  config_.separator = "--";
+  std::int64_t tokens = 0;
+  EXPECT_THROW(build_token_sets(config_, *bytes_, scratch_ / "data", 1, true,
+                                [&](const TokenSets& sets) {
+                                  tokens = sets.train_manifest.tokens;
+                                  throw ConfigError("x", "refused");
+                                }),
+               ConfigError);
+  EXPECT_EQ(tokens, 901);
+  EXPECT_EQ(contents(scratch_ / "data"), before);
+}
+
+TEST_F(Corpus, LeavesOutBadLinesWhereThatIsWantedAndCountsThem) {
+  const auto source = file("a.jsonl",
+                           "{\"text\": \"one\"}\n{\"text\": 3}\n\n{\"text\": \"cut\n[1]\n"
+                           "{\"txt\": \"x\"}\n{\"text\": \"two\"}\n");
+  EXPECT_THAT(failure({source}), HasSubstr("a.jsonl:2"));
+  EXPECT_THROW(check_lines({source}, config_), DataError);
+  EXPECT_THROW(read_pieces({source}, config_), DataError);
+  config_.skip_bad_lines = true;
+  check_lines({source}, config_);
+  testing::internal::CaptureStderr();
+  const auto built = build({source});
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              AllOf(HasSubstr("4 lines could not be read and were left out, the first: "),
+                    HasSubstr("a.jsonl:2")));
+  EXPECT_EQ(built.skipped_lines, 4);
+  EXPECT_EQ(read_manifest(scratch_ / "out/text").skipped_lines, 4);
+  EXPECT_THAT(documents(), ElementsAre("one", "two"));
+  EXPECT_THAT(read_pieces({source}, config_), ElementsAre("one", "two"));
+  EXPECT_EQ(build({source}).skipped_lines, 4) << "reused";
+  const auto all_bad = file("b.jsonl", "3\n4\n");
+  EXPECT_THAT(failure({all_bad}), AllOf(HasSubstr("holds no text"), HasSubstr("b.jsonl:1")));
 }
 
 TEST_F(Corpus, WritesAManifestThatCanBeReadBack) {

@@ -11,6 +11,8 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/lock.h"
+#include "rwkvx/base/output_file.h"
 #include "support/scratch.h"
 
 namespace rwkvx {
@@ -407,6 +409,23 @@ TEST(Synth, RefusesOptionsOutOfRange) {
   refused([](SynthOptions& o) { o.pairs = -1; });
   EXPECT_THROW(synth_task("storys"), ConfigError);
   EXPECT_EQ(synth_task("recall"), SynthTask::kRecall);
+}
+
+TEST(Synth, LeavesFilesOfOthersAlone) {
+  const ScratchDirectory scratch;
+  SynthOptions options;
+  options.stories = 2;
+  write_file(scratch / "train.txt", "my own text");
+  EXPECT_THROW(write_synth(options, scratch.path(), /*quiet=*/true), FileError);
+  EXPECT_EQ(read_file(scratch / "train.txt"), "my own text");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(scratch.path()), {}), 1);
+  // Its own are written again, those that were cut off too.
+  write_synth(options, scratch / "new", /*quiet=*/true);
+  write_synth(options, scratch / "new", /*quiet=*/true);
+  write_file(scratch / "new/manifest.json", "");
+  write_synth(options, scratch / "new", /*quiet=*/true);
+  const auto lock = FileLock::of_directory(scratch / "new");
+  EXPECT_THROW(write_synth(options, scratch / "new", /*quiet=*/true), FileError);
 }
 
 }  // namespace

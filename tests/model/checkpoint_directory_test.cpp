@@ -15,6 +15,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/model/safetensors.h"
 #include "support/scratch.h"
 
@@ -389,9 +390,44 @@ TEST(CheckpointDirectory, TwoWritersOfOneCheckpointDoNotMix) {
   const CheckpointWriter first(folder / "best");
   EXPECT_NE(complaint([&] {
               CheckpointWriter second(folder / "best");
-            }).find("another writer is at work"),
+            }).find("is in use by process " + std::to_string(::getpid()) + " on "),
             std::string::npos);
   EXPECT_TRUE(fs::exists(first.path()));
+}
+
+TEST(CheckpointDirectory, ADeadWritersLockGoesWithItsTemporaryDirectory) {
+  const ScratchDirectory folder;
+  write_file(folder / "step-00000007.lock", "process 1 on here\n");
+  write_file(folder / "thesis.lock", "");
+  save(folder / "step-00000008", 1);
+  EXPECT_EQ(names(folder.path()), (Names{"step-00000008", "thesis.lock"}));
+}
+
+TEST(CheckpointDirectory, ADamagedOneIsNamedAndASetAsideOneCountsNoMore) {
+  const ScratchDirectory folder;
+  for (int step = 1; step <= 3; ++step) save(folder / step_name(step), step);
+  fs::resize_file(folder / step_name(3) / kWeightsFile, 10);
+  std::vector<DamagedCheckpoint> damaged;
+  EXPECT_EQ(latest_checkpoint(folder.path(), 3, &damaged), folder / step_name(2));
+  ASSERT_EQ(damaged.size(), 1u);
+  EXPECT_EQ(damaged[0].path, folder / step_name(3));
+  EXPECT_NE(damaged[0].reason.find("cut off"), std::string::npos) << damaged[0].reason;
+  EXPECT_EQ(latest_checkpoint(folder.path(), 1), folder / step_name(1));
+  EXPECT_EQ(latest_checkpoint(folder.path(), 0), std::nullopt);
+  EXPECT_EQ(set_aside(folder / step_name(2), "damaged").filename(), step_name(2) + ".damaged");
+  EXPECT_EQ(latest_checkpoint(folder.path()), folder / step_name(1));
+  save(folder / step_name(2), 2);
+  EXPECT_EQ(set_aside(folder / step_name(2), "damaged").filename(), step_name(2) + ".damaged-2");
+}
+
+TEST(CheckpointDirectory, WhatIsNoCheckpointIsNotRemoved) {
+  const ScratchDirectory folder;
+  write_file(folder / "best", "a file");
+  fs::create_directory(folder / step_name(1));
+  write_file(folder / step_name(1) / "thesis.txt", "my own");
+  EXPECT_THROW(remove_checkpoint(folder / "best"), CheckpointError);
+  EXPECT_THROW(remove_checkpoint(folder / step_name(1)), CheckpointError);
+  EXPECT_EQ(read_file(folder / step_name(1) / "thesis.txt"), "my own");
 }
 
 TEST(CheckpointDirectory, CutOffBetweenTheRenamesTheOldOneStandsIn) {

@@ -48,6 +48,7 @@ class Program {
     ::execv(argv[0], argv.data());
     ::_exit(127);
   }
+  pid_t id() const { return child_; }
   void signal(int number) const { ::kill(child_, number); }
   // Waits for its end.
   ProgramResult result() const {

@@ -11,6 +11,9 @@
 
 namespace rwkvx {
 
+// Of a sentencepiece model, as text/tokenizer.h has it.
+inline constexpr std::int64_t kLeastPieces = 270;
+
 struct TokenizerConfig {
   std::string kind = "sentencepiece";
   std::string path;
@@ -26,7 +29,7 @@ struct TokenizerConfig {
                               "tokenizer file to use; empty: train one on the training text "
                               "(sentencepiece) or none needed (byte)"},
         Field<C, std::int64_t>{"vocab_size", &C::vocab_size,
-                               "pieces of a sentencepiece model that is trained here", 270,
+                               "pieces of a sentencepiece model that is trained here", kLeastPieces,
                                1 << 20},
         choice<C>("algorithm", &C::algorithm, "how a sentencepiece model is trained",
                   "unigram|bpe"),
@@ -43,6 +46,7 @@ struct DataConfig {
   double valid_fraction = 0.1;
   std::string separator = "<|endoftext|>";
   std::string text_field = "text";
+  bool skip_bad_lines = false;
   std::string cache;
 
   static constexpr auto fields() {
@@ -59,6 +63,9 @@ struct DataConfig {
                               "a line that holds exactly this parts documents of a .txt file; "
                               "empty: the whole file is one document"},
         Field<C, std::string>{"text_field", &C::text_field, "field of a .jsonl line with the text"},
+        Field<C, bool>{"skip_bad_lines", &C::skip_bad_lines,
+                       "leave out the lines of .jsonl files that cannot be read, count them and "
+                       "warn, instead of refusing the text"},
         Field<C, std::string>{"cache", &C::cache,
                               "folder for token files; empty: data/ in the output folder"},
     };

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "rwkvx/data/token_file.h"
 
@@ -22,6 +23,10 @@ class Permutation {
   std::uint64_t size_, keys_[4];
   int half_bits_;
 };
+
+// Throws DataError, naming both numbers, where a text of `tokens` tokens has fewer than
+// ctx_len + 1. `where` names the text.
+void check_length(const std::string& where, std::int64_t tokens, std::int64_t ctx_len);
 
 // Training batches as a pure function of (seed, ctx_len, batch_size, index): resuming needs the
 // index only. An epoch cuts the circle, from a random phase, into windows() windows of ctx_len

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -37,8 +39,11 @@ struct TokenManifest {
   std::int64_t tokens = 0;        // document ends included
   std::int64_t bytes = 0;         // of the text, separators not counted
   std::int64_t invalid_utf8 = 0;  // ill-formed sequences, kept as bytes
-  std::string hash;     // over contents, settings and tokenizer, not names: same hash, same tokens
-  bool reused = false;  // whether the token file was there already; not in the file
+  bool skip_bad_lines = false;
+  std::int64_t skipped_lines = 0;  // that could not be read
+  std::string hash;  // over contents, settings and tokenizer, not names: same hash, same tokens
+  bool unfinished = false;  // a build was cut off while it put the files in place
+  bool reused = false;      // whether the token file was there already; not in the file
 };
 
 // Reads PREFIX.json. Throws FileError or DataError.
@@ -46,6 +51,9 @@ TokenManifest read_manifest(const std::filesystem::path& prefix);
 
 // Tokenises `sources` into the token file `prefix`, or leaves it as it is where its manifest shows
 // that it came from the same bytes, settings and tokenizer. Makes the folder of `prefix` if needed.
+// Nothing is changed before all of the text was read. A pair without a manifest, or one that does
+// not fit its manifest but is whole, belongs to another program and is refused; what an interrupted
+// call of ours left is built again. One process builds a token file at a time.
 //
 // A document's text is every byte between two separator lines (line ends included, the separator
 // line never; a line end may be \n or \r\n). Documents without a byte are left out, and so are
@@ -55,8 +63,9 @@ TokenManifest read_manifest(const std::filesystem::path& prefix);
 // nor on timing.
 //
 // Throws FileError for a missing file; DataError, as FILE or FILE:LINE, for an empty text or a
-// .jsonl line that is not an object with the text field. Invalid UTF-8 is kept as bytes, and
-// counted in one warning.
+// .jsonl line that is not an object with the text field, which config.skip_bad_lines leaves out and
+// counts in one warning; FileError where another process builds this file, or where it is not ours;
+// Interrupted where a signal came. Invalid UTF-8 is kept as bytes, and counted in one warning.
 TokenManifest build_tokens(const std::vector<std::string>& sources, const DataConfig& config,
                            const Tokenizer& tokenizer, const std::filesystem::path& prefix,
                            std::int64_t threads = 0, bool quiet = false,
@@ -66,13 +75,26 @@ TokenManifest build_tokens(const std::vector<std::string>& sources, const DataCo
 // is empty, from the end of config.train (see TextPart). FOLDER is config.cache, or
 // `default_folder` where that is empty. Throws ConfigError where config.train is empty or
 // valid_fraction leaves nothing to validate on.
+// The files are opened before another process could put others in their place. `check` is called
+// with both manifests before anything is changed, and may throw. Runs that share a cache and want
+// the same tokens may do so at any time.
 struct TokenSets {
-  std::filesystem::path train, valid;  // prefixes for TokenFile
+  std::filesystem::path train, valid;  // prefixes
   TokenManifest train_manifest, valid_manifest;
+  std::unique_ptr<const TokenFile> train_tokens, valid_tokens;
 };
+using TokenSetsCheck = std::function<void(const TokenSets&)>;
 TokenSets build_token_sets(const DataConfig& config, const Tokenizer& tokenizer,
                            const std::filesystem::path& default_folder, std::int64_t threads = 0,
-                           bool quiet = false);
+                           bool quiet = false, const TokenSetsCheck& check = {});
+
+// Throws FileError where another process builds the token files of a training there, naming it.
+void refuse_while_built(const DataConfig& config, const std::filesystem::path& default_folder);
+
+// Throws DataError for the first line of a .jsonl source that has no text to train on, unless
+// config.skip_bad_lines. Reads all sources.
+void check_lines(const std::vector<std::string>& sources, const DataConfig& config,
+                 std::int64_t threads = 0);
 
 // Text to train a tokenizer on: the pieces (at most 256 KiB each) of the documents of `part`. Where
 // they hold more than max_bytes together, every n-th piece, n being how many times more, rounded

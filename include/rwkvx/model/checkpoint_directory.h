@@ -8,10 +8,13 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "rwkvx/base/lock.h"
 
 namespace rwkvx {
 
@@ -32,7 +35,7 @@ std::string step_name(std::int64_t step);
 class CheckpointWriter {
  public:
   // Makes the temporary directory, and first removes those that killed processes left in this
-  // folder.
+  // folder. Throws FileError where another process writes this checkpoint, naming it.
   explicit CheckpointWriter(std::filesystem::path final_path);
   ~CheckpointWriter();
   CheckpointWriter(const CheckpointWriter&) = delete;
@@ -47,6 +50,7 @@ class CheckpointWriter {
   friend void hard_link_copy(const std::filesystem::path& from, const std::filesystem::path& to);
   void publish();
   std::filesystem::path final_, temporary_;
+  std::optional<FileLock> owned_;
   int lock_ = -1;  // held as long as this writer lives: tells its directory from a dead one's
 };
 
@@ -90,9 +94,22 @@ struct CheckpointEntry {
 // The checkpoints in a folder, by step, then best; empty where there is no such folder.
 std::vector<CheckpointEntry> list_checkpoints(const std::filesystem::path& folder);
 
-// The step-… checkpoint of the highest step whose contents are intact. `folder` may be a run's
-// folder or the one the checkpoints lie in.
-std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& folder);
+struct DamagedCheckpoint {
+  std::filesystem::path path;
+  std::string reason;  // names the file
+};
+
+// The step-… checkpoint of the highest step, at most `most`, whose contents are intact. `folder`
+// may be a run's folder or the one the checkpoints lie in. Those that were passed over because they
+// are not intact are added to `damaged`.
+std::optional<std::filesystem::path> latest_checkpoint(
+    const std::filesystem::path& folder,
+    std::int64_t most = std::numeric_limits<std::int64_t>::max(),
+    std::vector<DamagedCheckpoint>* damaged = nullptr);
+
+// Renames a checkpoint to NAME.MARK (NAME.MARK-2, … where that is taken), under which it counts as
+// none; the new path.
+std::filesystem::path set_aside(const std::filesystem::path& path, const std::string& mark);
 
 // The checkpoint meant by a path: itself where it is one; in a run's folder the best one, else the
 // newest intact; RUN/latest is the newest intact, RUN/best and RUN/step-… those of the run. Throws
@@ -104,7 +121,12 @@ std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
 // but damage to one is damage to both.
 void hard_link_copy(const std::filesystem::path& from, const std::filesystem::path& to);
 
-// Removes a checkpoint; killed at any moment, it leaves all of it or none under its name.
+// Whether a directory is empty or holds a checkpoint, whole or not, so that it may be replaced or
+// removed as one.
+bool looks_like_checkpoint(const std::filesystem::path& path);
+
+// Removes a checkpoint; killed at any moment, it leaves all of it or none under its name. Throws
+// CheckpointError where the directory holds something else.
 void remove_checkpoint(const std::filesystem::path& path);
 
 }  // namespace rwkvx

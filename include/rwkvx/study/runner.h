@@ -37,6 +37,10 @@ class StudyRunner {
   void run_all(const std::string& only);
 
  private:
+  // Throws FileError where the output holds the file of another study, and no cells.
+  void refuse_another() const;
+  // Copies the study file beside the results.
+  void keep_file() const;
   DataSet data_set(const Cell& cell) const;
   std::filesystem::path folder(const std::string& key) const;
   StudyFile file_;

@@ -51,6 +51,10 @@ std::unique_ptr<Tokenizer> make_byte_tokenizer();
 // vocabulary .txt. Throws DataError or FileError naming the file and what is wrong with it.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
+// Of a sentencepiece model that is trained here: 256 bytes, the document's end, the unknown piece,
+// the line end, and a few of the text.
+inline constexpr std::int64_t kLeastSentencePieces = 270;
+
 // What a sentencepiece model is trained with; see TokenizerConfig.
 struct SentencePieceTraining {
   std::int64_t vocab_size = 1024;
@@ -60,7 +64,8 @@ struct SentencePieceTraining {
 
 // Trains a sentencepiece model on documents (whole texts, line breaks included) with byte fallback
 // and without any normalisation. The same documents and settings give the same model. Throws
-// DataError where the text is too small for the vocabulary, saying how large it may be.
+// DataError where the text is too small for the vocabulary, saying how large it may be; Interrupted
+// where a signal came, while the library works on in the background.
 std::unique_ptr<Tokenizer> train_sentencepiece(const std::vector<std::string>& documents,
                                                const SentencePieceTraining& training);
 

@@ -11,8 +11,8 @@
 namespace rwkvx {
 
 struct TrainOptions {
-  bool resume = false;          // go on from the newest intact checkpoint of the output folder
-  bool overwrite = false;       // remove the checkpoints of an earlier run first
+  bool resume = false;     // go on from the newest intact checkpoint of the output folder
+  bool overwrite = false;  // remove an earlier run first; with resume: where it has none to resume
   std::int64_t stop_after = 0;  // leave after this many steps of this call, saved; 0: do not
   bool quiet = false;           // no progress, no messages
 };
@@ -33,9 +33,13 @@ struct TrainResult {
 //   checkpoints/step-…, best what generate, eval and --resume read
 //   data/, tokenizer/        token files and the tokenizer, reused by later runs
 // Training goes on bit for bit after --resume on a processor: weights, moments and the order of the
-// data depend on the step alone. SIGINT and SIGTERM save and leave. Throws ConfigError, DataError,
-// CheckpointError, FileError; Error where the loss is not finite, naming the step and the first
-// tensor that is not.
+// data depend on the step alone. One process at a time works in the folder, and changes nothing
+// there before everything that could refuse the run was looked at. SIGINT, SIGTERM, SIGHUP and a
+// closed pipe of messages save and leave; Interrupted is thrown where the data are not built yet.
+// Throws ConfigError, DataError, CheckpointError, FileError; Error where the loss, the gradient,
+// the parameters or a validation is not finite, naming the step, the first tensor that is not and
+// the last good checkpoint: the newest one from which a pass was finite, which keep_last never
+// removes.
 TrainResult train(const TrainConfig& config, const TrainOptions& options);
 
 // What a run would need, found by preparing the data and timing a few steps of the real model.
