@@ -390,6 +390,8 @@ TrainResult Run::train(const TrainOptions& options) {
              (device_.is_cpu() ? "" : "; on " + device_.str() + " in bfloat16"));
     if (resumed) log_info("going on from step " + std::to_string(progress_.step));
   }
+  if (c.operators == "fused" && device_.is_cpu() && pass_ == nullptr)
+    log_warning("train.operators: " + slow_training_note(config_.model));
 
   const std::int64_t last = options.stop_after > 0
                                 ? std::min(c.max_steps, progress_.step + options.stop_after)
