@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "cli/arguments.h"
 #include "cli/bench.h"
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
@@ -231,16 +232,16 @@ void add_bench_train(CLI::App& bench) {
       ->take_all();
   command->add_option("--ctx-len", flags->ctx_len, "tokens of a sequence [512]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--batch-size", flags->batch_size, "sequences; else as many tokens as usual")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--threads", flags->threads, "processor threads [one per core]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--repeats", flags->repeats, "measured repetitions [5]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_flag("--reference", flags->reference, "measure the reference modules too");
   command
       ->add_option("--only", flags->only,

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/eval_compare.h"
 #include "cli/eval_model.h"
@@ -250,7 +251,7 @@ void add_eval_command(CLI::App& app) {
                     "count lines of --pairs that cannot be read, and go on");
   command->add_option("--threads", flags->scoring.threads, "processor threads; 0: one per core [0]")
       ->type_name("N")
-      ->check(CLI::Range(0, 1024));
+      ->check(between(0, 1024));
   // --quiet for the bar; the result itself is always printed.
   flags->scoring.quiet = false;
   command->add_flag("--quiet", flags->scoring.quiet, "no progress bar");

@@ -10,6 +10,7 @@
 #include <map>
 #include <utility>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/interactive.h"
 #include "cli/settings.h"
@@ -177,8 +178,9 @@ void add_generate_command(CLI::App& app) {
                    "with a file of weights: tokenizer folder, .model or RWKV-World .txt")
       ->type_name("PATH");
   command
-      ->add_option("--prompt", flags->prompt,
-                   "text to continue; else --prompt-file or standard input")
+      ->add_option_function<std::string>(
+          "--prompt", [flags](const std::string& text) { flags->prompt = text; },
+          "text to continue; else --prompt-file or standard input")
       ->type_name("TEXT");
   command->add_option("--prompt-file", flags->prompt_file, "file with the text to continue")
       ->type_name("FILE");
@@ -192,7 +194,7 @@ void add_generate_command(CLI::App& app) {
       ->add_option("--samples", flags->batch.samples,
                    "continuations of each prompt; several are printed as JSON lines [1]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--input", flags->batch.input, "JSON lines with a prompt each")
       ->type_name("FILE");
   command
@@ -205,7 +207,7 @@ void add_generate_command(CLI::App& app) {
       ->type_name("NAME");
   command->add_option("--batch", flags->batch.slots, "sequences decoded together [16]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_flag("--overwrite", flags->batch.overwrite, "with --output: begin anew");
   command->add_flag("--quiet", flags->batch.quiet, "with --input: no progress");
   command
@@ -220,11 +222,11 @@ void add_generate_command(CLI::App& app) {
       ->type_name("DIR");
   command->add_option("--prompt-cache-mib", flags->cache_mib, "size of that folder at most [1024]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command
       ->add_option("--threads", flags->generator.threads, "processor threads; 0: one per core [0]")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command->add_option("--device", flags->generator.device, "auto, cpu or cuda:N [auto]")
       ->type_name("NAME");
   command->callback([flags, given] { run_generate(*flags, *given); });

@@ -31,9 +31,14 @@ void add_setting_flags(CLI::App& command, std::shared_ptr<nlohmann::json> given)
       command.add_flag_callback(
           flag, [given, key] { (*given)[key] = true; }, help);
     } else if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
+      // Each value as it is: a conversion to a vector knows lists and "{}".
       command
-          .add_option_function<std::vector<std::string>>(
-              flag, [given, key](const std::vector<std::string>& texts) { (*given)[key] = texts; },
+          .add_option(
+              flag,
+              [given, key](const CLI::results_t& texts) {
+                (*given)[key] = texts;
+                return true;
+              },
               help)
           ->type_name("TEXT")
           ->expected(1)

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
@@ -92,7 +93,7 @@ void add_train_command(CLI::App& app) {
   command->add_flag("--overwrite", flags->options.overwrite, "replace an earlier run");
   command->add_option("--stop-after", flags->options.stop_after, "save and leave after N steps")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command->add_flag("--dry-run", flags->dry_run,
                     "check everything and print size, memory and time");
   command->add_flag("--explain", flags->explain,
