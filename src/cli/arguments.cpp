@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 #include <deque>
+#include <limits>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -264,11 +265,7 @@ void parse_arguments(CLI::App& app, int argc, const char* const* argv) {
   parser->parse({argv + std::min(1, argc), argv + argc});
   try {
     app.parse(parser->reversed());
-  } catch (const CLI::CallForHelp&) {
-    throw;
-  } catch (const CLI::CallForAllHelp&) {
-    throw;
-  } catch (const CLI::CallForVersion&) {
+  } catch (const CLI::Success&) {
     throw;
   } catch (const CLI::ParseError& error) {
     throw ConfigError("", std::string(error.what()) + " (see " + path_of(parser->command()) +

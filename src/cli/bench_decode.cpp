@@ -230,7 +230,11 @@ void add_bench_decode(CLI::App& bench) {
                    "processor threads, one number or several; 0: one per core [0]")
       ->type_name("LIST");
   command->add_flag("--json", flags->json, "print a JSON object");
-  command->callback([flags] { run_bench_decode(*flags); });
+  command->callback([command, flags] {
+    if (!flags->model.empty())
+      refuse_idle(*command, {"--shape", "--types", "--kinds"}, "is of random weights, not of --model");
+    run_bench_decode(*flags);
+  });
 }
 
 }  // namespace rwkvx

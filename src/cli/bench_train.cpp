@@ -249,7 +249,10 @@ void add_bench_train(CLI::App& bench) {
       ->type_name("KIND");
   command->add_flag("--no-memory", flags->no_memory, "do not measure the peak memory");
   command->add_flag("--json", flags->json, "print a JSON object");
-  command->callback([flags] { run_bench_train(*flags); });
+  command->callback([command, flags] {
+    if (!flags->config.empty()) refuse_idle(*command, {"--shape"}, "is the model's, which --config gives");
+    run_bench_train(*flags);
+  });
 }
 
 }  // namespace rwkvx

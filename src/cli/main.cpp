@@ -7,10 +7,12 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <sstream>
 #include <string>
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/progress.h"
@@ -26,20 +28,23 @@ int fail(const std::string& message, int status) {
 }
 
 int run(int argc, char** argv) {
+  // A write to a closed pipe is an error of that write: messages that nobody reads stop nothing.
+  std::signal(SIGPIPE, SIG_IGN);
   CLI::App app{"Trains, runs and evaluates RWKV language models", "rwkvx"};
   app.set_version_flag("--version", "rwkvx " + version() + " (" + build_id() + ")");
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
   add_commands(app);
   try {
-    parse_arguments(app, argc, argv);
+    try {
+      parse_arguments(app, argc, argv);
+    } catch (const CLI::Success& asked) {  // for help or the version
+      std::ostringstream text;
+      app.exit(asked, text, text);
+      print(text.str());
+    }
+    finish_output();  // whatever a command printed has gone out, or this says that it has not
     return 0;
-  } catch (const CLI::CallForHelp& help) {
-    return app.exit(help);
-  } catch (const CLI::CallForAllHelp& help) {
-    return app.exit(help);
-  } catch (const CLI::CallForVersion& asked) {
-    return app.exit(asked);
   } catch (const Interrupted& interruption) {
     fail(interruption.what(), 0);
     end_if_interrupted();

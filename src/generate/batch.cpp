@@ -1,8 +1,14 @@
 #include "rwkvx/generate/batch.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <vector>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/field.h"
@@ -23,35 +29,100 @@ std::string line_text(const ordered_json& line) {
   return line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
+// The members that a line of the output has beside those of its prompt's line.
+std::vector<std::string> own_members(const BatchOptions& options) {
+  std::vector<std::string> names = {"prediction", "tokens", "logprob", "ended_by", "settings"};
+  if (options.samples > 1) names.emplace_back("sample");
+  return names;
+}
+
 // The prompts of a file, one JSON object per line.
 class PromptLines {
  public:
-  PromptLines(const std::filesystem::path& path, std::string field)
-      : path_(path.string()), field_(std::move(field)), file_(path, std::ios::binary) {
-    if (!file_) throw FileError(path_, "cannot be read");
+  explicit PromptLines(const BatchOptions& options)
+      : name_(options.input_name.empty() ? options.input.string() : options.input_name),
+        field_(options.prompt_field),
+        own_(own_members(options)),
+        file_(options.input, std::ios::binary) {
+    if (!file_) throw FileError(name_, std::string("cannot open: ") + std::strerror(errno));
   }
+  const std::string& name() const { return name_; }
   // The next object that has a prompt, or null at the end.
   ordered_json next() {
     for (std::string text; std::getline(file_, text);) {
-      const auto where = path_ + ":" + std::to_string(++number_);
+      const auto where = name_ + ":" + std::to_string(++number_);
       if (number_ == 1 && text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
       if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
       auto line = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
       if (line.is_discarded()) throw DataError(where, "is not valid JSON (or not valid UTF-8)");
-      if (!line.is_object()) throw DataError(where, "wanted a JSON object");
+      if (!line.is_object()) throw DataError(where, "expected a JSON object");
       if (!line.contains(field_)) throw DataError(where, "has no field \"" + field_ + "\"");
       if (!line[field_].is_string())
         throw DataError(where, "field \"" + field_ + "\" must be a string");
+      for (const auto& name : own_)
+        if (line.contains(name))
+          throw DataError(where, "has a field \"" + name +
+                                     "\", which the output writes itself; rename it in the input");
       return line;
     }
+    if (file_.bad()) throw FileError(name_, "cannot be read");
     return nullptr;
   }
 
  private:
-  std::string path_, field_;
+  std::string name_, field_;
+  std::vector<std::string> own_;
   std::ifstream file_;
   std::int64_t number_ = 0;
 };
+
+// What an output holds when a run begins.
+struct Earlier {
+  std::int64_t written = 0;  // whole lines
+  std::int64_t asked = 0;    // prompts that they are of
+  ordered_json last;         // the last of these prompts
+};
+
+// Goes through the whole lines of an output, `size` bytes, beside the prompts, which are read as
+// far. Throws DataError for the first line that is not the continuation of its prompt with these
+// settings. use(line as it stands, line with the prompt's members as they are in the input).
+template <class Use>
+Earlier read_output(const BatchOptions& options, std::int64_t size, const std::string& settings,
+                    PromptLines& prompts, const Use& use) {
+  Earlier earlier;
+  const auto own = own_members(options);
+  std::ifstream file(options.output, std::ios::binary);
+  ordered_json prompt;
+  for (std::string text; file.tellg() < size && std::getline(file, text); ++earlier.written) {
+    const auto where = options.output.string() + ":" + std::to_string(earlier.written + 1);
+    const auto line = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
+    const auto is_text = [&](const std::string& name, const std::string& value) {
+      return line.contains(name) && line[name].is_string() &&
+             line[name].get_ref<const std::string&>() == value;
+    };
+    if (!line.is_object() || !is_text("settings", settings) ||
+        !std::all_of(own.begin(), own.end(), [&](const auto& name) { return line.contains(name); }))
+      throw DataError(where,
+                      "was not made with this model and these settings; use --overwrite to "
+                      "start over, or another --output");
+    if (earlier.written % options.samples == 0) {
+      prompt = prompts.next();
+      ++earlier.asked;
+    }
+    if (prompt.is_null() ||
+        !is_text(options.prompt_field, prompt[options.prompt_field].get<std::string>()))
+      throw DataError(where, "is of another prompt than " + prompts.name() +
+                                 "; use --overwrite to start over, or another --output");
+    auto current = prompt;
+    // In the order in which they were written.
+    for (const auto& item : line.items())
+      if (std::find(own.begin(), own.end(), item.key()) != own.end())
+        current[item.key()] = item.value();
+    use(text, line_text(current));
+  }
+  earlier.last = std::move(prompt);
+  return earlier;
+}
 
 }  // namespace
 
@@ -61,45 +132,55 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
                                           generator.device_kind() + config_to_json(config).dump() +
                                           std::to_string(options.samples) + options.prompt_field)
                                    .substr(0, 16);
+  for (const auto& name : own_members(options))
+    if (options.prompt_field == name)
+      throw ConfigError("--prompt-field", "\"" + name +
+                                              "\" is a field that the output writes itself; "
+                                              "rename it in the input");
   std::int64_t total = 0;
-  for (PromptLines counting(options.input, options.prompt_field); !counting.next().is_null();)
-    total += options.samples;
-  if (total == 0) throw DataError(options.input.string(), "holds no prompts");
+  const auto input_name = PromptLines(options).name();
+  for (PromptLines counting(options); !counting.next().is_null();) total += options.samples;
+  if (total == 0) throw DataError(input_name, "holds no prompts");
 
-  AppendFile output(options.output);
-  if (options.overwrite) output.clear();
-  PromptLines prompts(options.input, options.prompt_field);
+  const bool to_file = !options.write_line;
+  std::optional<AppendFile> output;
+  std::optional<PromptLines> prompts(std::in_place, options);
   std::map<std::int64_t, ordered_json> open;  // prompts in work, by number
   std::int64_t written = 0, asked = 0;
-  // An unfinished line alone does not show that the file is ours.
-  if (output.size() == 0 && output.unfinished() > 0)
-    throw DataError(
-        options.output.string(),
-        "holds text that is not a whole line of continuations; use --overwrite to begin "
-        "anew, or another --output");
-  if (output.size() > 0) {  // what is there already
-    std::ifstream before(options.output, std::ios::binary);
-    ordered_json prompt;
-    for (std::string text; before.tellg() < output.size() && std::getline(before, text);
-         ++written) {
-      const auto where = options.output.string() + ":" + std::to_string(written + 1);
-      const auto line = ordered_json::parse(text, nullptr, /*allow_exceptions=*/false);
-      if (!line.is_object() || line.value("settings", "") != settings)
-        throw DataError(where,
-                        "was not made with this model and these settings; use --overwrite to "
-                        "begin anew, or another --output");
-      if (written % options.samples == 0) {
-        prompt = prompts.next();
-        ++asked;
-      }
-      if (prompt.is_null() || line.value(options.prompt_field, "") != prompt[options.prompt_field])
-        throw DataError(where, "is of another prompt than " + options.input.string() +
-                                   "; use --overwrite to begin anew");
-    }
-    // A prompt of which some samples are written is asked for again.
-    if (written % options.samples != 0) open[--asked] = prompt;
+  if (to_file) {
+    output.emplace(options.output);
+    if (options.overwrite) output->clear();
+    // An unfinished line alone does not show that the file is ours.
+    if (output->size() == 0 && output->unfinished() > 0)
+      throw DataError(options.output.string(),
+                      "holds text that is not a whole line of continuations; use --overwrite to "
+                      "start over, or another --output");
   }
-  output.cut();
+  if (to_file && output->size() > 0) {
+    bool changed = false;
+    const auto size = output->size();
+    auto earlier = read_output(options, size, settings, *prompts,
+                               [&](const std::string& text, const std::string& current) {
+                                 changed = changed || text + "\n" != current;
+                               });
+    if (changed) {
+      AtomicFile rewritten(options.output);
+      prompts.emplace(options);
+      read_output(
+          options, size, settings, *prompts,
+          [&](const std::string&, const std::string& current) { rewritten.write(current); });
+      rewritten.commit();
+      output.reset();
+      output.emplace(options.output);
+      if (output->size() != static_cast<std::int64_t>(rewritten.size()))
+        throw FileError(options.output.string(), "was changed by another process");
+    }
+    written = earlier.written;
+    asked = earlier.asked;
+    // A prompt of which some samples are written is asked for again.
+    if (written % options.samples != 0) open[--asked] = std::move(earlier.last);
+  }
+  if (to_file) output->cut();
   const std::int64_t first_request = asked;
   bool again = !open.empty();
 
@@ -109,7 +190,7 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
   std::map<std::int64_t, std::string> waiting;  // finished lines by number
   const auto next = [&]() -> std::optional<Generator::Request> {
     if (!again) {
-      auto line = prompts.next();
+      auto line = prompts->next();
       if (line.is_null()) return std::nullopt;
       open[asked] = std::move(line);
     }
@@ -131,7 +212,10 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
     line["settings"] = settings;
     waiting[place] = line_text(line);
     while (!waiting.empty() && waiting.begin()->first == written) {
-      output.append(waiting.begin()->second);
+      if (to_file)
+        output->append(waiting.begin()->second);
+      else if (!interrupted() && !options.write_line(waiting.begin()->second))
+        interrupt_by(SIGPIPE);
       waiting.erase(waiting.begin());
       ++written;
       if (written % options.samples == 0) open.erase(written / options.samples - 1);
@@ -154,6 +238,9 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
     if (written == before) break;
   }
   bar.finish();
+  if (written < total && !interrupted())
+    throw Error(input_name, "only " + std::to_string(written) + " of " + std::to_string(total) +
+                                " continuations were written; was the file changed meanwhile?");
   return written;
 }
 
