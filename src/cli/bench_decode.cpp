@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "cli/arguments.h"
 #include "cli/bench.h"
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
@@ -207,7 +208,7 @@ void add_bench_decode(CLI::App& bench) {
       "decode", "Decoding and prefill: baseline and enhanced in every precision, in turn");
   auto flags = std::make_shared<BenchDecodeFlags>();
   const auto number = [&](const char* name, std::int64_t& value, const char* help) {
-    command->add_option(name, value, help)->type_name("N")->check(CLI::NonNegativeNumber);
+    command->add_option(name, value, help)->type_name("N")->check(at_least(0));
   };
   command->add_option("--shape", flags->shape, "tiny, small or base, random weights [tiny]")
       ->type_name("NAME");
@@ -218,10 +219,10 @@ void add_bench_decode(CLI::App& bench) {
   command->add_option("--kinds", flags->kinds, "models [baseline,enhanced]")->type_name("LIST");
   command->add_option("--rounds", flags->options.rounds, "measured rounds [5]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--tokens", flags->options.tokens, "tokens decoded per round [30]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   number("--prompt", flags->options.prompt, "tokens of the prefill; 0: none [1024]");
   number("--batch", flags->options.batch, "sequences decoded together; 0: none [16]");
   command
@@ -229,7 +230,11 @@ void add_bench_decode(CLI::App& bench) {
                    "processor threads, one number or several; 0: one per core [0]")
       ->type_name("LIST");
   command->add_flag("--json", flags->json, "print a JSON object");
-  command->callback([flags] { run_bench_decode(*flags); });
+  command->callback([command, flags] {
+    if (!flags->model.empty())
+      refuse_idle(*command, {"--shape", "--types", "--kinds"}, "is of random weights, not of --model");
+    run_bench_decode(*flags);
+  });
 }
 
 }  // namespace rwkvx

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "cli/arguments.h"
 #include "cli/bench.h"
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
@@ -236,16 +237,16 @@ void add_bench_train(CLI::App& bench) {
       ->take_all();
   command->add_option("--ctx-len", flags->ctx_len, "tokens of a sequence [512]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--batch-size", flags->batch_size, "sequences; else as many tokens as usual")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--threads", flags->threads, "processor threads [one per core]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--repeats", flags->repeats, "measured repetitions [5]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_flag("--reference", flags->reference, "measure the reference modules too");
   command
       ->add_option("--only", flags->only,
@@ -253,7 +254,10 @@ void add_bench_train(CLI::App& bench) {
       ->type_name("KIND");
   command->add_flag("--no-memory", flags->no_memory, "do not measure the peak memory");
   command->add_flag("--json", flags->json, "print a JSON object");
-  command->callback([flags] { run_bench_train(*flags); });
+  command->callback([command, flags] {
+    if (!flags->config.empty()) refuse_idle(*command, {"--shape"}, "is the model's, which --config gives");
+    run_bench_train(*flags);
+  });
 }
 
 }  // namespace rwkvx

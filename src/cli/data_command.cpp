@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/tokenizer_source.h"
@@ -324,10 +325,10 @@ void add_data_command(CLI::App& app) {
       ->add_option("--valid-fraction", build_flags->data.valid_fraction,
                    "share at the end that is the valid part [0.1]")
       ->type_name("X")
-      ->check(CLI::Range(0.0, 0.5));
+      ->check(between(0.0, 0.5));
   build->add_option("--threads", build_flags->threads, "threads; 0: one per core [0]")
       ->type_name("N")
-      ->check(CLI::Range(0, 1024));
+      ->check(between(0, 1024));
   build->add_flag("--json", build_flags->json, "print a JSON object");
   build->add_flag("--quiet", build_flags->quiet, "no progress bar");
   build->callback([build_flags] { run_build(*build_flags); });
@@ -342,10 +343,10 @@ void add_data_command(CLI::App& app) {
       ->type_name("N");
   look->add_option("--sample", inspect_flags->sample, "tokens of it to show [64]")
       ->type_name("N")
-      ->check(CLI::Range(0, 1 << 20));
+      ->check(between(0, 1 << 20));
   look->add_option("--top", inspect_flags->top, "most frequent ids to list [20]")
       ->type_name("N")
-      ->check(CLI::Range(0, 1 << 20));
+      ->check(between(0, 1 << 20));
   look->add_flag("--json", inspect_flags->json, "print a JSON object");
   look->callback([inspect_flags] { run_inspect(*inspect_flags); });
 
@@ -384,20 +385,20 @@ void add_data_command(CLI::App& app) {
       ->type_name("FILE");
   pairs->add_option("--count", pairs_flags->cutting.count, "pairs at most [32]")
       ->type_name("N")
-      ->check(CLI::Range(1, 1 << 30));
+      ->check(between(1, 1 << 30));
   pairs->add_option("--prompt-words", pairs_flags->cutting.prompt_words, "words of a prompt [40]")
       ->type_name("N")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
   pairs
       ->add_option("--reference-words", pairs_flags->cutting.reference_words,
                    "words of a continuation [40]")
       ->type_name("N")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
   pairs
       ->add_option("--tail", pairs_flags->data.valid_fraction,
                    "share of the text, at its end, to cut from [0.1]")
       ->type_name("X")
-      ->check(CLI::Range(1e-6, 0.5));
+      ->check(between(1e-6, 0.5));
   pairs->callback([pairs_flags] { run_pairs(*pairs_flags); });
 }
 

@@ -1,15 +1,20 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/eval_compare.h"
 #include "cli/eval_model.h"
 #include "cli/output.h"
+#include "cli/outputs.h"
+#include "cli/settings.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/eval/comparison_report.h"
 #include "rwkvx/eval/pairs.h"
@@ -136,6 +141,74 @@ void check_diversity(const EvalFlags& flags, const EvalModelFlags& model,
                       "goes with --pairs, --predictions or --prompts and --format json alone");
 }
 
+// Throws ConfigError for flags that were given and change nothing.
+void refuse_idle_flags(const CLI::App& command, const EvalFlags& flags,
+                       const EvalModelFlags& model, const EvalCompareFlags& compare) {
+  if (model.prompts.empty()) {
+    const std::string reason = "needs --prompts";
+    refuse_idle(command, {"--prompt-field", "--save-predictions", "--cache"}, reason);
+    for_each_field<GenerateConfig>([&](const auto& field) {
+      refuse_idle(command, {flag_name(field.name).c_str()}, reason);
+    });
+  }
+  if (model.text.empty()) refuse_idle(command, {"--by-position"}, "needs --text");
+  if (model.model.empty()) refuse_idle(command, {"--device"}, "needs --model");
+  if (!model.text.empty())
+    refuse_idle(command,
+                {"--metrics", "--stemmer", "--tokenizer", "--spm-model", "--several",
+                 "--bleu-tokenizer", "--per-sample", "--skip-bad", "--format",
+                 "--prediction-field", "--reference-field"},
+                "is of scores, not of --text");
+  const bool lines = !flags.pairs.empty() || !compare.compare.empty();
+  if (!lines) refuse_idle(command, {"--skip-bad", "--prediction-field"}, "needs --pairs");
+  if (!lines && model.prompts.empty())
+    refuse_idle(command, {"--reference-field"}, "needs --pairs or --prompts");
+  if (compare.compare.empty() && (compare.report.empty() || flags.pairs.empty()))
+    refuse_idle(command, {"--length-of", "--resamples", "--test-seed"},
+                "needs --compare, or --pairs with --report");
+}
+
+void refuse_idle_metrics(const CLI::App& command, const MetricSet& metrics) {
+  if (metrics.rouge.empty())
+    refuse_idle(command, {"--stemmer", "--tokenizer", "--spm-model", "--several"},
+                "is of ROUGE, which --metrics leaves out");
+  if (!metrics.bleu)
+    refuse_idle(command, {"--bleu-tokenizer"}, "is of BLEU, which --metrics leaves out");
+}
+
+// Outputs are checked before any work.
+void check_outputs(const EvalFlags& flags, const EvalModelFlags& model,
+                   const EvalCompareFlags& compare) {
+  const std::vector<std::pair<std::string, std::filesystem::path>> outputs = {
+      {"--per-sample", flags.per_sample},
+      {"--report", compare.report},
+      {"--save-predictions", model.save_predictions}};
+  for (const auto& [option, path] : outputs) {
+    if (path.empty()) continue;
+    refuse_same_file(option, path,
+                     {{"--predictions", flags.predictions},
+                      {"--references", flags.references},
+                      {"--pairs", flags.pairs},
+                      {"--spm-model", flags.spm_model},
+                      {"--text", model.text},
+                      {"--prompts", model.prompts}});
+    for (const auto& file : compare.compare) refuse_same_file(option, path, {{"--compare", file}});
+    if (!model.model.empty()) refuse_model_file(option, path, model.model);
+    check_writable(path);
+  }
+  refuse_same_outputs(outputs);
+}
+
+// Throws ConfigError where two inputs are standard input, which can be read once.
+void check_inputs(const EvalFlags& flags, const EvalModelFlags& model,
+                  const EvalCompareFlags& compare) {
+  auto inputs = compare.compare;
+  inputs.insert(inputs.end(),
+                {flags.predictions, flags.references, flags.pairs, model.text, model.prompts});
+  if (std::count(inputs.begin(), inputs.end(), "-") > 1)
+    throw ConfigError("-", "standard input can be given once only");
+}
+
 // The files that are scored sample by sample: of --compare, or of --pairs with --report.
 std::vector<std::string> files_to_compare(const EvalFlags& flags, const EvalModelFlags& model,
                                           const EvalCompareFlags& compare) {
@@ -155,10 +228,13 @@ std::vector<std::string> files_to_compare(const EvalFlags& flags, const EvalMode
   return {flags.pairs};
 }
 
-void run_eval(const EvalFlags& flags, const EvalModelFlags& model,
+void run_eval(const CLI::App& command, const EvalFlags& flags, const EvalModelFlags& model,
               const EvalCompareFlags& compare) {
   const auto compared = files_to_compare(flags, model, compare);
   check_model_flags(flags, model);
+  refuse_idle_flags(command, flags, model, compare);
+  check_inputs(flags, model, compare);
+  check_outputs(flags, model, compare);
   check_diversity(flags, model, compare);
   auto options = flags.scoring;
   options.per_sample = flags.per_sample;
@@ -170,6 +246,7 @@ void run_eval(const EvalFlags& flags, const EvalModelFlags& model,
     return;
   }
   const auto metrics = read_metrics(flags);
+  refuse_idle_metrics(command, metrics);
   if (!compared.empty()) {
     options.quiet = options.quiet || ::isatty(STDERR_FILENO) == 0;
     print(eval_compare(compare, compared, flags.fields, metrics, options));
@@ -250,7 +327,7 @@ void add_eval_command(CLI::App& app) {
                     "count lines of --pairs that cannot be read, and go on");
   command->add_option("--threads", flags->scoring.threads, "processor threads; 0: one per core [0]")
       ->type_name("N")
-      ->check(CLI::Range(0, 1024));
+      ->check(between(0, 1024));
   // --quiet for the bar; the result itself is always printed.
   flags->scoring.quiet = false;
   command->add_flag("--quiet", flags->scoring.quiet, "no progress bar");
@@ -258,7 +335,7 @@ void add_eval_command(CLI::App& app) {
   add_eval_model_flags(*command, model);
   auto compare = std::make_shared<EvalCompareFlags>();
   add_eval_compare_flags(*command, *compare);
-  command->callback([flags, model, compare] { run_eval(*flags, *model, *compare); });
+  command->callback([command, flags, model, compare] { run_eval(*command, *flags, *model, *compare); });
 }
 
 }  // namespace rwkvx

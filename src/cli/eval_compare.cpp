@@ -1,3 +1,4 @@
+#include "cli/arguments.h"
 #include "cli/eval_compare.h"
 
 #include <CLI/CLI.hpp>
@@ -85,7 +86,7 @@ void add_eval_compare_flags(CLI::App& command, EvalCompareFlags& flags) {
   command
       .add_option("--resamples", flags.resamples, "of the bootstrap and the randomisation [10000]")
       ->type_name("N")
-      ->check(CLI::Range(1, 10'000'000));
+      ->check(between(1, 10'000'000));
   command.add_option("--test-seed", flags.seed, "of the bootstrap and the randomisation [0]")
       ->type_name("N");
 }

@@ -103,6 +103,7 @@ ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& 
                                 const MetricSet& metrics, const ScoringOptions& options,
                                 bool diversity) {
   const auto config = settings_from_flags<GenerateConfig>(flags.generation);
+  refuse_idle_samplers(flags.generation, config);
   Generator generator(flags.model, options.threads, flags.device);
   std::unique_ptr<TemporaryFolder> folder;
   std::filesystem::path predictions = flags.save_predictions;

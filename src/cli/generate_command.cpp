@@ -5,16 +5,20 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <iostream>
-#include <iterator>
 #include <map>
 #include <utility>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/interactive.h"
+#include "cli/outputs.h"
 #include "cli/settings.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/input.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/log.h"
+#include "rwkvx/base/output_file.h"
+#include "rwkvx/base/progress.h"
 #include "rwkvx/config/generate_config.h"
 #include "rwkvx/generate/batch.h"
 #include "rwkvx/generate/generator.h"
@@ -24,7 +28,7 @@ namespace rwkvx {
 namespace {
 
 struct GenerateFlags {
-  std::string model, prompt_file, load_state, save_state;
+  std::string model, prompt_file, input, load_state, save_state;
   std::optional<std::string> prompt;
   GeneratorOptions generator;
   std::int64_t cache_mib = 1024;
@@ -45,20 +49,20 @@ bool write_out(std::string_view text) {
   return true;
 }
 
-std::string read_prompt(const GenerateFlags& flags) {
+std::string read_prompt(const GenerateFlags& flags, const Tokenizer& tokenizer) {
   std::string text, where = "--prompt";
   if (flags.prompt) {
     text = *flags.prompt;
-  } else if (!flags.prompt_file.empty()) {
-    text = read_file(where = flags.prompt_file);
   } else {
-    where = "standard input";
-    if (::isatty(STDIN_FILENO) != 0)
-      std::fputs("rwkvx: reading the prompt from the terminal, end it with Ctrl-D\n", stderr);
-    text = {std::istreambuf_iterator<char>(std::cin), {}};
+    const Input input(flags.prompt_file.empty() ? "-" : flags.prompt_file);
+    text = read_file(input.path());
+    where = input.name();
   }
-  if (count_invalid_utf8(text) > 0)
-    throw DataError(where, "wanted UTF-8 text, found bytes that are none");
+  // As in eval: a text may have been cut within a character. Bytes are what a byte tokenizer takes.
+  const auto invalid = count_invalid_utf8(text);
+  if (invalid > 0 && tokenizer.kind() != "byte")
+    log_warning(where + ": " + count_text(invalid) + " invalid UTF-8 " +
+                (invalid == 1 ? "sequence" : "sequences") + ", kept as bytes");
   return text;
 }
 
@@ -71,7 +75,7 @@ void run_prompt(Generator& generator, const GenerateFlags& flags, const Generate
   using Clock = std::chrono::steady_clock;
   Session session(generator);
   if (!flags.load_state.empty()) session.load(flags.load_state);
-  const auto prompt = read_prompt(flags);
+  const auto prompt = read_prompt(flags, generator.tokenizer());
   const InterruptGuard guard;
   bool open = !flags.echo || flags.events || write_out(prompt);
   auto last = Clock::now();
@@ -104,7 +108,7 @@ void run_prompt(Generator& generator, const GenerateFlags& flags, const Generate
 
 // Several continuations of one prompt as JSON lines.
 void run_samples(Generator& generator, const GenerateFlags& flags, const GenerateConfig& config) {
-  std::optional<Generator::Request> request{{read_prompt(flags), 0, flags.batch.samples}};
+  std::optional<Generator::Request> request{{read_prompt(flags, generator.tokenizer()), 0, flags.batch.samples}};
   const InterruptGuard guard;
   std::map<std::int64_t, std::string> lines;
   generator.generate_many(
@@ -121,8 +125,8 @@ void run_samples(Generator& generator, const GenerateFlags& flags, const Generat
   end_if_interrupted();
 }
 
-void run_generate(GenerateFlags& flags, const nlohmann::json& given) {
-  const auto config = settings_from_flags<GenerateConfig>(given);
+// Throws ConfigError for flags that do not go together or change nothing.
+void check_flags(const CLI::App& command, const GenerateFlags& flags) {
   const auto refuse_together = [](bool first, const char* a, bool second, const char* b) {
     if (first && second) throw ConfigError(a, std::string("cannot be given together with ") + b);
   };
@@ -140,22 +144,68 @@ void run_generate(GenerateFlags& flags, const nlohmann::json& given) {
     refuse_together(is_given, name, batch, "--input");
     refuse_together(is_given, name, several, "--samples");
   }
+  for (const auto& [is_given, name] :
+       {std::pair{batch, "has no effect with --input"},
+        std::pair{several, "has no effect with --samples"},
+        std::pair{flags.events, "has no effect with --json-events"},
+        std::pair{flags.interactive, "has no effect with --interactive"}})
+    if (is_given && flags.echo) throw ConfigError("--echo", name);
   if (batch && flags.batch.output.empty())
-    throw ConfigError("--output", "is wanted with --input: the file for the continuations");
+    throw ConfigError("--output",
+                      "expected with --input: the file for the continuations, or - for standard "
+                      "output");
   if (!batch && !flags.batch.output.empty())
     throw ConfigError("--output", "goes with --input; a single text goes to standard output");
-  std::signal(SIGPIPE, SIG_IGN);
+  if (!batch) refuse_idle(command, {"--overwrite", "--quiet", "--prompt-field"}, "needs --input");
+  if (!batch && !several) refuse_idle(command, {"--batch"}, "needs --input or --samples");
+  if (flags.generator.prompt_cache.empty())
+    refuse_idle(command, {"--prompt-cache-mib"}, "needs --prompt-cache");
+  if (flags.batch.output == "-")
+    refuse_idle(command, {"--overwrite"}, "needs an --output that is a file");
+}
+
+// Outputs are checked before any work.
+void check_outputs(const GenerateFlags& flags) {
+  const bool to_file = !flags.batch.output.empty() && flags.batch.output != "-";
+  for (const auto& [option, path] :
+       {std::pair{"--output", to_file ? flags.batch.output : std::filesystem::path()},
+        std::pair{"--save-state", std::filesystem::path(flags.save_state)}}) {
+    if (path.empty()) continue;
+    refuse_same_file(option, path,
+                     {{"--input", flags.input},
+                      {"--prompt-file", flags.prompt_file},
+                      {"--tokenizer", flags.generator.tokenizer}});
+    refuse_model_file(option, path, flags.model);
+    check_writable(path);
+  }
+}
+
+void run_generate(const CLI::App& command, GenerateFlags& flags, const nlohmann::json& given) {
+  const auto config = settings_from_flags<GenerateConfig>(given);
+  refuse_idle_samplers(given, config);
+  flags.batch.input = flags.input;
+  check_flags(command, flags);
+  check_outputs(flags);
+  const bool batch = !flags.input.empty();
+  std::optional<Input> input;
+  if (batch) {
+    input.emplace(flags.input);
+    flags.batch.input = input->path();
+    flags.batch.input_name = input->name();
+    if (flags.batch.output == "-") flags.batch.write_line = write_out;
+  }
   flags.generator.prompt_cache_bytes = flags.cache_mib << 20;
   Generator generator(flags.model, flags.generator);
   if (batch) {
     generate_batch(generator, config, flags.batch);
-    end_if_interrupted();  // the same command goes on
+    end_if_interrupted();  // the same command resumes
   } else if (flags.interactive) {
     Session session(generator);
     if (!flags.load_state.empty()) session.load(flags.load_state);
-    if (flags.prompt || !flags.prompt_file.empty()) session.feed(read_prompt(flags));
+    if (flags.prompt || !flags.prompt_file.empty())
+      session.feed(read_prompt(flags, generator.tokenizer()));
     run_interactive(generator, std::move(session), config);
-  } else if (several) {
+  } else if (flags.batch.samples > 1) {
     run_samples(generator, flags, config);
   } else {
     run_prompt(generator, flags, config);
@@ -177,10 +227,13 @@ void add_generate_command(CLI::App& app) {
                    "with a file of weights: tokenizer folder, .model or RWKV-World .txt")
       ->type_name("PATH");
   command
-      ->add_option("--prompt", flags->prompt,
-                   "text to continue; else --prompt-file or standard input")
+      ->add_option_function<std::string>(
+          "--prompt", [flags](const std::string& text) { flags->prompt = text; },
+          "text to continue; else --prompt-file or standard input")
       ->type_name("TEXT");
-  command->add_option("--prompt-file", flags->prompt_file, "file with the text to continue")
+  command
+      ->add_option("--prompt-file", flags->prompt_file,
+                   "file with the text to continue, - for standard input")
       ->type_name("FILE");
   add_setting_flags<GenerateConfig>(*command, given);
   command->add_flag("--echo", flags->echo, "print the prompt before its continuation");
@@ -192,12 +245,15 @@ void add_generate_command(CLI::App& app) {
       ->add_option("--samples", flags->batch.samples,
                    "continuations of each prompt; several are printed as JSON lines [1]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--input", flags->batch.input, "JSON lines with a prompt each")
+      ->check(at_least(1));
+  command
+      ->add_option("--input", flags->input,
+                   "JSON lines with a prompt each; a file, a pipe, or - for standard input")
       ->type_name("FILE");
   command
       ->add_option("--output", flags->batch.output,
-                   "with --input: JSON lines with the continuations; goes on where it ends")
+                   "with --input: JSON lines with the continuations, resumes where they end; - "
+                   "for standard output")
       ->type_name("FILE");
   command
       ->add_option("--prompt-field", flags->batch.prompt_field,
@@ -205,8 +261,8 @@ void add_generate_command(CLI::App& app) {
       ->type_name("NAME");
   command->add_option("--batch", flags->batch.slots, "sequences decoded together [16]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
-  command->add_flag("--overwrite", flags->batch.overwrite, "with --output: begin anew");
+      ->check(at_least(1));
+  command->add_flag("--overwrite", flags->batch.overwrite, "with --output: start over");
   command->add_flag("--quiet", flags->batch.quiet, "with --input: no progress");
   command
       ->add_option("--load-state", flags->load_state,
@@ -220,14 +276,14 @@ void add_generate_command(CLI::App& app) {
       ->type_name("DIR");
   command->add_option("--prompt-cache-mib", flags->cache_mib, "size of that folder at most [1024]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command
       ->add_option("--threads", flags->generator.threads, "processor threads; 0: one per core [0]")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command->add_option("--device", flags->generator.device, "auto, cpu or cuda:N [auto]")
       ->type_name("NAME");
-  command->callback([flags, given] { run_generate(*flags, *given); });
+  command->callback([command, flags, given] { run_generate(*command, *flags, *given); });
 }
 
 }  // namespace rwkvx

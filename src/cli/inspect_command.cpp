@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
@@ -50,7 +51,7 @@ void add_inspect_command(CLI::App& app) {
   command->add_option("--text", flags->text, "a file with the text to look at")->type_name("FILE");
   command->add_option("--bytes", flags->bytes, "look at this many bytes of it at most [4096]")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--output", flags->output, "HTML page to write")->type_name("FILE");
   command->add_flag("--json", flags->json, "print the numbers as a JSON object");
   command->callback([flags] { run_inspect(*flags); });

@@ -3,6 +3,7 @@
 #include <editline/readline.h>
 #include <unistd.h>
 
+#include <clocale>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +15,7 @@
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/log.h"
 #include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
@@ -28,7 +30,15 @@ constexpr char kHelp[] =
     "/save FILE   keep the state in a file\n"
     "/load FILE   go on from a state\n"
     "/quit        end, as Ctrl-D does\n"
-    "A line that ends with \\ goes on in the next one. Ctrl-C ends a reply.\n";
+    "A line that ends with \\ goes on in the next one. Ctrl-C ends a reply. Every other line is\n"
+    "text, /usr/bin too; to say one of the words above, put a second slash before it (//undo).\n";
+
+// Whether a line is a command: one of these words, the last two with a name behind them.
+bool is_command(const std::string& line) {
+  if (line == "/undo" || line == "/reset" || line == "/help" || line == "/quit") return true;
+  const auto name = line.substr(0, line.find(' '));
+  return name == "/save" || name == "/load";
+}
 
 // A line without its break; none at the end of the input.
 std::optional<std::string> read_line(const char* prompt, bool terminal) {
@@ -71,6 +81,9 @@ std::optional<std::string> read_turn(bool terminal) {
 void run_interactive(Generator& generator, Session session, const GenerateConfig& config) {
   const bool terminal = ::isatty(STDIN_FILENO) != 0;
   if (terminal) {
+    // The line editor takes what the locale calls characters. Without one it is UTF-8.
+    if (std::setlocale(LC_CTYPE, "") == nullptr || MB_CUR_MAX == 1)
+      std::setlocale(LC_CTYPE, "C.UTF-8");
     ::using_history();
     print("/help tells the commands\n");
   }
@@ -96,16 +109,26 @@ void run_interactive(Generator& generator, Session session, const GenerateConfig
       print(kHelp);
     }
   };
-  while (const auto turn = read_turn(terminal)) {
+  while (auto turn = read_turn(terminal)) {
     if (*turn == "/quit") break;
     try {
-      if (turn->starts_with('/')) {
+      if (is_command(*turn)) {
         command(*turn);
       } else {
-        if (count_invalid_utf8(*turn) > 0) throw DataError("the line", "is not UTF-8 text");
+        if (turn->starts_with("//") && is_command(turn->substr(1))) turn->erase(0, 1);
+        if (const auto invalid = count_invalid_utf8(*turn); invalid > 0)
+          log_warning("the line: " + std::to_string(invalid) +
+                      " invalid UTF-8 sequences, kept as bytes");
         before.push_back(session.copy());
         const InterruptGuard guard;
-        session.feed(*turn + "\n");
+        try {
+          session.feed(*turn + "\n");
+        } catch (const Interrupted&) {  // as if it had not been said
+          session = std::move(before.back());
+          before.pop_back();
+          clear_interrupt();
+          continue;
+        }
         bool line_open = false;
         session.draw(
             config,

@@ -31,6 +31,7 @@ inline void print(std::string_view text) {
 // Makes sure that everything printed has gone out; the last thing a command does.
 inline void finish_output() {
   if (std::fflush(stdout) != 0) fail_output();
+  if (std::ferror(stdout) != 0) throw FileError("standard output", "cannot be written");
 }
 
 // "name          value" on a line of its own.

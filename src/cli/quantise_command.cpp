@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
@@ -112,7 +113,7 @@ void add_quantise_command(CLI::App& app) {
       ->type_name("FILE");
   command->add_option("--threads", flags->threads, "processor threads; 0: one per core [0]")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command->add_flag("--json", flags->json, "print a JSON object");
   command->add_flag("--quiet", flags->quiet, "no progress");
   command->callback([flags] { run_quantise(*flags); });

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "rwkvx/base/field.h"
+#include "rwkvx/config/generate_config.h"
 
 namespace rwkvx {
 
@@ -31,9 +33,14 @@ void add_setting_flags(CLI::App& command, std::shared_ptr<nlohmann::json> given)
       command.add_flag_callback(
           flag, [given, key] { (*given)[key] = true; }, help);
     } else if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
+      // Each value as it is: a conversion to a vector knows lists and "{}".
       command
-          .add_option_function<std::vector<std::string>>(
-              flag, [given, key](const std::vector<std::string>& texts) { (*given)[key] = texts; },
+          .add_option(
+              flag,
+              [given, key](const CLI::results_t& texts) {
+                (*given)[key] = texts;
+                return true;
+              },
               help)
           ->type_name("TEXT")
           ->expected(1)
@@ -70,6 +77,28 @@ Config settings_from_flags(const nlohmann::json& given) {
         message = flag_name(item.key()) + message.substr(item.key().size());
     throw ConfigError("", message);
   }
+}
+
+// Throws ConfigError for settings of samplers that were given, have a value that would change the
+// text, and are not among `samplers`.
+inline void refuse_idle_samplers(const nlohmann::json& given, const GenerateConfig& config) {
+  const auto chain = config.sampler_chain();
+  const auto defaults = config_to_json(GenerateConfig());
+  const auto settings = config_to_json(config);
+  for (const auto& item : given.items()) {
+    const auto& name = item.key();
+    const bool penalty = name.find("penalty") != std::string::npos;
+    const bool sampler = penalty || name == "temperature" || name == "top_k" || name == "top_p" ||
+                         name == "min_p" || name == "typical";
+    const std::string wanted = penalty ? "penalties" : name;
+    if (sampler && settings[name] != defaults[name] &&
+        std::find(chain.begin(), chain.end(), wanted) == chain.end())
+      throw ConfigError(flag_name(name),
+                        "has no effect: --samplers leaves out \"" + wanted + "\"");
+  }
+  if (given.contains("penalty_decay") && config.penalty_decay != 1 &&
+      config.frequency_penalty == 0)
+    throw ConfigError("--penalty-decay", "has no effect: it needs --frequency-penalty");
 }
 
 }  // namespace rwkvx

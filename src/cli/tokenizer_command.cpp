@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/tokenizer_source.h"
@@ -152,14 +153,14 @@ void add_tokenizer_command(CLI::App& app) {
       ->type_name("DIR");
   train->add_option("--vocab-size", flags->training.vocab_size, "number of pieces [1024]")
       ->type_name("N")
-      ->check(CLI::Range(kLeastPieces, std::int64_t{1} << 20));
+      ->check(between(kLeastPieces, 1 << 20));
   train->add_option("--algorithm", flags->training.algorithm, "unigram or bpe [unigram]")
       ->check(CLI::IsMember({"unigram", "bpe"}));
   train
       ->add_option("--coverage", flags->training.coverage,
                    "share of characters that get pieces of their own [0.9995]")
       ->type_name("X")
-      ->check(CLI::Range(0.9, 1.0));
+      ->check(between(0.9, 1.0));
   train
       ->add_option("--separator", flags->data.separator,
                    "line that parts documents of a .txt file [<|endoftext|>]")
@@ -172,7 +173,7 @@ void add_tokenizer_command(CLI::App& app) {
       ->add_option("--max-megabytes", flags->max_megabytes,
                    "train on an even sample of longer texts [32]")
       ->type_name("X")
-      ->check(CLI::Range(0.001, 1e6));
+      ->check(between(0.001, 1e6));
   train->add_flag("--json", flags->json, "print a JSON object");
   train->callback([flags] { run_train(*flags); });
 

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "rwkvx/base/interrupt.h"
@@ -99,7 +100,7 @@ void add_train_command(CLI::App& app) {
                     "replace an earlier run; with --resume: where it cannot be resumed");
   command->add_option("--stop-after", flags->options.stop_after, "save and leave after N steps")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command->add_flag("--dry-run", flags->dry_run,
                     "check everything and print size, memory and time");
   command->add_flag("--explain", flags->explain,

@@ -58,9 +58,13 @@ std::string generation_signature(const GenerateConfig& config) {
   add("frequency_penalty", &GenerateConfig::frequency_penalty);
   add("penalty_decay", &GenerateConfig::penalty_decay);
   if (config.samplers != defaults.samplers) text += "|samplers:" + config.samplers;
-  for (const auto& stop : config.stop)
-    text += "|stop:" +
-            nlohmann::json(stop).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  const auto add_text = [&](const char* name, const std::string& value) {
+    text += "|" + std::string(name) + ":" +
+            nlohmann::json(value).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  };
+  for (const auto& stop : config.stop) add_text("stop", stop);
+  for (const auto& ban : config.ban) add_text("ban", ban);
+  if (!config.force.empty()) add_text("force", config.force);
   return text;
 }
 
@@ -129,9 +133,12 @@ std::int64_t write_predictions(Generator& generator, const std::filesystem::path
           cache->add(open.at(number).text, static_cast<std::uint64_t>(number), continued.text);
         finish(number, continued.text);
       });
-  if (interrupted()) throw Error("eval", "interrupted before the last prompt");
+  if (interrupted()) throw Interrupted("eval", "interrupted before the last prompt");
   bar.finish();
   if (written == 0) throw DataError(prompts.string(), "holds no prompts");
+  if (written != asked)
+    throw Error(prompts.string(), "only " + std::to_string(written) + " of " +
+                                      std::to_string(asked) + " prompts were continued");
   file.commit();
   return written;
 }

@@ -73,6 +73,7 @@ double TextLoss::bits_per_word() const {
 
 TextLoss text_loss(Generator& generator, const std::filesystem::path& text, const DataConfig& data,
                    std::int64_t threads, bool quiet, std::int64_t trained_length) {
+  const InterruptGuard guard;
   const TemporaryFolder folder;
   const auto prefix = folder.path() / "text";
   const auto manifest =
@@ -86,7 +87,6 @@ TextLoss text_loss(Generator& generator, const std::filesystem::path& text, cons
   result.beyond = {.from = known, .to = std::numeric_limits<std::int64_t>::max()};
   WordCounter words;
   Progress bar("scoring", tokens.size(), quiet);
-  const InterruptGuard guard;
   for (std::int64_t i = 0; i < tokens.documents() && !interrupted(); ++i) {
     const auto bounds = tokens.document(i);
     std::int64_t at = bounds.begin, position = 0;
@@ -111,7 +111,7 @@ TextLoss text_loss(Generator& generator, const std::filesystem::path& text, cons
   }
   bar.finish();
   result.words = words.words();
-  if (interrupted()) throw Error("eval", "interrupted before the end of the text");
+  if (interrupted()) throw Interrupted("eval", "interrupted before the end of the text");
   if (!std::isfinite(result.nats))
     throw Error(text.string(), "the model's loss on it is not finite");
   return result;

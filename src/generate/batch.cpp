@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <fstream>
 #include <map>
@@ -38,50 +39,62 @@ std::string text_of(std::string_view value) {
   return std::string(json_text(value, room));
 }
 
+using Members = std::vector<std::pair<std::string, std::string>>;  // name, value as JSON
+
 // A line of the input: its members as they are written there, and the prompt.
 struct PromptLine {
-  std::vector<std::pair<std::string, std::string>> members;  // name, value as JSON
+  Members members;
   std::string prompt;
 };
 
-// The members of the input, then ours in place of those of the same name.
-std::string line_text(const PromptLine& line, const ordered_json& ours) {
+// A line of the output.
+std::string line_text(const PromptLine& line, const Members& own) {
   std::string text = "{";
-  const auto add = [&](const std::string& name, const std::string& value) {
-    text += (text.size() > 1 ? "," : "") + json_dump(ordered_json(name)) + ":" + value;
-  };
-  for (const auto& [name, value] : line.members)
-    if (!ours.contains(name)) add(name, value);
-  for (const auto& item : ours.items()) add(item.key(), json_dump(item.value()));
+  for (const auto* members : {&line.members, &own})
+    for (const auto& [name, value] : *members)
+      text += (text.size() > 1 ? "," : "") + json_dump(ordered_json(name)) + ":" + value;
   return replace_invalid_utf8(text) + "}\n";
+}
+
+// The members that a line of the output has beside those of its prompt's line.
+std::vector<std::string> own_members(const BatchOptions& options) {
+  std::vector<std::string> names = {"prediction", "tokens", "logprob", "ended_by", "settings"};
+  if (options.samples > 1) names.emplace_back("sample");
+  return names;
 }
 
 // The prompts of a file, one JSON object per line.
 class PromptLines {
  public:
-  PromptLines(const std::filesystem::path& path, std::string field)
-      : path_(path.string()),
-        field_(std::move(field)),
-        text_(open_lines(path_)),
+  explicit PromptLines(const BatchOptions& options)
+      : name_(options.input_name.empty() ? options.input.string() : options.input_name),
+        field_(options.prompt_field),
+        own_(own_members(options)),
+        text_(open_lines(options.input)),
         file_(text_->path(), std::ios::binary) {
-    if (!file_) throw FileError(path_, std::string("cannot open: ") + std::strerror(errno));
+    if (!file_) throw FileError(name_, std::string("cannot open: ") + std::strerror(errno));
   }
+  const std::string& name() const { return name_; }
   // The next object that has a prompt, or nothing at the end.
   std::optional<PromptLine> next() {
     for (std::string text; std::getline(file_, text);) {
-      const auto where = path_ + ":" + std::to_string(++number_);
-      if (number_ == 1 && text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+      const auto where = name_ + ":" + std::to_string(++number_);
+      if (number_ == 1 && text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
       if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
       try {
         json_.read(text);
       } catch (const JsonLineError& error) {
-        throw DataError(where, is_json(text) ? "wanted a JSON object"
+        throw DataError(where, is_json(text) ? "expected a JSON object"
                                              : "is not valid JSON: " + std::string(error.what()));
       }
       const auto value = json_.find(field_);
       if (value.empty()) throw DataError(where, "has no field \"" + field_ + "\"");
       if (json_kind(value) != JsonKind::kString)
         throw DataError(where, "field \"" + field_ + "\" must be a string");
+      for (const auto& name : own_)
+        if (!json_.find(name).empty())
+          throw DataError(where, "has a field \"" + name +
+                                     "\", which the output writes itself; rename it in the input");
       PromptLine line{{}, text_of(value)};
       for (const auto& name : json_.names()) {
         const auto same = [&](const auto& member) { return member.first == name; };
@@ -90,16 +103,73 @@ class PromptLines {
       }
       return line;
     }
+    if (file_.bad()) throw FileError(name_, "cannot be read");
     return std::nullopt;
   }
 
  private:
-  std::string path_, field_;
+  std::string name_, field_;
+  std::vector<std::string> own_;
   std::shared_ptr<const TextFile> text_;
   std::ifstream file_;
   JsonLine json_;
   std::int64_t number_ = 0;
 };
+
+// What an output holds when a run begins.
+struct Earlier {
+  std::int64_t written = 0;        // whole lines
+  std::int64_t asked = 0;          // prompts that they are of
+  std::optional<PromptLine> last;  // the last of these prompts
+};
+
+// Goes through the whole lines of an output, `size` bytes, beside the prompts, which are read as
+// far. Throws DataError for the first line that is not the continuation of its prompt with these
+// settings. use(line as it stands, line with the prompt's members as they are in the input).
+template <class Use>
+Earlier read_output(const BatchOptions& options, std::int64_t size, const std::string& settings,
+                    PromptLines& prompts, const Use& use) {
+  Earlier earlier;
+  const auto own = own_members(options);
+  std::ifstream file(options.output, std::ios::binary);
+  std::optional<PromptLine> prompt;
+  JsonLine line;
+  const auto is_text = [&](const std::string& name, const std::string& wanted) {
+    const auto value = line.find(name);
+    return !value.empty() && json_kind(value) == JsonKind::kString &&
+           replace_invalid_utf8(text_of(value)) == replace_invalid_utf8(wanted);
+  };
+  for (std::string text; file.tellg() < size && std::getline(file, text); ++earlier.written) {
+    const auto where = options.output.string() + ":" + std::to_string(earlier.written + 1);
+    bool ours = true;
+    try {
+      line.read(text);
+      ours = is_text("settings", settings) &&
+             std::all_of(own.begin(), own.end(),
+                         [&](const auto& name) { return !line.find(name).empty(); });
+    } catch (const JsonLineError&) {
+      ours = false;
+    }
+    if (!ours)
+      throw DataError(where,
+                      "was not made with this model and these settings; use --overwrite to "
+                      "start over, or another --output");
+    if (earlier.written % options.samples == 0) {
+      prompt = prompts.next();
+      ++earlier.asked;
+    }
+    if (!prompt || !is_text(options.prompt_field, prompt->prompt))
+      throw DataError(where, "is of another prompt than " + prompts.name() +
+                                 "; use --overwrite to start over, or another --output");
+    Members kept;  // in the order in which they were written
+    for (const auto& name : line.names())
+      if (std::find(own.begin(), own.end(), name) != own.end())
+        kept.emplace_back(name, std::string(line.find(name)));
+    use(text, line_text(*prompt, kept));
+  }
+  earlier.last = std::move(prompt);
+  return earlier;
+}
 
 }  // namespace
 
@@ -110,57 +180,55 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
                  json_dump(config_to_json(config)) + std::to_string(options.samples) +
                  options.prompt_field)
           .substr(0, 16);
+  for (const auto& name : own_members(options))
+    if (options.prompt_field == name)
+      throw ConfigError("--prompt-field", "\"" + name +
+                                              "\" is a field that the output writes itself; "
+                                              "rename it in the input");
   std::int64_t total = 0;
-  for (PromptLines counting(options.input, options.prompt_field); counting.next();)
-    total += options.samples;
-  if (total == 0) throw DataError(options.input.string(), "holds no prompts");
+  const auto input_name = PromptLines(options).name();
+  for (PromptLines counting(options); counting.next();) total += options.samples;
+  if (total == 0) throw DataError(input_name, "holds no prompts");
 
-  AppendFile output(options.output);
-  if (options.overwrite) output.clear();
-  PromptLines prompts(options.input, options.prompt_field);
+  const bool to_file = !options.write_line;
+  std::optional<AppendFile> output;
+  std::optional<PromptLines> prompts(std::in_place, options);
   std::map<std::int64_t, PromptLine> open;  // prompts in work, by number
   std::int64_t written = 0, asked = 0;
-  // An unfinished line alone does not show that the file is ours.
-  if (output.size() == 0 && output.unfinished() > 0)
-    throw DataError(
-        options.output.string(),
-        "holds text that is not a whole line of continuations; use --overwrite to begin "
-        "anew, or another --output");
-  if (output.size() > 0) {  // what is there already
-    std::ifstream before(options.output, std::ios::binary);
-    std::optional<PromptLine> prompt;
-    JsonLine line;
-    const auto is_text = [&](const std::string& name, const std::string& wanted) {
-      const auto value = line.find(name);
-      return !value.empty() && json_kind(value) == JsonKind::kString &&
-             replace_invalid_utf8(text_of(value)) == replace_invalid_utf8(wanted);
-    };
-    for (std::string text; before.tellg() < output.size() && std::getline(before, text);
-         ++written) {
-      const auto where = options.output.string() + ":" + std::to_string(written + 1);
-      bool ours = true;
-      try {
-        line.read(text);
-        ours = is_text("settings", settings);
-      } catch (const JsonLineError&) {
-        ours = false;
-      }
-      if (!ours)
-        throw DataError(where,
-                        "was not made with this model and these settings; use --overwrite to "
-                        "begin anew, or another --output");
-      if (written % options.samples == 0) {
-        prompt = prompts.next();
-        ++asked;
-      }
-      if (!prompt || !is_text(options.prompt_field, prompt->prompt))
-        throw DataError(where, "is of another prompt than " + options.input.string() +
-                                   "; use --overwrite to begin anew");
-    }
-    // A prompt of which some samples are written is asked for again.
-    if (written % options.samples != 0) open[--asked] = *prompt;
+  if (to_file) {
+    output.emplace(options.output);
+    if (options.overwrite) output->clear();
+    // An unfinished line alone does not show that the file is ours.
+    if (output->size() == 0 && output->unfinished() > 0)
+      throw DataError(options.output.string(),
+                      "holds text that is not a whole line of continuations; use --overwrite to "
+                      "start over, or another --output");
   }
-  output.cut();
+  if (to_file && output->size() > 0) {
+    bool changed = false;
+    const auto size = output->size();
+    auto earlier = read_output(options, size, settings, *prompts,
+                               [&](const std::string& text, const std::string& current) {
+                                 changed = changed || text + "\n" != current;
+                               });
+    if (changed) {
+      AtomicFile rewritten(options.output);
+      prompts.emplace(options);
+      read_output(
+          options, size, settings, *prompts,
+          [&](const std::string&, const std::string& current) { rewritten.write(current); });
+      rewritten.commit();
+      output.reset();
+      output.emplace(options.output);
+      if (output->size() != static_cast<std::int64_t>(rewritten.size()))
+        throw FileError(options.output.string(), "was changed by another process");
+    }
+    written = earlier.written;
+    asked = earlier.asked;
+    // A prompt of which some samples are written is asked for again.
+    if (written % options.samples != 0) open[--asked] = std::move(*earlier.last);
+  }
+  if (to_file) output->cut();
   const std::int64_t first_request = asked;
   bool again = !open.empty();
 
@@ -170,7 +238,7 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
   std::map<std::int64_t, std::string> waiting;  // finished lines by number
   const auto next = [&]() -> std::optional<Generator::Request> {
     if (!again) {
-      auto line = prompts.next();
+      auto line = prompts->next();
       if (!line) return std::nullopt;
       open[asked] = std::move(*line);
     }
@@ -182,16 +250,22 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
   const auto done = [&](std::int64_t request, std::int64_t sample, const Continuation& result) {
     const auto number = first_request + request, place = number * options.samples + sample;
     if (place < written) return;
-    ordered_json line;
-    if (options.samples > 1) line["sample"] = sample;
-    line["prediction"] = result.text;
-    line["tokens"] = result.tokens;
-    line["logprob"] = result.logprob;
-    line["ended_by"] = result.ended_by;
-    line["settings"] = settings;
-    waiting[place] = line_text(open.at(number), line);
+    Members own;
+    const auto add = [&](const char* name, const ordered_json& value) {
+      own.emplace_back(name, json_dump(value));
+    };
+    if (options.samples > 1) add("sample", sample);
+    add("prediction", result.text);
+    add("tokens", result.tokens);
+    add("logprob", result.logprob);
+    add("ended_by", result.ended_by);
+    add("settings", settings);
+    waiting[place] = line_text(open.at(number), own);
     while (!waiting.empty() && waiting.begin()->first == written) {
-      output.append(waiting.begin()->second);
+      if (to_file)
+        output->append(waiting.begin()->second);
+      else if (!interrupted() && !options.write_line(waiting.begin()->second))
+        interrupt_by(SIGPIPE);
       waiting.erase(waiting.begin());
       ++written;
       if (written % options.samples == 0) open.erase(written / options.samples - 1);
@@ -214,6 +288,9 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
     if (written == before) break;
   }
   bar.finish();
+  if (written < total && !interrupted())
+    throw Error(input_name, "only " + std::to_string(written) + " of " + std::to_string(total) +
+                                " continuations were written; was the file changed meanwhile?");
   return written;
 }
 

@@ -185,17 +185,17 @@ struct Session::Impl {
     if (ids.empty()) return;
     logits.resize(static_cast<std::size_t>(generator.model->vocab_size()));
     note(ids);
-    if (tokens > 0 || !generator.cache || state->engine() == nullptr) {
-      generator.model->prefill(ids, *state, logits.data());
-    } else {
-      auto done = static_cast<std::size_t>(generator.cache->find(ids, *state->engine()));
-      while (done < ids.size()) {
-        const auto count = std::min(ids.size() - done, static_cast<std::size_t>(kPromptCacheStep));
-        generator.model->prefill(ids.subspan(done, count), *state, logits.data());
-        done += count;
-        if (count == static_cast<std::size_t>(kPromptCacheStep))
-          generator.cache->keep(ids.first(done), *state->engine());
-      }
+    const bool cached = tokens == 0 && generator.cache && state->engine() != nullptr;
+    auto done = cached ? static_cast<std::size_t>(generator.cache->find(ids, *state->engine())) : 0;
+    // Pieces that a prefill makes anyway: a signal ends the work within one.
+    constexpr auto kPiece = static_cast<std::size_t>(kPromptCacheStep);
+    while (done < ids.size()) {
+      throw_if_interrupted("the prompt");
+      const auto count = std::min(ids.size() - done, kPiece);
+      const bool last = done + count == ids.size();
+      generator.model->prefill(ids.subspan(done, count), *state, last ? logits.data() : nullptr);
+      done += count;
+      if (cached && count == kPiece) generator.cache->keep(ids.first(done), *state->engine());
     }
     tokens += static_cast<std::int64_t>(ids.size());
   }
@@ -364,7 +364,11 @@ void Generator::generate_many(
         ++requests;
         sample = 0;
         prompt.emplace(*this);
-        prompt->feed(open->prompt);
+        try {
+          prompt->feed(open->prompt);
+        } catch (const Interrupted&) {
+          return;
+        }
         prompt_tokens = prompt->tokens();
       }
       const auto sequence = open->sequence + static_cast<std::uint64_t>(sample);

@@ -4,9 +4,12 @@
 #include <charconv>
 #include <cstring>
 #include <system_error>
+#include <utility>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/base/log.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/model/safetensors.h"
 
 namespace rwkvx {
@@ -111,7 +114,16 @@ PromptCache::PromptCache(fs::path folder, std::int64_t bytes, StateOwner owner)
     : folder_(std::move(folder)), bytes_(bytes), owner_(std::move(owner)) {
   std::error_code error;
   fs::create_directories(folder_, error);
-  if (error) throw FileError(folder_.string(), "cannot make this folder: " + error.message());
+  if (error) {
+    give_up("cannot make this directory: " + error.message());
+    return;
+  }
+  remove_leftovers(folder_);
+}
+
+void PromptCache::give_up(const std::string& reason) const {
+  if (std::exchange(failed_, true)) return;
+  log_warning("--prompt-cache: " + reason + "; going on without keeping states");
 }
 
 fs::path PromptCache::file_of(std::span<const TokenId> tokens) const {
@@ -136,7 +148,7 @@ std::int64_t PromptCache::find(std::span<const TokenId> tokens, EngineState& sta
       fs::last_write_time(path, fs::file_time_type::clock::now(), error);
       return static_cast<std::int64_t>(count);
     } catch (const Error&) {
-      fs::remove(path, error);  // damaged; it will be made again
+      fs::remove(path, error);  // damaged, or gone meanwhile; it will be made again
     }
   }
   return 0;
@@ -145,8 +157,12 @@ std::int64_t PromptCache::find(std::span<const TokenId> tokens, EngineState& sta
 void PromptCache::keep(std::span<const TokenId> tokens, const EngineState& state) const {
   const auto path = file_of(tokens);
   std::error_code error;
-  if (fs::exists(path, error)) return;
-  write_state(path, {state, {}, {}, ""}, owner_);
+  if (failed_ || fs::exists(path, error)) return;
+  try {
+    write_state(path, {state, {}, {}, ""}, owner_);
+  } catch (const FileError& failure) {
+    return give_up(failure.what());
+  }
   make_room();
 }
 
@@ -159,13 +175,17 @@ void PromptCache::make_room() const {
   std::vector<Entry> entries;
   std::uintmax_t total = 0;
   std::error_code error;
-  for (const auto& one : fs::directory_iterator(folder_, error)) {
-    if (one.path().extension() != kEnding) continue;
+  // Other processes may be at work here, so that files come and go.
+  fs::directory_iterator it(folder_, error);
+  for (const fs::directory_iterator end; !error && it != end; it.increment(error)) {
+    const auto& one = *it;
+    const bool temporary = one.path().extension() == ".tmp";  // of a writer that is at work
+    if (!temporary && one.path().extension() != kEnding) continue;
     std::error_code gone;
     const auto size = one.file_size(gone);
     const auto time = one.last_write_time(gone);
     if (gone) continue;
-    entries.push_back({time, size, one.path()});
+    if (!temporary) entries.push_back({time, size, one.path()});
     total += size;
   }
   std::sort(entries.begin(), entries.end(),

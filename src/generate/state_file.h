@@ -33,7 +33,9 @@ SavedState read_state(const std::filesystem::path& path, const StateOwner& owner
                       const EngineState& like, std::int64_t vocab_size);
 
 // The states after prompts' beginnings, at multiples of kPromptCacheStep tokens, in a folder of
-// bounded size: what was used longest ago goes first. Damaged files are passed over.
+// bounded size: what was used longest ago goes first. Damaged files are passed over. Several
+// processes may share it. Where the folder cannot be written, a warning says so once, and the rest
+// goes on without keeping anything.
 class PromptCache {
  public:
   PromptCache(std::filesystem::path folder, std::int64_t bytes, StateOwner owner);
@@ -46,9 +48,11 @@ class PromptCache {
  private:
   std::filesystem::path file_of(std::span<const TokenId> tokens) const;
   void make_room() const;
+  void give_up(const std::string& reason) const;
   std::filesystem::path folder_;
   std::int64_t bytes_;
   StateOwner owner_;
+  mutable bool failed_ = false;
 };
 // A multiple of Engine::kChunk, so that a prompt gives the same bits with and without the cache.
 inline constexpr std::int64_t kPromptCacheStep = 2 * Engine::kChunk;

@@ -107,7 +107,8 @@ class Session {
   Session copy() const;
 
   // Appends a text; its tokens are those of the text alone. Where nothing came before, an empty one
-  // begins a document.
+  // begins a document. Throws Interrupted where a signal comes meanwhile (of an InterruptGuard);
+  // the session is of no more use then.
   void feed(std::string_view text);
   // Draws and appends a continuation. Random numbers and penalties go on where the last call ended.
   Continuation draw(const GenerateConfig& config, const ShowToken& show = {},

@@ -1,0 +1,21 @@
+// Checks of the files that a command is going to write.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace rwkvx {
+
+// Throws ConfigError where the output named by `option` is one of the files of a model: a weights
+// file, or what lies in a checkpoint. `model` is what --model names; nothing is said of one that
+// cannot be opened.
+void refuse_model_file(const std::string& option, const std::filesystem::path& output,
+                       const std::filesystem::path& model);
+
+// Throws ConfigError where two outputs, each given as (option, path), have one name or are one file.
+void refuse_same_outputs(
+    const std::vector<std::pair<std::string, std::filesystem::path>>& outputs);
+
+}  // namespace rwkvx
