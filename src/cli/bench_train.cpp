@@ -11,11 +11,13 @@
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/log.h"
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/config/train_config.h"
+#include "rwkvx/model/training_pass.h"
 #include "rwkvx/train/train_bench.h"
 
 extern char** environ;
@@ -175,6 +177,9 @@ void run_bench_train(const BenchTrainFlags& flags) {
                                       did_you_mean(flags.only, known));
     options.kinds = {flags.only};
   }
+  if (const auto note = slow_training_note(config.model);
+      !note.empty() && std::ranges::find(options.kinds, "enhanced") != options.kinds.end())
+    log_warning("model.shift: " + note + "; \"enhanced\" is measured so");
   auto series = bench_training(config, options);
   end_if_interrupted();
   if (!flags.no_memory)

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "engine/matvec_kernel.cpp"
@@ -23,6 +24,8 @@ using I16 = hn::Repartition<std::int16_t, F>;
 #endif
 using VF = hn::VFromD<F>;
 
+// Vectors whose largest number is below this count as 0: its 32767th part is no normal number.
+constexpr float kLeastActivation = 4e-34f;
 // Steps of the 16-bit kernels after which sums of two products of 127 * 32767 still fit 31 bits.
 [[maybe_unused]] constexpr std::int64_t kSafeSteps = 128;
 
@@ -128,7 +131,7 @@ HWY_INLINE void Int8Tile(const std::int8_t* w, const float* scales, std::int64_t
   for (int r = 0; r < R; ++r) {
     float sum = Sum(sums[r]);
     for (std::int64_t i = c; i < N; ++i) sum += static_cast<float>(w[r * N + i] * q[i]);
-    y[r] = sum * (scales[r] * q_scale);
+    y[r] = sum * scales[r] * q_scale;
   }
 }
 
@@ -228,12 +231,27 @@ void QuantiseActivations(const float* x, std::int64_t columns, std::int16_t* q, 
   const hn::Rebind<std::int16_t, F> d16;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   auto most = hn::Zero(d);
+  auto bad = hn::IsNaN(most);
   std::int64_t c = 0;
-  for (; c + lanes <= columns; c += lanes) most = hn::Max(most, hn::Abs(hn::LoadU(d, x + c)));
+  for (; c + lanes <= columns; c += lanes) {
+    const auto size = hn::Abs(hn::LoadU(d, x + c));
+    most = hn::Max(most, size);
+    bad = hn::Or(bad, hn::Not(hn::IsFinite(size)));
+  }
   float largest = hn::GetLane(hn::MaxOfLanes(d, most));
-  for (; c < columns; ++c) largest = std::max(largest, std::abs(x[c]));
+  bool finite = hn::AllFalse(d, bad);
+  for (; c < columns; ++c) {
+    largest = std::max(largest, std::abs(x[c]));
+    finite = finite && std::isfinite(x[c]);
+  }
+  if (!finite || largest < kLeastActivation) {
+    // No 16-bit number stands for these: NaN for all of what is not finite, 0 for next to nothing.
+    *scale = finite ? 0 : std::numeric_limits<float>::quiet_NaN();
+    std::fill(q, q + activation_stride(columns), std::int16_t{0});
+    return;
+  }
   *scale = largest / 32767;
-  const float inverse = largest > 0 ? 32767 / largest : 0;
+  const float inverse = 32767 / largest;
   for (c = 0; c + lanes <= columns; c += lanes) {
     const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(d, x + c), hn::Set(d, inverse)));
     hn::StoreU(hn::DemoteTo(d16, rounded), d16, q + c);

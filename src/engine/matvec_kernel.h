@@ -20,7 +20,8 @@ struct Activations {
   const float* scale = nullptr;     // (count): x = q scale
 };
 
-// q (activation_stride(N)) and scale of one vector.
+// q (activation_stride(N)) and scale of one vector. The scale is NaN where a number is NaN or
+// infinite, and 0 where all are below 4e-34.
 void quantise_activations(const float* x, std::int64_t columns, std::int16_t* q, float* scale);
 
 // y[i * stride + row] <- W[row] . x_i for rows [first, last). What a row and a vector give does not

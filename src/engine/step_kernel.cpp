@@ -8,52 +8,15 @@
 // clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
-#include <hwy/contrib/math/math-inl.h>
+#include "ops/simd_math-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace rwkvx {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-constexpr float kNormEpsilon = 1e-5f;
-using Full = hn::ScalableTag<float>;
-using One = hn::CappedTag<float, 1>;
-
-// Calls run(d, c) for whole vectors of channels, then for the rest one by one.
-template <class Run>
-HWY_INLINE void ForChannels(std::int64_t first, std::int64_t last, const Run& run) {
-  const Full d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  std::int64_t c = first;
-  for (; c + lanes <= last; c += lanes) run(d, c);
-  for (; c < last; ++c) run(One(), c);
-}
-
-template <class V, class D>
-HWY_INLINE V Sigmoid(D d, V x) {
-  const V one = hn::Set(d, 1.0f);
-  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
-}
-
 Moments RowMoments(const float* x, std::int64_t channels) {
-  const Full d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  auto sum = hn::Zero(d);
-  std::int64_t c = 0;
-  for (; c + lanes <= channels; c += lanes) sum = hn::Add(sum, hn::LoadU(d, x + c));
-  float total = hn::GetLane(hn::SumOfLanes(d, sum));
-  for (; c < channels; ++c) total += x[c];
-  const float mean = total / static_cast<float>(channels);
-  const auto center = hn::Set(d, mean);
-  auto squares = hn::Zero(d);
-  for (c = 0; c + lanes <= channels; c += lanes) {
-    const auto away = hn::Sub(hn::LoadU(d, x + c), center);
-    squares = hn::MulAdd(away, away, squares);
-  }
-  float variance = hn::GetLane(hn::SumOfLanes(d, squares));
-  for (; c < channels; ++c) variance += (x[c] - mean) * (x[c] - mean);
-  return {mean, 1 / std::sqrt(variance / static_cast<float>(channels) + kNormEpsilon)};
+  const auto found = MomentsOf(x, channels);
+  return {found.mean, found.scale};
 }
 
 // (x - mean) scale weight + bias at one vector of channels.
@@ -66,7 +29,7 @@ HWY_INLINE hn::VFromD<D> Normal(D d, const float* x, const Moments& moments, hn:
 
 void Normalise(const float* x, Moments moments, const float* weight, const float* bias,
                std::int64_t first, std::int64_t last, float* y) {
-  ForChannels(first, last, [&](auto d, std::int64_t c) {
+  ForEach(first, last, [&](auto d, std::int64_t c) {
     hn::StoreU(Normal(d, x + c, moments, hn::LoadU(d, weight + c), hn::LoadU(d, bias + c)), d,
                y + c);
   });
@@ -75,7 +38,7 @@ void Normalise(const float* x, Moments moments, const float* weight, const float
 void ShiftMixRowsOf(const ShiftMixWeights& site, const ShiftMixRows& rows, std::int64_t first,
                     std::int64_t last) {
   const std::int64_t C = site.channels, K = site.taps, H = K > 1 ? K - 1 : 1;
-  ForChannels(first, last, [&](auto d, std::int64_t c) {
+  ForEach(first, last, [&](auto d, std::int64_t c) {
     using V = hn::VFromD<decltype(d)>;
     const V weight = hn::LoadU(d, site.norm_weight + c), bias = hn::LoadU(d, site.norm_bias + c);
     V before = hn::LoadU(d, rows.prev + c);
@@ -120,7 +83,7 @@ void ShiftMixRowsOf(const ShiftMixWeights& site, const ShiftMixRows& rows, std::
 
 void WkvRowsOf(const WkvRows& call, std::int64_t first, std::int64_t last) {
   const std::int64_t A = call.channels;
-  ForChannels(first, last, [&](auto d, std::int64_t c) {
+  ForEach(first, last, [&](auto d, std::int64_t c) {
     using V = hn::VFromD<decltype(d)>;
     const V w = hn::LoadU(d, call.w + c), u = hn::LoadU(d, call.u + c);
     V p = hn::LoadU(d, call.state + c), q = hn::LoadU(d, call.state + A + c),
@@ -129,11 +92,11 @@ void WkvRowsOf(const WkvRows& call, std::int64_t first, std::int64_t last) {
       const std::int64_t at = t * A + c;
       const V k = hn::LoadU(d, call.k + at), v = hn::LoadU(d, call.v + at);
       const V bonus = hn::Add(u, k), high = hn::Max(o, bonus);
-      const V past = hn::Exp(d, hn::Sub(o, high)), now = hn::Exp(d, hn::Sub(bonus, high));
+      const V past = ExpBelow(d, hn::Sub(o, high)), now = ExpBelow(d, hn::Sub(bonus, high));
       const V wkv = hn::Div(hn::MulAdd(past, p, hn::Mul(now, v)), hn::MulAdd(past, q, now));
       hn::StoreU(hn::Mul(Sigmoid(d, hn::LoadU(d, call.r + at)), wkv), d, call.y + at);
       const V decayed = hn::Add(o, w), next = hn::Max(decayed, k);
-      const V keep = hn::Exp(d, hn::Sub(decayed, next)), add = hn::Exp(d, hn::Sub(k, next));
+      const V keep = ExpBelow(d, hn::Sub(decayed, next)), add = ExpBelow(d, hn::Sub(k, next));
       p = hn::MulAdd(keep, p, hn::Mul(add, v));
       q = hn::MulAdd(keep, q, add);
       o = next;
@@ -145,20 +108,20 @@ void WkvRowsOf(const WkvRows& call, std::int64_t first, std::int64_t last) {
 }
 
 void ReluSquare(float* x, std::int64_t first, std::int64_t last) {
-  ForChannels(first, last, [&](auto d, std::int64_t c) {
-    const auto positive = hn::Max(hn::LoadU(d, x + c), hn::Zero(d));
+  ForEach(first, last, [&](auto d, std::int64_t c) {
+    const auto positive = Relu(d, hn::LoadU(d, x + c));
     hn::StoreU(hn::Mul(positive, positive), d, x + c);
   });
 }
 
 void AddRows(float* x, const float* y, std::int64_t first, std::int64_t last) {
-  ForChannels(first, last, [&](auto d, std::int64_t c) {
+  ForEach(first, last, [&](auto d, std::int64_t c) {
     hn::StoreU(hn::Add(hn::LoadU(d, x + c), hn::LoadU(d, y + c)), d, x + c);
   });
 }
 
 void AddGated(float* x, const float* r, const float* y, std::int64_t first, std::int64_t last) {
-  ForChannels(first, last, [&](auto d, std::int64_t c) {
+  ForEach(first, last, [&](auto d, std::int64_t c) {
     const auto gate = Sigmoid(d, hn::LoadU(d, r + c));
     hn::StoreU(hn::MulAdd(gate, hn::LoadU(d, y + c), hn::LoadU(d, x + c)), d, x + c);
   });

@@ -24,9 +24,10 @@ void ChannelMixImpl::reset() {
 at::Tensor ChannelMixImpl::forward(const at::Tensor& x, const at::Tensor& phi, LayerState& state) {
   const auto z = shift_mix(x, shift.is_empty() ? ConvShiftParameters() : shift->learned, phi,
                            {time_mix_k, time_mix_r}, state.ffn_ring, state.ffn_x);
-  const auto h = torch::relu(key(z[0])).square();  // (B, T, F)
-  const auto r = receptance(z[1]);                 // (B, T, C)
-  return torch::sigmoid(r) * value(h);             // (B, T, C)
+  const auto k = torch::relu(key(z[0]));  // (B, T, F)
+  const auto h = k * k;                   // (B, T, F); square() is a power, float32 under autocast
+  const auto r = receptance(z[1]);        // (B, T, C)
+  return torch::sigmoid(r) * value(h);    // (B, T, C)
 }
 
 }  // namespace rwkvx

@@ -396,8 +396,9 @@ struct TrainingPass::Impl {
                                       nullptr,
                                       nullptr});
     });
-    // w = -exp(time_decay), so dw / dtime_decay = w.
-    block.att->time_decay.mutable_grad().add_(grad_w.sum(0) * w);
+    // w = -exp(time_decay), so dw / dtime_decay = w. Of a decay that overflowed nothing is left,
+    // and its gradient is 0.
+    block.att->time_decay.mutable_grad().add_(grad_w.sum(0) * w.clamp_min(-1e30));
     block.att->time_first.mutable_grad().add_(grad_u.sum(0));
     const auto& att_m = factors[static_cast<size_t>(2 * l)];
     mix_forward(att, att_m, x_in, b0, count, z);
@@ -534,10 +535,21 @@ struct TrainingPass::Impl {
   OperatorSeconds seconds{};
 };
 
-bool TrainingPass::supports(const ModelConfig& config) {
-  if (!config.shift.enabled()) return true;
+std::string TrainingPass::lacks(const ModelConfig& config) {
+  if (!config.shift.enabled()) return "";
   const auto form = config.shift.gate_form();
-  return (form == "diag" || form == "one") && config.shift.kernel <= kShiftMixTaps;
+  if (form != "diag" && form != "one") return "the gate " + form;
+  if (config.shift.has_conv() && config.shift.kernel > kShiftMixTaps)
+    return "a shift of " + std::to_string(config.shift.kernel) + " taps, more than " +
+           std::to_string(kShiftMixTaps);
+  return "";
+}
+
+std::string slow_training_note(const ModelConfig& config) {
+  const auto lacking = TrainingPass::lacks(config);
+  if (lacking.empty()) return "";
+  return "the fused operators do not have " + lacking +
+         ": the reference modules train this model, at about half the speed";
 }
 
 double TrainingPass::buffer_bytes(const ModelConfig& config, std::int64_t tokens,

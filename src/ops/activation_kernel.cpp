@@ -9,52 +9,34 @@
 // clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
-#include <hwy/contrib/math/math-inl.h>
+#include "ops/simd_math-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace rwkvx {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-// Calls run(d, i) for whole vectors, then for the rest one by one.
-template <class Run>
-HWY_INLINE void ForEach(std::int64_t count, const Run& run) {
-  const hn::ScalableTag<float> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  std::int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) run(d, i);
-  for (; i < count; ++i) run(hn::CappedTag<float, 1>(), i);
-}
-
-template <class V, class D>
-HWY_INLINE V Sigmoid(D d, V x) {
-  const V one = hn::Set(d, 1.0f);
-  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
-}
-
 void SquareForward(float* k, std::int64_t count) {
-  ForEach(count, [&](auto d, std::int64_t i) {
-    const auto x = hn::Max(hn::LoadU(d, k + i), hn::Zero(d));
+  ForEach(0, count, [&](auto d, std::int64_t i) {
+    const auto x = Relu(d, hn::LoadU(d, k + i));
     hn::StoreU(hn::Mul(x, x), d, k + i);
   });
 }
 
 void SquareBackward(const float* h, float* dh, std::int64_t count) {
-  ForEach(count, [&](auto d, std::int64_t i) {
+  ForEach(0, count, [&](auto d, std::int64_t i) {
     const auto root = hn::Sqrt(hn::LoadU(d, h + i));
     hn::StoreU(hn::Mul(hn::Add(root, root), hn::LoadU(d, dh + i)), d, dh + i);
   });
 }
 
 void Residual(const float* x, const float* o, float* y, std::int64_t count) {
-  ForEach(count, [&](auto d, std::int64_t i) {
+  ForEach(0, count, [&](auto d, std::int64_t i) {
     hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, o + i)), d, y + i);
   });
 }
 
 void GatedForward(const float* x, const float* r, const float* v, float* y, std::int64_t count) {
-  ForEach(count, [&](auto d, std::int64_t i) {
+  ForEach(0, count, [&](auto d, std::int64_t i) {
     const auto open = Sigmoid(d, hn::LoadU(d, r + i));
     hn::StoreU(hn::MulAdd(open, hn::LoadU(d, v + i), hn::LoadU(d, x + i)), d, y + i);
   });
@@ -62,11 +44,13 @@ void GatedForward(const float* x, const float* r, const float* v, float* y, std:
 
 void GatedBackward(const float* dy, const float* r, const float* v, float* dr, float* dv,
                    std::int64_t count) {
-  ForEach(count, [&](auto d, std::int64_t i) {
-    const auto open = Sigmoid(d, hn::LoadU(d, r + i));
-    const auto through = hn::Mul(hn::LoadU(d, dy + i), open);
-    const auto closed = hn::Sub(hn::Set(d, 1.0f), open);
-    hn::StoreU(hn::Mul(hn::Mul(through, hn::LoadU(d, v + i)), closed), d, dr + i);
+  ForEach(0, count, [&](auto d, std::int64_t i) {
+    const auto gate = SplitSigmoid(d, hn::LoadU(d, r + i));
+    const auto share = hn::Div(hn::Set(d, 1.0f), gate.whole);
+    const auto through = hn::Mul(hn::LoadU(d, dy + i), hn::Mul(gate.share, share));
+    const auto closed = hn::Mul(gate.rest, share);
+    // The largest factor last: what is closed must not overflow on the way.
+    hn::StoreU(hn::Mul(hn::Mul(through, closed), hn::LoadU(d, v + i)), d, dr + i);
     hn::StoreU(through, d, dv + i);
   });
 }
@@ -75,10 +59,17 @@ double RowLoss(float* logits, std::int64_t vocab, std::int64_t target, float sca
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   auto largest = hn::Set(d, -std::numeric_limits<float>::infinity());
+  auto bad = hn::IsNaN(largest);
   std::int64_t i = 0;
-  for (; i + lanes <= vocab; i += lanes) largest = hn::Max(largest, hn::LoadU(d, logits + i));
+  for (; i + lanes <= vocab; i += lanes) {
+    const auto x = hn::LoadU(d, logits + i);
+    largest = hn::Max(largest, x);
+    bad = hn::Or(bad, hn::IsNaN(x));
+  }
   float top = hn::GetLane(hn::MaxOfLanes(d, largest));
   for (; i < vocab; ++i) top = logits[i] > top ? logits[i] : top;
+  // Neither a maximum nor an exponential is bound to let NaN through. (The rest's is.)
+  if (HWY_UNLIKELY(!hn::AllFalse(d, bad))) top = std::numeric_limits<float>::quiet_NaN();
   const float wanted = logits[target];
   if (l2wrap != 0 && scale != 0) {
     for (i = 0; i < vocab && logits[i] != top;) ++i;
@@ -92,7 +83,7 @@ double RowLoss(float* logits, std::int64_t vocab, std::int64_t target, float sca
     const std::int64_t end = begin + kBlock < vocab ? begin + kBlock : vocab;
     auto part = hn::Zero(d);
     for (i = begin; i + lanes <= end; i += lanes) {
-      const auto e = hn::Exp(d, hn::Sub(hn::LoadU(d, logits + i), hn::Set(d, top)));
+      const auto e = hn::Exp(d, hn::Sub(hn::LoadU(d, logits + i), hn::Set(d, top)));  // of <= 0
       part = hn::Add(part, e);
       if (scale != 0) hn::StoreU(e, d, logits + i);
     }
@@ -106,7 +97,7 @@ double RowLoss(float* logits, std::int64_t vocab, std::int64_t target, float sca
   const double loss = std::log(sum) + static_cast<double>(top) - static_cast<double>(wanted);
   if (scale == 0) return loss;
   const auto factor = static_cast<float>(static_cast<double>(scale) / sum);
-  ForEach(vocab, [&](auto tag, std::int64_t at) {
+  ForEach(0, vocab, [&](auto tag, std::int64_t at) {
     hn::StoreU(hn::Mul(hn::LoadU(tag, logits + at), hn::Set(tag, factor)), tag, logits + at);
   });
   logits[target] -= scale;

@@ -24,10 +24,11 @@ HWY_INLINE void UpdateAt(D d, const AdamwStep& s, std::int64_t i) {
       hn::MulAdd(set(s.beta2), hn::LoadU(d, s.v + i), hn::Mul(hn::Mul(set(1 - s.beta2), g), g));
   hn::StoreU(m, d, s.m + i);
   hn::StoreU(v, d, s.v + i);
-  const auto away = hn::Div(hn::Mul(m, set(s.m_scale)),
-                            hn::Add(hn::Sqrt(hn::Mul(v, set(s.v_scale))), set(s.epsilon)));
+  const auto spread = hn::Mul(v, set(s.v_scale));
+  const auto away = hn::Div(hn::Mul(m, set(s.m_scale)), hn::Add(hn::Sqrt(spread), set(s.epsilon)));
   const auto x = hn::LoadU(d, s.x + i);
-  const auto kept = hn::Mul(x, set(1 - s.rate * s.decay));
+  // Divided by infinity every step would be 0 from here on: 0 * infinity is NaN, which is noticed.
+  const auto kept = hn::MulAdd(x, set(1 - s.rate * s.decay), hn::Mul(spread, hn::Zero(d)));
   hn::StoreU(hn::NegMulAdd(set(s.rate), away, kept), d, s.x + i);
   hn::StoreU(hn::Zero(d), d, s.grad + i);
 }
@@ -41,20 +42,22 @@ void Step(const AdamwStep& s) {
 }
 
 double Squares(const float* x, std::int64_t count) {
-  constexpr std::int64_t kBlock = 4096;  // summed in float32
-  const hn::ScalableTag<float> d;
+  constexpr std::int64_t kBlock = 4096;
+  const hn::ScalableTag<double> d;
+  const hn::Rebind<float, decltype(d)> narrow;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+  const auto load = [&](std::int64_t i) { return hn::PromoteTo(d, hn::LoadU(narrow, x + i)); };
   double sum = 0;
   for (std::int64_t begin = 0; begin < count; begin += kBlock) {
     const std::int64_t end = begin + kBlock < count ? begin + kBlock : count;
     auto a = hn::Zero(d), b = hn::Zero(d);
     std::int64_t i = begin;
     for (; i + 2 * lanes <= end; i += 2 * lanes) {
-      const auto x0 = hn::LoadU(d, x + i), x1 = hn::LoadU(d, x + i + lanes);
+      const auto x0 = load(i), x1 = load(i + lanes);
       a = hn::MulAdd(x0, x0, a);
       b = hn::MulAdd(x1, x1, b);
     }
-    sum += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b))));
+    sum += hn::GetLane(hn::SumOfLanes(d, hn::Add(a, b)));
     for (; i < end; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   }
   return sum;

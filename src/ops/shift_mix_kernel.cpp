@@ -11,58 +11,13 @@
 // clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
-#include <hwy/contrib/math/math-inl.h>
+#include "ops/simd_math-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace rwkvx {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-constexpr float kNormEpsilon = 1e-5f;
 using Full = hn::ScalableTag<float>;
-using One = hn::CappedTag<float, 1>;
-
-// Calls run(d, c) for whole vectors of channels, then for the rest one by one.
-template <class Run>
-HWY_INLINE void ForChannels(std::int64_t channels, const Run& run) {
-  const Full d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  std::int64_t c = 0;
-  for (; c + lanes <= channels; c += lanes) run(d, c);
-  for (; c < channels; ++c) run(One(), c);
-}
-
-template <class V, class D>
-HWY_INLINE V Sigmoid(D d, V x) {
-  const V one = hn::Set(d, 1.0f);
-  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
-}
-
-// Mean and 1 / standard deviation of a row.
-struct Moments {
-  float mean, scale;
-};
-
-HWY_INLINE Moments RowMoments(const float* x, std::int64_t channels) {
-  const Full d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  auto sum = hn::Zero(d);
-  std::int64_t c = 0;
-  for (; c + lanes <= channels; c += lanes) sum = hn::Add(sum, hn::LoadU(d, x + c));
-  float total = hn::GetLane(hn::SumOfLanes(d, sum));
-  for (; c < channels; ++c) total += x[c];
-  const float mean = total / static_cast<float>(channels);
-  const auto center = hn::Set(d, mean);
-  auto squares = hn::Zero(d);
-  for (c = 0; c + lanes <= channels; c += lanes) {
-    const auto away = hn::Sub(hn::LoadU(d, x + c), center);
-    squares = hn::MulAdd(away, away, squares);
-  }
-  float variance = hn::GetLane(hn::SumOfLanes(d, squares));
-  for (; c < channels; ++c) variance += (x[c] - mean) * (x[c] - mean);
-  return {mean, 1 / std::sqrt(variance / static_cast<float>(channels) + kNormEpsilon)};
-}
 
 // Rows of one task, the first of which is token `begin`.
 struct Tile {
@@ -86,9 +41,9 @@ void NormaliseRows(const ShiftMixSite& site, const ShiftMixSequence& sequence, s
   for (std::int64_t t = std::max<std::int64_t>(begin, 0); t < end; ++t) {
     const float* x = sequence.x + t * C;
     float* row = tile.a.data() + (t - begin) * C;
-    const Moments moments = RowMoments(x, C);
+    const MeanScale moments = MomentsOf(x, C);
     tile.scale[static_cast<std::size_t>(t - begin)] = moments.scale;
-    ForChannels(C, [&](auto d, std::int64_t c) {
+    ForEach(0, C, [&](auto d, std::int64_t c) {
       const auto away = hn::Sub(hn::LoadU(d, x + c), hn::Set(d, moments.mean));
       hn::StoreU(hn::Mul(away, hn::Set(d, moments.scale)), d, row + c);
     });
@@ -160,7 +115,7 @@ struct Kernel {
                       std::int64_t first, std::int64_t last, float* const* z) {
     Tile& tile = ThreadTile();
     NormaliseRows(site, sequence, first - K - 1, last, tile);
-    ForChannels(site.channels, [&](auto d, std::int64_t c) {
+    ForEach(0, site.channels, [&](auto d, std::int64_t c) {
       using V = hn::VFromD<decltype(d)>;
       const Column<K, kGated, decltype(d)> column(d, c, site, sequence, tile);
       V a[kRows];
@@ -185,7 +140,7 @@ struct Kernel {
     Tile& tile = ThreadTile();
     const std::int64_t T = sequence.tokens, C = site.channels;
     NormaliseRows(site, sequence, T - 1 - K, T, tile);
-    ForChannels(C, [&](auto d, std::int64_t c) {
+    ForEach(0, C, [&](auto d, std::int64_t c) {
       using V = hn::VFromD<decltype(d)>;
       const Column<K, kGated, decltype(d)> column(d, c, site, sequence, tile);
       V a[kRows];
@@ -211,7 +166,7 @@ struct Kernel {
     thread_local std::vector<float> dm_lanes;
     if (dm != nullptr) dm_lanes.assign(static_cast<std::size_t>((last - first) * K) * kLanes, 0.0f);
 
-    ForChannels(C, [&](auto d, std::int64_t c) {
+    ForEach(0, C, [&](auto d, std::int64_t c) {
       using V = hn::VFromD<decltype(d)>;
       const Column<K, kGated, decltype(d)> column(d, c, site, sequence, tile);
       V mix[kShiftMixMixes];
@@ -252,7 +207,7 @@ struct Kernel {
         if constexpr (K > 0) {
           for (int j = K - 1; j > 0; --j) ds[j] = ds[j - 1];
           if constexpr (kGated) {
-            const V dgate = hn::Mul(hn::Mul(grad, s), hn::Mul(g, hn::Sub(one, g)));
+            const V dgate = hn::Mul(grad, hn::Mul(s, hn::Mul(g, hn::Sub(one, g))));
             ds[0] = hn::MulAdd(grad, g, hn::Mul(dgate, column.gate_s));
             da = hn::MulAdd(dgate, column.gate_x, da);
             if (inside) {
@@ -320,7 +275,7 @@ struct Kernel {
     float along = hn::GetLane(hn::SumOfLanes(d, product));
     for (; c < C; ++c) mean += dn[c], along += dn[c] * n[c];
     mean /= static_cast<float>(C), along /= static_cast<float>(C);
-    ForChannels(C, [&](auto tag, std::int64_t i) {
+    ForEach(0, C, [&](auto tag, std::int64_t i) {
       const auto inner = hn::NegMulAdd(hn::LoadU(tag, n + i), hn::Set(tag, along),
                                        hn::Sub(hn::LoadU(tag, dn + i), hn::Set(tag, mean)));
       hn::StoreU(hn::MulAdd(inner, hn::Set(tag, scale), hn::LoadU(tag, dx + i)), tag, dx + i);
@@ -375,8 +330,8 @@ void BackwardSite(const ShiftMixSite& site, const ShiftMixSequence& sequence, st
 void NormForward(const float* x, const float* weight, const float* bias, std::int64_t C,
                  std::int64_t first, std::int64_t last, float* y) {
   for (std::int64_t t = first; t < last; ++t) {
-    const Moments moments = RowMoments(x + t * C, C);
-    ForChannels(C, [&](auto d, std::int64_t c) {
+    const MeanScale moments = MomentsOf(x + t * C, C);
+    ForEach(0, C, [&](auto d, std::int64_t c) {
       const auto n = hn::Mul(hn::Sub(hn::LoadU(d, x + t * C + c), hn::Set(d, moments.mean)),
                              hn::Set(d, moments.scale));
       hn::StoreU(hn::MulAdd(n, hn::LoadU(d, weight + c), hn::LoadU(d, bias + c)), d, y + t * C + c);
@@ -391,8 +346,8 @@ void NormBackward(const float* x, const float* weight, const float* dy, std::int
   dn.resize(static_cast<std::size_t>(C));
   std::memset(grads, 0, static_cast<std::size_t>(2 * C) * sizeof(float));
   for (std::int64_t t = first; t < last; ++t) {
-    const Moments moments = RowMoments(x + t * C, C);
-    ForChannels(C, [&](auto d, std::int64_t c) {
+    const MeanScale moments = MomentsOf(x + t * C, C);
+    ForEach(0, C, [&](auto d, std::int64_t c) {
       const auto row = hn::Mul(hn::Sub(hn::LoadU(d, x + t * C + c), hn::Set(d, moments.mean)),
                                hn::Set(d, moments.scale));
       const auto g = hn::LoadU(d, dy + t * C + c);

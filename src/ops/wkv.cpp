@@ -102,6 +102,7 @@ class Wkv : public torch::autograd::Function<Wkv> {
       run_forward<double>(w, u, k, v, r, state, y, state_out, kept);
     else
       run_forward<float>(w, u, k, v, r, state, y, state_out, kept);
+    context->set_materialize_grads(false);
     context->saved_data["state_wanted"] = state.requires_grad();
     context->save_for_backward({w, u, k, v, r, state, state_out, kept});
     return {y, state_out};
@@ -135,11 +136,6 @@ class Wkv : public torch::autograd::Function<Wkv> {
   }
 };
 
-bool within_kernel_range(const at::Tensor& w, const at::Tensor& u) {
-  return w.min().item<double>() >= -kWkvLargestExponent && w.max().item<double>() <= 0 &&
-         u.abs().max().item<double>() <= kWkvLargestExponent;
-}
-
 }  // namespace
 
 std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
@@ -157,7 +153,8 @@ std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, 
   const bool real = k.scalar_type() == at::kFloat || k.scalar_type() == at::kDouble;
   const bool same = v.scalar_type() == k.scalar_type() && state.scalar_type() == k.scalar_type() &&
                     w.scalar_type() == k.scalar_type() && u.scalar_type() == k.scalar_type();
-  if (!k.device().is_cpu() || !real || !same || !within_kernel_range(w, u))
+  // A growing state, which no model has, is the reference's.
+  if (!k.device().is_cpu() || !real || !same || w.max().item<double>() > 0)
     return wkv_reference(w, u, k, v, state, r);
   const bool keep =
       at::GradMode::is_enabled() &&

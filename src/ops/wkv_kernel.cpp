@@ -9,17 +9,18 @@
 // clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
-#include <hwy/contrib/math/math-inl.h>
+#include "ops/simd_math-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace rwkvx {
 namespace HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-// Above this the scale n is raised before the exponential is taken; below kLowest it is lowered.
+// A step keeps its state's scale where the key's exponent is at most kLargestArgument and the
+// denominator that it leaves is at least kLowestDenominator.
 constexpr double kLargestArgument = 8;
 constexpr double kLowestDenominator = 9.5367431640625e-07;  // 2^-20
+// Bonuses up to this are a factor; beyond it every step takes its exponent with the key's.
+constexpr double kLargestBonus = 20;
 
 template <class Real>
 struct Ln2;
@@ -63,10 +64,18 @@ HWY_INLINE V Reduced(D d, V x, V n) {
   return hn::NegMulAdd(n, hn::Set(d, L::kLow), hn::NegMulAdd(n, hn::Set(d, L::kHigh), x));
 }
 
+// The same where n is x / ln 2 but for rounding: of a huge x, whose n is no whole number of powers
+// any more, the rest is lost.
 template <class D, class V = hn::VFromD<D>>
-HWY_INLINE V Sigmoid(D d, V x) {
-  const V one = hn::Set(d, hn::TFromD<D>(1));
-  return hn::Div(one, hn::Add(one, hn::Exp(d, hn::Neg(x))));
+HWY_INLINE V Rest(D d, V x, V n) {
+  return AtLeast(d, AtMost(d, Reduced(d, x, n), 1), -1);
+}
+
+// Whether a key may set a scale: not infinite, not NaN, and x / ln 2 does not overflow.
+template <class D, class V = hn::VFromD<D>>
+HWY_INLINE auto IsModerate(D d, V key) {
+  const double limit = sizeof(hn::TFromD<D>) == 4 ? 2e38 : 1e308;
+  return hn::Lt(hn::Abs(key), hn::Set(d, static_cast<hn::TFromD<D>>(limit)));
 }
 
 // e^w of one vector of channels as the sum of two numbers: a slow decay is used hundreds of times
@@ -101,24 +110,34 @@ struct Scaled {
   hn::VFromD<D> p, q, n;
 };
 
-// From rows p, q, o at scale e^o, normalised so that q lies in [1, 2). An empty state takes the
-// scale of the first key, so that nothing underflows before the first sum.
+// From rows p, q, o at scale e^o, normalised so that q lies in [1, 2): p and q are multiplied with
+// `factor`. An empty state takes the scale of the first key, so that nothing underflows before the
+// first sum; its factor is 0.
+template <class D>
+struct Entry {
+  hn::VFromD<D> factor, n;
+};
+template <class D, class Real = hn::TFromD<D>>
+HWY_INLINE Entry<D> FindEntry(D d, const Real* state, std::int64_t channels, std::int64_t c,
+                              const Real* first_key) {
+  using V = hn::VFromD<D>;
+  const V q = hn::LoadU(d, state + channels + c), inverse = hn::Set(d, Ln2<Real>::kInverse);
+  const auto empty = hn::Lt(q, hn::Set(d, Real(1e-30)));
+  const V o = hn::IfThenZeroElse(empty, hn::LoadU(d, state + 2 * channels + c));
+  const V key = hn::LoadU(d, first_key + c);
+  const V start = hn::IfThenElseZero(IsModerate(d, key), hn::Round(hn::Mul(key, inverse)));
+  const V whole = hn::Round(hn::Mul(o, inverse));
+  const V exponent = Exponent2(d, hn::IfThenElse(empty, hn::Set(d, Real(1)), q));
+  const V factor = hn::Mul(ExpBelow(d, Rest(d, o, whole)), Power2(d, hn::Neg(exponent)));
+  return {hn::IfThenZeroElse(empty, factor),
+          hn::IfThenElse(empty, start, hn::Add(whole, exponent))};
+}
 template <class D, class Real = hn::TFromD<D>>
 HWY_INLINE Scaled<D> Enter(D d, const Real* state, std::int64_t channels, std::int64_t c,
                            const Real* first_key) {
-  using V = hn::VFromD<D>;
-  const V p = hn::LoadU(d, state + c), q = hn::LoadU(d, state + channels + c);
-  const V o = hn::LoadU(d, state + 2 * channels + c), inverse = hn::Set(d, Ln2<Real>::kInverse);
-  const V zero = hn::Zero(d), lowest = hn::Set(d, Real(1e-30));
-  const auto empty = hn::Lt(q, lowest);
-  const V start = hn::Round(hn::Mul(hn::LoadU(d, first_key + c), inverse));
-  const V whole = hn::Round(hn::Mul(hn::IfThenElse(empty, zero, o), inverse));
-  const V rest = hn::Exp(d, Reduced(d, hn::IfThenElse(empty, zero, o), whole));
-  const V exponent = Exponent2(d, hn::IfThenElse(empty, hn::Set(d, Real(1)), q));
-  const V factor = hn::Mul(rest, Power2(d, hn::Neg(exponent)));
-  return {hn::IfThenElse(empty, zero, hn::Mul(p, factor)),
-          hn::IfThenElse(empty, zero, hn::Mul(q, factor)),
-          hn::IfThenElse(empty, start, hn::Add(whole, exponent))};
+  const auto entry = FindEntry(d, state, channels, c, first_key);
+  return {hn::Mul(hn::LoadU(d, state + c), entry.factor),
+          hn::Mul(hn::LoadU(d, state + channels + c), entry.factor), entry.n};
 }
 
 // To rows p, q, o. o is n ln 2 rounded; what rounding lost goes into p and q.
@@ -127,48 +146,116 @@ HWY_INLINE void Leave(D d, const Scaled<D>& state, Real* rows, std::int64_t chan
                       std::int64_t c) {
   using V = hn::VFromD<D>;
   const V o = hn::Mul(state.n, hn::Set(d, Real(0.69314718055994530942)));
-  const V factor = hn::Exp(d, hn::Neg(Reduced(d, o, state.n)));
+  const V factor = ExpBelow(d, hn::Neg(Rest(d, o, state.n)));
   const auto empty = hn::Eq(state.q, hn::Zero(d));
   hn::StoreU(hn::Mul(state.p, factor), d, rows + c);
   hn::StoreU(hn::Mul(state.q, factor), d, rows + channels + c);
   hn::StoreU(hn::IfThenElse(empty, hn::Set(d, Real(-1e30)), o), d, rows + 2 * channels + c);
 }
 
-// The exponential of key k at the state's scale, which is raised first where k is far above it.
-template <class D, class V = hn::VFromD<D>>
-HWY_INLINE V Arrive(D d, V k, Scaled<D>& state) {
+// What a step does: y = (p fade + own v) / (q fade + own), then p <- keep p + add v, q <- keep q +
+// add at scale 2^n.
+template <class D>
+struct WkvStep {
+  hn::VFromD<D> own, fade, add, n;
+  Decay<D> keep;
+};
+
+// A step of any key, decay and bonus, from the state before it: the scale that it leaves follows
+// the larger of the decayed past and the key, so that neither overflows and both vanish only beside
+// something larger. Where `stay` is true the scale does not change.
+template <class D, class V, class M>
+HWY_NOINLINE WkvStep<D> CarefulStep(D d, V w, V u, const Decay<D>& decay, V k,
+                                    const Scaled<D>& state, M stay) {
   using Real = hn::TFromD<D>;
-  V x = Reduced(d, k, state.n);
-  const auto large = hn::Gt(x, hn::Set(d, Real(kLargestArgument)));
-  if (HWY_UNLIKELY(!hn::AllFalse(d, large))) {
-    const V raised = hn::Round(hn::Mul(k, hn::Set(d, Ln2<Real>::kInverse)));
-    const V n = hn::IfThenElse(large, raised, state.n);
-    const V factor = Power2(d, hn::Sub(state.n, n));
-    state = {hn::Mul(state.p, factor), hn::Mul(state.q, factor), n};
-    x = Reduced(d, k, n);
-  }
-  return hn::Exp(d, x);
+  const V zero = hn::Zero(d), inverse_ln2 = hn::Set(d, Ln2<Real>::kInverse);
+  const V ln2 = hn::Set(d, Real(0.69314718055994530942));
+  const V lowest = hn::Set(d, std::numeric_limits<Real>::lowest());
+  const V nothing = hn::Set(d, -std::numeric_limits<Real>::infinity());
+  const auto empty = hn::Eq(state.q, zero);
+  // The scale of an empty state is free.
+  const V n =
+      hn::IfThenElse(hn::And(empty, IsModerate(d, k)), hn::Round(hn::Mul(k, inverse_ln2)), state.n);
+  const V x = Reduced(d, k, n), wide = hn::Add(u, x);
+  const V down = hn::IfThenElse(empty, wide, hn::Max(wide, zero));
+  WkvStep<D> step;
+  step.own = ExpBelow(d, hn::Sub(wide, down));
+  step.fade = hn::IfThenZeroElse(empty, ExpBelow(d, hn::Neg(down)));
+
+  const V exponent = Exponent2(d, hn::IfThenElse(empty, hn::Set(d, Real(1)), state.q));
+  const V past = hn::IfThenElse(empty, nothing, hn::MulAdd(w, inverse_ln2, exponent));
+  const V now = hn::Mul(x, inverse_ln2), lead = hn::Max(past, now);
+  const auto same = hn::AndNot(empty, stay);
+  const V change =
+      hn::IfThenZeroElse(same, hn::IfThenElseZero(hn::Ge(lead, lowest), hn::Round(lead)));
+  step.n = hn::Add(n, change);
+  // What leads becomes about 1. Of a huge exponent the rest is rounding, and must not change that.
+  const auto finite = hn::AndNot(same, hn::Ge(lead, lowest));
+  const auto key_leads = hn::And(finite, hn::Ge(now, past));
+  const auto past_leads = hn::And(finite, hn::Ge(past, now));
+  V rest = AtMost(d, Reduced(d, k, step.n), kLargestArgument);
+  step.add = ExpBelow(d, hn::IfThenElse(key_leads, AtLeast(d, rest, -1), rest));
+  rest = AtMost(d, hn::MulAdd(exponent, ln2, Reduced(d, w, change)), 1);
+  rest = hn::IfThenElse(past_leads, AtLeast(d, rest, -1), rest);
+  const V far = ExpBelow(d, hn::NegMulAdd(exponent, ln2, rest));
+  const V factor = Power2(d, hn::Neg(change));
+  const auto slow = hn::Gt(w, hn::Set(d, Real(-40)));  // e^w has all its bits
+  step.keep.high =
+      hn::IfThenZeroElse(empty, hn::IfThenElse(slow, hn::Mul(decay.high, factor), far));
+  step.keep.low = hn::IfThenElseZero(slow, hn::IfThenZeroElse(empty, hn::Mul(decay.low, factor)));
+  return step;
 }
 
-// Decays the state by one step and adds the current token, whose exponential is e.
+// Where a step may keep its scale: x is the key's exponent, q the denominator that it leaves. False
+// for NaN.
 template <class D, class V = hn::VFromD<D>>
-HWY_INLINE void Advance(D d, const Decay<D>& decay, V e, V v, Scaled<D>& state) {
+HWY_INLINE auto Stays(D d, V x, V q) {
   using Real = hn::TFromD<D>;
-  state.p = Decayed(decay, state.p, hn::Mul(e, v));
-  state.q = Decayed(decay, state.q, e);
-  const auto small = hn::Lt(state.q, hn::Set(d, Real(kLowestDenominator)));
-  if (HWY_UNLIKELY(!hn::AllFalse(d, small))) {
-    const V exponent = hn::IfThenElseZero(small, Exponent2(d, state.q));
-    const V factor = Power2(d, hn::Neg(exponent));
-    state = {hn::Mul(state.p, factor), hn::Mul(state.q, factor), hn::Add(state.n, exponent)};
+  return hn::And(hn::Le(x, hn::Set(d, Real(kLargestArgument))),
+                 hn::Ge(q, hn::Set(d, Real(kLowestDenominator))));
+}
+
+// One vector of channels: what all of its steps share.
+template <class D>
+struct WkvChannels {
+  hn::VFromD<D> w, u, bonus;
+  Decay<D> decay;
+  bool wide;  // a bonus is beyond kLargestBonus, or NaN
+
+  using Real = hn::TFromD<D>;
+  HWY_INLINE WkvChannels(D d, const Real* w_row, const Real* u_row)
+      : w(hn::LoadU(d, w_row)), u(hn::LoadU(d, u_row)), decay(LoadDecay(d, w_row)) {
+    const auto near = hn::Le(hn::Abs(u), hn::Set(d, Real(kLargestBonus)));
+    wide = !hn::AllTrue(d, near);
+    bonus = hn::Exp(d, hn::IfThenElseZero(near, u));
   }
+};
+
+// Advances the state by one step. Returns whether the step was the usual one: then `add` is the
+// key's exponential, and own = bonus add; else `careful` has all of it.
+template <class D, class V = hn::VFromD<D>>
+HWY_INLINE bool TakeStep(D d, const WkvChannels<D>& channels, V k, V v, Scaled<D>& state, V& add,
+                         WkvStep<D>& careful) {
+  const V x = Reduced(d, k, state.n);
+  add = hn::Exp(d, x);
+  const V p = Decayed(channels.decay, state.p, hn::Mul(add, v));
+  const V q = Decayed(channels.decay, state.q, add);
+  const auto stay = Stays(d, x, q);
+  if (HWY_UNLIKELY(channels.wide || !hn::AllTrue(d, stay))) {
+    careful = CarefulStep(d, channels.w, channels.u, channels.decay, k, state, stay);
+    state = {Decayed(careful.keep, state.p, hn::Mul(careful.add, v)),
+             Decayed(careful.keep, state.q, careful.add), careful.n};
+    return false;
+  }
+  state.p = p;
+  state.q = q;
+  return true;
 }
 
 template <class D, class Real = hn::TFromD<D>>
 void ForwardChannels(D d, const WkvForward<Real>& call, std::int64_t c) {
   using V = hn::VFromD<D>;
-  const Decay<D> decay = LoadDecay(d, call.w + c);
-  const V bonus = hn::Exp(d, hn::LoadU(d, call.u + c));
+  const WkvChannels<D> channels(d, call.w + c, call.u + c);
   Scaled<D> state = Enter(d, call.state_in, call.channels, c, call.k);
   for (std::int64_t t = 0; t < call.steps; ++t) {
     if (call.kept != nullptr && t % kWkvSegment == 0) {
@@ -179,16 +266,22 @@ void ForwardChannels(D d, const WkvForward<Real>& call, std::int64_t c) {
     }
     const std::int64_t i = t * call.stride + c;
     const V v = hn::LoadU(d, call.v + i);
-    const V e = Arrive(d, hn::LoadU(d, call.k + i), state);
-    const V own = hn::Mul(bonus, e);
-    V denominator = hn::Add(state.q, own);
-    const V numerator = hn::MulAdd(own, v, state.p);
-    if (call.r != nullptr) {  // sigmoid(r) N / Q = N / (Q (1 + e^-r))
-      const V r = hn::Max(hn::LoadU(d, call.r + i), hn::Set(d, Real(-60)));
-      denominator = hn::MulAdd(denominator, hn::Exp(d, hn::Neg(r)), denominator);
+    V p = state.p, q = state.q, own;
+    WkvStep<D> careful;
+    if (HWY_LIKELY(TakeStep(d, channels, hn::LoadU(d, call.k + i), v, state, own, careful))) {
+      own = hn::Mul(channels.bonus, own);
+    } else {
+      own = careful.own;
+      p = hn::Mul(p, careful.fade);
+      q = hn::Mul(q, careful.fade);
+    }
+    V numerator = hn::MulAdd(own, v, p), denominator = hn::Add(q, own);
+    if (call.r != nullptr) {
+      const auto gate = SplitSigmoid(d, hn::LoadU(d, call.r + i));
+      numerator = hn::Mul(numerator, gate.share);
+      denominator = hn::Mul(denominator, gate.whole);
     }
     hn::StoreU(hn::Div(numerator, denominator), d, call.y + i);
-    Advance(d, decay, e, v, state);
   }
   if (call.state_out != nullptr) Leave(d, state, call.state_out, call.channels, c);
 }
@@ -197,27 +290,16 @@ template <class D, class Real = hn::TFromD<D>>
 void BackwardChannels(D d, const WkvBackward<Real>& call, std::int64_t c) {
   using V = hn::VFromD<D>;
   constexpr std::size_t kLanes = hn::MaxLanes(D());
-  HWY_ALIGN Real p[kWkvSegment * kLanes], q[kWkvSegment * kLanes], n[kWkvSegment * kLanes],
-      e[kWkvSegment * kLanes];
+  HWY_ALIGN Real p[kWkvSegment * kLanes], q[kWkvSegment * kLanes], e[kWkvSegment * kLanes];
+  HWY_ALIGN Real careful[kWkvSegment * 5 * kLanes];  // own, fade, add, keep of careful steps
+  bool usual[kWkvSegment];
   const std::size_t lanes = hn::Lanes(d);
-  const Decay<D> decay = LoadDecay(d, call.w + c);
-  const V bonus = hn::Exp(d, hn::LoadU(d, call.u + c));
+  const WkvChannels<D> channels(d, call.w + c, call.u + c);
   double sum_w[kLanes] = {}, sum_u[kLanes] = {};
 
-  // The adjoint of the state after the last step, at scale 2^-scale.
+  // The adjoint of the state after a step, GP = gp 2^-n with n the state's scale there.
   const std::int64_t stride = call.channels;
-  V gp = hn::Zero(d), gq = hn::Zero(d), scale = hn::Zero(d);
-  if (call.grad_state_out != nullptr) {
-    // GP = gp e^-o; the rows' o has a fraction beside its whole power of two.
-    const V o = hn::LoadU(d, call.state_out + 2 * stride + c);
-    const auto empty = hn::Lt(o, hn::Set(d, Real(-1e29)));
-    const V kept_o = hn::IfThenZeroElse(empty, o);
-    scale = hn::Round(hn::Mul(kept_o, hn::Set(d, Ln2<Real>::kInverse)));
-    const V factor = hn::Exp(d, hn::Neg(Reduced(d, kept_o, scale)));
-    gp = hn::IfThenZeroElse(empty, hn::Mul(factor, hn::LoadU(d, call.grad_state_out + c)));
-    gq = hn::IfThenZeroElse(empty, hn::Mul(factor, hn::LoadU(d, call.grad_state_out + stride + c)));
-  }
-
+  V gp = hn::Zero(d), gq = hn::Zero(d);
   for (std::int64_t segment = wkv_segments(call.steps) - 1; segment >= 0; --segment) {
     const std::int64_t begin = segment * kWkvSegment;
     const std::int64_t end = std::min(begin + kWkvSegment, call.steps);
@@ -227,50 +309,79 @@ void BackwardChannels(D d, const WkvBackward<Real>& call, std::int64_t c) {
     for (std::int64_t t = begin; t < end; ++t) {  // the states before each step, once more
       const std::int64_t i = t * call.stride + c;
       const std::size_t at = static_cast<std::size_t>(t - begin) * lanes;
-      const V now = Arrive(d, hn::LoadU(d, call.k + i), state);
       hn::Store(state.p, d, p + at);
       hn::Store(state.q, d, q + at);
-      hn::Store(state.n, d, n + at);
-      hn::Store(now, d, e + at);
-      Advance(d, decay, now, hn::LoadU(d, call.v + i), state);
+      WkvStep<D> step;
+      V add;
+      const bool simple = TakeStep(d, channels, hn::LoadU(d, call.k + i), hn::LoadU(d, call.v + i),
+                                   state, add, step);
+      usual[t - begin] = simple;
+      hn::Store(add, d, e + at);
+      if (simple) continue;
+      Real* to = careful + 5 * at;
+      for (const V& one : {step.own, step.fade, step.add, step.keep.high, step.keep.low}) {
+        hn::Store(one, d, to);
+        to += lanes;
+      }
     }
-    V segment_w = hn::Zero(d), segment_u = hn::Zero(d);
+    if (end == call.steps && call.grad_state_out != nullptr) {
+      // p = P e^-o and P = p' 2^n; the rows' o has a fraction beside its whole power of two.
+      const V o = hn::LoadU(d, call.state_out + 2 * stride + c);
+      const auto empty = hn::Lt(o, hn::Set(d, Real(-1e29)));
+      const V factor = hn::IfThenZeroElse(empty, ExpBelow(d, hn::Neg(Rest(d, o, state.n))));
+      gp = hn::Mul(factor, hn::LoadU(d, call.grad_state_out + c));
+      gq = hn::Mul(factor, hn::LoadU(d, call.grad_state_out + stride + c));
+    }
+    V segment_w = hn::Zero(d), segment_u = hn::Zero(d), careful_w = hn::Zero(d);
     for (std::int64_t t = end - 1; t >= begin; --t) {
       const std::int64_t i = t * call.stride + c;
       const std::size_t at = static_cast<std::size_t>(t - begin) * lanes;
-      const V p_t = hn::Load(d, p + at), q_t = hn::Load(d, q + at), e_t = hn::Load(d, e + at);
-      const V n_t = hn::Load(d, n + at);
-      const V shift = hn::Sub(n_t, scale);
-      if (HWY_UNLIKELY(!hn::AllTrue(d, hn::Eq(shift, hn::Zero(d))))) {
-        const V factor = Power2(d, shift);
-        gp = hn::Mul(gp, factor);
-        gq = hn::Mul(gq, factor);
-      }
-      scale = n_t;
+      const V p_t = hn::Load(d, p + at), q_t = hn::Load(d, q + at);
       const V v = hn::LoadU(d, call.v + i);
-      const V own = hn::Mul(bonus, e_t);
-      const V inverse = hn::Div(hn::Set(d, Real(1)), hn::Add(q_t, own));
-      const V y = hn::Mul(hn::MulAdd(own, v, p_t), inverse);
       V gy = hn::LoadU(d, call.grad_y + i);
-      if (call.r != nullptr) {
-        const V open = Sigmoid(d, hn::LoadU(d, call.r + i));
-        const V through = hn::Mul(gy, open);
-        const V gr = hn::Mul(hn::Mul(through, y), hn::Sub(hn::Set(d, Real(1)), open));
-        hn::StoreU(gr, d, call.grad_r + i);
-        gy = through;
+      // y from N and D, which are p_t and q_t, faded, with the token's own share; keep and add as
+      // in WkvStep.
+      const auto back = [&](V numerator, V denominator, V own, V add, const auto& fade,
+                            const Decay<D>& keep) {
+        const V inverse = hn::Div(hn::Set(d, Real(1)), denominator);
+        const V y = hn::Mul(numerator, inverse);
+        if (call.r != nullptr) {
+          const V open = Sigmoid(d, hn::LoadU(d, call.r + i));
+          const V through = hn::Mul(gy, open);
+          const V gr = hn::Mul(hn::Mul(through, hn::Sub(hn::Set(d, Real(1)), open)), y);
+          hn::StoreU(gr, d, call.grad_r + i);
+          gy = through;
+        }
+        const V share = hn::Mul(gy, inverse);
+        const V part = fade(share);  // gy / D at the state's scale
+        const V direct = hn::Mul(share, own);
+        const V away = hn::Mul(direct, hn::Sub(v, y));
+        hn::StoreU(hn::MulAdd(add, gp, direct), d, call.grad_v + i);
+        hn::StoreU(hn::MulAdd(add, hn::MulAdd(v, gp, gq), away), d, call.grad_k + i);
+        segment_u = hn::Add(segment_u, away);
+        const V along = hn::MulAdd(gp, p_t, hn::Mul(gq, q_t));
+        gp = Decayed(keep, gp, part);
+        gq = Decayed(keep, gq, hn::Neg(hn::Mul(part, y)));
+        return along;
+      };
+      if (HWY_LIKELY(usual[t - begin])) {
+        const V add = hn::Load(d, e + at), own = hn::Mul(channels.bonus, add);
+        segment_w = hn::Add(segment_w, back(
+                                           hn::MulAdd(own, v, p_t), hn::Add(q_t, own), own, add,
+                                           [](V share) { return share; }, channels.decay));
+      } else {
+        const Real* from = careful + 5 * at;
+        const V own = hn::Load(d, from), fade = hn::Load(d, from + lanes);
+        const V add = hn::Load(d, from + 2 * lanes);
+        const Decay<D> keep{hn::Load(d, from + 3 * lanes), hn::Load(d, from + 4 * lanes)};
+        const V along = back(
+            hn::MulAdd(own, v, hn::Mul(p_t, fade)), hn::MulAdd(q_t, fade, own), own, add,
+            [&](V share) { return hn::Mul(share, fade); }, keep);
+        careful_w = hn::MulAdd(along, keep.high, careful_w);
       }
-      const V part = hn::Mul(gy, inverse);  // gy / D at scale 2^-n
-      const V direct = hn::Mul(part, own);
-      const V away = hn::Mul(direct, hn::Sub(v, y));
-      hn::StoreU(hn::MulAdd(e_t, gp, direct), d, call.grad_v + i);
-      hn::StoreU(hn::MulAdd(e_t, hn::MulAdd(v, gp, gq), away), d, call.grad_k + i);
-      segment_u = hn::Add(segment_u, away);
-      segment_w = hn::Add(segment_w, hn::MulAdd(gp, p_t, hn::Mul(gq, q_t)));
-      gp = Decayed(decay, gp, part);
-      gq = Decayed(decay, gq, hn::Neg(hn::Mul(part, y)));
     }
     HWY_ALIGN Real lane_w[kLanes], lane_u[kLanes];
-    hn::Store(hn::Mul(segment_w, decay.high), d, lane_w);
+    hn::Store(hn::MulAdd(segment_w, channels.decay.high, careful_w), d, lane_w);
     hn::Store(segment_u, d, lane_u);
     for (std::size_t lane = 0; lane < lanes; ++lane) {
       sum_w[lane] += static_cast<double>(lane_w[lane]);
@@ -282,12 +393,9 @@ void BackwardChannels(D d, const WkvBackward<Real>& call, std::int64_t c) {
     call.grad_u[c + static_cast<std::int64_t>(lane)] = sum_u[lane];
   }
   if (call.grad_state_in != nullptr) {
-    // p = P e^-o: the gradient of p is GP e^o, that of q likewise, and o moves both.
+    // The gradients of p and q at the rows' scale; o moves both.
     const V p_in = hn::LoadU(d, call.state_in + c), q_in = hn::LoadU(d, call.state_in + stride + c);
-    const V o = hn::LoadU(d, call.state_in + 2 * stride + c);
-    const auto empty = hn::Lt(o, hn::Set(d, Real(-1e29)));
-    const V factor =
-        hn::IfThenZeroElse(empty, hn::Exp(d, Reduced(d, hn::IfThenZeroElse(empty, o), scale)));
+    const V factor = FindEntry(d, call.state_in, stride, c, call.k + c).factor;
     const V grad_p = hn::Mul(gp, factor), grad_q = hn::Mul(gq, factor);
     hn::StoreU(grad_p, d, call.grad_state_in + c);
     hn::StoreU(grad_q, d, call.grad_state_in + stride + c);
@@ -296,26 +404,15 @@ void BackwardChannels(D d, const WkvBackward<Real>& call, std::int64_t c) {
   }
 }
 
-// Whole vectors of channels, then the rest one by one.
-template <class Real, class Whole, class Single>
-HWY_INLINE void ForEachVector(std::int64_t first, std::int64_t last, const Whole& whole,
-                              const Single& single) {
-  const hn::ScalableTag<Real> d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  std::int64_t c = first;
-  for (; c + lanes <= last; c += lanes) whole(d, c);
-  for (; c < last; ++c) single(hn::CappedTag<Real, 1>(), c);
-}
-
 template <class Real>
 void ForwardAll(const WkvForward<Real>& call) {
   const auto one = [&](auto d, std::int64_t c) { ForwardChannels(d, call, c); };
-  ForEachVector<Real>(call.first, call.last, one, one);
+  ForEachOf<Real>(call.first, call.last, one, one);
 }
 template <class Real>
 void BackwardAll(const WkvBackward<Real>& call) {
   const auto one = [&](auto d, std::int64_t c) { BackwardChannels(d, call, c); };
-  ForEachVector<Real>(call.first, call.last, one, one);
+  ForEachOf<Real>(call.first, call.last, one, one);
 }
 
 void Forward32(const WkvForward<float>& call) { ForwardAll(call); }

@@ -288,6 +288,8 @@ TrainResult Run::train(const TrainOptions& options) {
     else if (options.resume)
       log_info("no checkpoint to go on from in " + c.output + ", starting at step 0");
   }
+  if (c.operators == "fused" && device_.is_cpu() && pass_ == nullptr)
+    log_warning("train.operators: " + slow_training_note(config_.model));
   folder_.cut_log(progress_.step);
 
   const InterruptGuard guard;

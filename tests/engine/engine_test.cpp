@@ -41,6 +41,9 @@ struct Built {
       else
         tensor.add_(0.3 * torch::randn(tensor.sizes()));
     }
+    save();
+  }
+  void save() {
     const auto weights = weight_views(*model);
     path = folder.path() / "model.safetensors";
     write_safetensors(path, weights.views);
@@ -194,6 +197,47 @@ TEST(Engine, QuantisedWeightsStayNearTheFloats) {
                               std::string(weight_type_name(type)));
     test::expect_near_in_norm(prefilled(engine, tokens), stepped(engine, tokens), 2e-3,
                               std::string(weight_type_name(type)));
+  }
+}
+
+// A channel mix whose receptances are one constant, whatever the input: below about -20 it is
+// closed, and what comes out is the same however far below.
+TEST(Engine, AReceptanceFarBelowZeroIsAClosedGate) {
+  auto config = small_config();
+  config.shift.kind = "none";
+  for (const bool trained : {false, true}) {
+    std::vector<float> closed;
+    for (const float low : {-50.0f, -88.0f, -104.0f, -177.0f, -178.0f, -200.0f, -300.0f, -1e30f}) {
+      Built built(config);
+      {
+        const torch::NoGradGuard no_grad;
+        auto& block = built.model->block(1);
+        if (trained) {  // of the time mix instead
+          block.ln1->weight.zero_(), block.ln1->bias.fill_(1);
+          block.att->receptance->weight.zero_();
+          block.att->receptance->weight.select(1, 0).fill_(low);
+        } else {
+          block.ln2->weight.zero_(), block.ln2->bias.fill_(1);
+          block.ffn->time_mix_r.fill_(1);
+          block.ffn->receptance->weight.zero_();
+          block.ffn->receptance->weight.select(1, 0).fill_(low);
+        }
+        built.model->block(1).att->time_mix_r.fill_(1);
+        built.save();
+      }
+      Engine engine(open_tensors(built.path), config);
+      const auto tokens = some_tokens(9, config.vocab_size);
+      const auto wanted = built.logits(tokens), found = stepped(engine, tokens);
+      const std::string what = "receptance " + std::to_string(low);
+      expect_close(found, wanted, 0, 1e-4, what);
+      expect_close(prefilled(engine, tokens), wanted, 0, 1e-4, what + ", prefilled");
+      built.model->to(torch::kFloat64);
+      expect_close(found, built.logits(tokens), 0, 1e-4, what + ", float64");
+      const auto row = found[8].contiguous();
+      const std::vector<float> last(row.data_ptr<float>(), row.data_ptr<float>() + row.numel());
+      if (closed.empty()) closed = last;
+      for (size_t i = 0; i < last.size(); ++i) EXPECT_NEAR(last[i], closed[i], 1e-5) << what;
+    }
   }
 }
 

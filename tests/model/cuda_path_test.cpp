@@ -1,7 +1,10 @@
 // The way through the modules that a GPU takes, with the CUDA kernels' bodies on the processor.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/autograd/function.h>
 #include <torch/types.h>
+
+#include <set>
 
 #include "ops/cuda/functions.h"
 #include "rwkvx/model/rwkv.h"
@@ -68,6 +71,37 @@ TEST(CudaPath, InMixedPrecisionStaysNearIt) {
   expect_near_in_norm(found[0], wanted[0], 5e-3, "loss");
   for (std::size_t i = 1; i < found.size(); ++i)
     expect_near_in_norm(found[i], wanted[i], 0.1, std::to_string(i));
+}
+
+// What of a forward pass has the width of the channel mix is bfloat16, and nothing is on the list
+// of operators that autocast takes to float32 on a GPU (the processor's list is shorter, so that
+// their types cannot be seen here).
+TEST(CudaPath, TheChannelMixStaysInBfloat16) {
+  auto model = make_model("diag", "gps");
+  const auto F = model->config().ffn_channels();
+  const cuda::Emulation emulation;
+  const MixedPrecision mixed(at::kCPU, /*everywhere=*/true);
+  auto state = model->start(2);
+  const auto logits = model->forward(at::randint(40, {2, 9}, at::kLong), state);
+  std::vector<torch::autograd::Node*> open{logits.grad_fn().get()};
+  std::set<torch::autograd::Node*> seen(open.begin(), open.end());
+  int wide = 0;
+  while (!open.empty()) {
+    auto* node = open.back();
+    open.pop_back();
+    EXPECT_EQ(node->name().find("Pow"), std::string::npos) << node->name();
+    EXPECT_EQ(node->name().find("Square"), std::string::npos) << node->name();
+    for (uint32_t i = 0; i < node->num_inputs(); ++i) {
+      const auto shape = node->input_metadata(i).shape_as_dim_vector();
+      if (shape.size() != 3 || shape[2] != F) continue;
+      ++wide;
+      EXPECT_EQ(node->input_metadata(i).dtype().toScalarType(), at::kBFloat16) << node->name();
+    }
+    for (const auto& edge : node->next_edges())
+      if (edge.function != nullptr && seen.insert(edge.function.get()).second)
+        open.push_back(edge.function.get());
+  }
+  EXPECT_GE(wide, 3 * 2);  // key, relu and product of two blocks
 }
 
 TEST(CudaPath, OneTokenAtATimeEqualsTheWholeSequence) {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 
 #include "rwkvx/config/model_config.h"
@@ -29,9 +30,10 @@ using OperatorSeconds = std::array<double, kOperatorNames.size()>;
 
 class TrainingPass {
  public:
-  // Whether the fused operators cover these switches: every gate but scalar, group and lowrank, and
-  // kernels of at most 8 taps. Others train through Rwkv's forward.
-  static bool supports(const ModelConfig& config);
+  // What of these switches the fused operators do not cover, in words: gates scalar, group and
+  // lowrank, and shifts of more than 8 taps. Such models train through Rwkv's forward. Else "".
+  static std::string lacks(const ModelConfig& config);
+  static bool supports(const ModelConfig& config) { return lacks(config).empty(); }
   // Bytes of the buffers for batches of up to `tokens` tokens.
   static double buffer_bytes(const ModelConfig& config, std::int64_t tokens, std::int64_t longest,
                              const TrainingPassOptions& options);
@@ -58,5 +60,8 @@ class TrainingPass {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+// What to say, once, where fused operators are wanted and the reference modules train; else "".
+std::string slow_training_note(const ModelConfig& config);
 
 }  // namespace rwkvx

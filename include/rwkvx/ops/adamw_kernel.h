@@ -8,7 +8,8 @@ namespace rwkvx {
 // One step of decoupled weight decay Adam (arXiv 1711.05101, algorithm 2) over `count` numbers:
 //   m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
 //   x = x - rate decay x - rate * m_scale m / (sqrt(v v_scale) + epsilon),
-// with g = grad * grad_scale (the clipping).
+// with g = grad * grad_scale (the clipping). Where v is not finite, because g is beyond about 1e20,
+// x becomes NaN instead of standing still.
 struct AdamwStep {
   std::int64_t count;
   float* x;
@@ -20,7 +21,7 @@ struct AdamwStep {
 };
 void adamw_step(const AdamwStep& step);
 
-// The sum of squares of `count` numbers, in float64 from blocks of a fixed size: the same on every
+// The sum of squares of `count` numbers in float64, from blocks of a fixed size: the same on every
 // machine with the same vector width, whatever the number of threads.
 double sum_of_squares(const float* x, std::int64_t count);
 

@@ -5,6 +5,10 @@
 // Inside a call P = p 2^n with a whole n per channel: the decay multiplies p, a change of n is
 // exact and rare, and so one step costs one exponential however long the sequence and however large
 // the keys. In the adjoint the scale cancels: GP is kept as gp 2^-n with the n of the same step.
+// A step that changes n, or has a bonus of more than a few powers of ten, takes all its exponents
+// together instead, so that any decay w <= 0, -infinity too, and any bonus are right. Keys are
+// exact up to about a million; beyond that, as in any float32 form, exponents are right to a few
+// units in the key's last place. NaN among the inputs gives NaN, from its token on.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +17,6 @@ namespace rwkvx {
 
 // Steps between the states that the forward pass keeps for the backward pass.
 inline constexpr std::int64_t kWkvSegment = 32;
-// The kernel takes -60 <= w <= 0 and |u| <= 60; beyond that use the reference.
-inline constexpr double kWkvLargestExponent = 60;
 
 inline std::int64_t wkv_segments(std::int64_t steps) {
   return (steps + kWkvSegment - 1) / kWkvSegment;

@@ -6,7 +6,6 @@
 #include "ops/cuda/emulate.h"
 #include "ops/cuda/launch.h"
 #include "rwkvx/ops/device.h"
-#include "rwkvx/ops/wkv_kernel.h"
 
 #ifdef RWKVX_CUDA
 #include <c10/cuda/CUDAGuard.h>
@@ -76,6 +75,7 @@ class Wkv : public torch::autograd::Function<Wkv> {
                                 mutable_data<float>(kept)},
           k);
     });
+    context->set_materialize_grads(false);
     context->saved_data["state_wanted"] = state.requires_grad();
     context->save_for_backward({w, u, k, v, r, state, state_out, kept});
     return {y, state_out};
@@ -151,6 +151,7 @@ class ShiftMix : public torch::autograd::Function<ShiftMix> {
       for (int i = 0; i < mixes; ++i) call.z[i] = mutable_data<Out>(out[static_cast<size_t>(i)]);
       run(call, a);
     });
+    context->set_materialize_grads(false);
     context->saved_data["type"] = static_cast<int64_t>(type);
     context->save_for_backward(x);
     context->mark_non_differentiable({out.back()});
@@ -247,11 +248,9 @@ std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, 
       at::GradMode::is_enabled() &&
       (w.requires_grad() || u.requires_grad() || k.requires_grad() || v.requires_grad() ||
        state.requires_grad() || (r.defined() && r.requires_grad()));
-  const auto result =
-      Wkv::apply(w.to(at::kFloat).clamp(-kWkvLargestExponent, 0).contiguous(),
-                 u.to(at::kFloat).clamp(-kWkvLargestExponent, kWkvLargestExponent).contiguous(),
-                 k.contiguous(), v.to(type).contiguous(), state.contiguous(),
-                 r.defined() ? r.to(type).contiguous() : k.new_empty({0}), keep);
+  const auto result = Wkv::apply(w.to(at::kFloat).contiguous(), u.to(at::kFloat).contiguous(),
+                                 k.contiguous(), v.to(type).contiguous(), state.contiguous(),
+                                 r.defined() ? r.to(type).contiguous() : k.new_empty({0}), keep);
   return {result[0], result[1]};
 }
 
@@ -280,8 +279,9 @@ std::vector<at::Tensor> shift_mix(const at::Tensor& given, const ConvShiftParame
       present(shift.logits, a), present(ring, a), prev.contiguous(), mix(0), mix(1), mix(2), type);
   if (shifted) {
     const int64_t H = ring.size(1);
-    const auto past = at::cat({ring, a.detach().slice(1, std::max<int64_t>(T - H, 0))}, 1);
-    ring = past.slice(1, past.size(1) - H).clone(at::MemoryFormat::Contiguous);
+    const auto recent = a.detach().slice(1, std::max<int64_t>(T - H, 0));
+    ring = T >= H ? recent.clone(at::MemoryFormat::Contiguous)
+                  : at::cat({ring.slice(1, T), recent}, 1);
   }
   prev = out.back().detach();
   out.pop_back();

@@ -24,8 +24,7 @@ class Emulation {
   Emulation& operator=(const Emulation&) = delete;
 };
 
-// As rwkvx::wkv. k, v, r and the result are float32 or bfloat16, the rest is float32. w below -60
-// counts as -60, u beyond +-60 as +-60.
+// As rwkvx::wkv. k, v, r and the result are float32 or bfloat16, the rest is float32.
 std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, const at::Tensor& k,
                                       const at::Tensor& v, const at::Tensor& state,
                                       const at::Tensor& r);

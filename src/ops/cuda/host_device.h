@@ -41,7 +41,11 @@ RWKVX_HOST_DEVICE void store(Bf16* x, std::int64_t i, float value) {
   x[i].bits = static_cast<std::uint16_t>(bits >> 16);
 }
 
-RWKVX_HOST_DEVICE float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+// Only exponentials of numbers <= 0 are taken, so neither end of the range is lost.
+RWKVX_HOST_DEVICE float sigmoid(float x) {
+  const float e = expf(-fabsf(x));
+  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
 
 // 2^n for whole n; 0 below the range of normal numbers, capped above it.
 RWKVX_HOST_DEVICE float power2(float n) {

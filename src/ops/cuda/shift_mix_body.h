@@ -176,7 +176,7 @@ RWKVX_HOST_DEVICE void shift_mix_backward_thread(const ShiftMixBackwardCall<In, 
       now = fmaf(g, s, a_t);
       float to_s = grad * g;
       if (channel.gated()) {
-        const float dgate = grad * s * g * (1.0f - g);
+        const float dgate = grad * (s * (g * (1.0f - g)));
         if (in.logits == nullptr) {
           to_s = fmaf(dgate, in.gate_s[c], to_s);
           direct = fmaf(dgate, in.gate_x[c], direct);

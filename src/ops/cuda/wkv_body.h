@@ -13,7 +13,7 @@ RWKVX_HOST_DEVICE std::int64_t wkv_kept_states(std::int64_t T) {
   return (T + kWkvKeptEvery - 1) / kWkvKeptEvery;
 }
 
-// -60 <= w <= 0, |u| <= 60. Arrays are contiguous; S = wkv_kept_states(T).
+// w <= 0. Arrays are contiguous; S = wkv_kept_states(T).
 template <class Value>
 struct WkvForwardCall {
   std::int64_t B, T, C;
@@ -71,61 +71,115 @@ RWKVX_HOST_DEVICE float decayed(const WkvDecay& decay, float x, float y) {
   return fmaf(decay.high, x, fmaf(decay.low, x, y));
 }
 
+// The same where n is x / ln 2 but for rounding; of a huge x the rest is lost.
+RWKVX_HOST_DEVICE float rest_of(float x, float n) {
+  const float rest = less_powers(x, n);
+  return rest > 1.0f ? 1.0f : rest < -1.0f ? -1.0f : rest;
+}
+// Whether a key may set a scale.
+RWKVX_HOST_DEVICE bool moderate(float key) { return fabsf(key) < 2e38f; }
+
 struct WkvSums {
   float p, q, n;
 };
 
-// From p, q, o, normalised so that q lies in [1, 2). An empty state takes the scale of the first
-// key, so that nothing underflows before the first sum.
-RWKVX_HOST_DEVICE WkvSums wkv_enter(float p, float q, float o, float first_key) {
-  if (q < 1e-30f) return {0.0f, 0.0f, rintf(first_key * kInverseLn2)};
+// From p, q, o, normalised so that q lies in [1, 2): p and q are multiplied with `factor`. An empty
+// state takes the scale of the first key, so that nothing underflows before the first sum; its
+// factor is 0.
+struct WkvEntry {
+  float factor, n;
+};
+RWKVX_HOST_DEVICE WkvEntry wkv_enter(float q, float o, float first_key) {
+  if (q < 1e-30f) return {0.0f, moderate(first_key) ? rintf(first_key * kInverseLn2) : 0.0f};
   const float whole = rintf(o * kInverseLn2);
-  const float exponent = static_cast<float>(ilogbf(q));
-  const float factor = expf(less_powers(o, whole)) * power2(-exponent);
-  return {p * factor, q * factor, whole + exponent};
+  const float exponent = isfinite(q) ? static_cast<float>(ilogbf(q)) : 0.0f;
+  return {expf(rest_of(o, whole)) * power2(-exponent), whole + exponent};
 }
 
 // To p, q, o. o is n ln 2 rounded; what rounding lost goes into p and q.
 RWKVX_HOST_DEVICE void wkv_leave(const WkvSums& sums, float* rows, std::int64_t C) {
   const float o = sums.n * 0.69314718055994530942f;
-  const float factor = expf(-less_powers(o, sums.n));
+  const float factor = expf(-rest_of(o, sums.n));
   rows[0] = sums.p * factor;
   rows[C] = sums.q * factor;
   rows[2 * C] = sums.q == 0.0f ? -1e30f : o;
 }
 
-// e^k at the sums' scale, which is raised first where k is far above it.
-RWKVX_HOST_DEVICE float wkv_arrive(float k, WkvSums& sums) {
+// What a step does: y = (p fade + own v) / (q fade + own), then p <- keep p + add v, q <- keep q +
+// add at scale 2^n.
+struct WkvStep {
+  float own, fade, add, n;
+  WkvDecay keep;
+};
+
+// One channel: what all of its steps share.
+struct WkvChannel {
+  float w, u, bonus;
+  WkvDecay decay;
+};
+RWKVX_HOST_DEVICE WkvChannel wkv_channel(float w, float u) { return {w, u, expf(u), wkv_decay(w)}; }
+
+// The step of a key from the state before it; see rwkvx/ops/wkv_kernel.h.
+RWKVX_HOST_DEVICE WkvStep wkv_step(const WkvChannel& channel, float k, const WkvSums& sums) {
   float x = less_powers(k, sums.n);
-  if (x > 8.0f) {
-    const float n = rintf(k * kInverseLn2);
-    const float factor = power2(sums.n - n);
-    sums = {sums.p * factor, sums.q * factor, n};
-    x = less_powers(k, n);
+  WkvStep step;
+  step.add = expf(x);
+  const bool stay =
+      x <= 8.0f && decayed(channel.decay, sums.q, step.add) >= 9.5367431640625e-07f;  // 2^-20
+  if (stay && fabsf(channel.u) <= 20.0f) {
+    step.own = channel.bonus * step.add;
+    step.fade = 1.0f;
+    step.n = sums.n;
+    step.keep = channel.decay;
+    return step;
   }
-  return expf(x);
+  // All exponents together: the scale follows the larger of the decayed past and the key.
+  const bool empty = sums.q == 0.0f;
+  const float n = empty && moderate(k) ? rintf(k * kInverseLn2) : sums.n;
+  x = less_powers(k, n);
+  const float wide = channel.u + x;
+  const float down = empty || wide > 0.0f ? wide : 0.0f;
+  step.own = expf(wide - down);
+  step.fade = empty ? 0.0f : expf(-down);
+  const float exponent = !empty && isfinite(sums.q) ? static_cast<float>(ilogbf(sums.q)) : 0.0f;
+  const float past = empty ? -INFINITY : fmaf(channel.w, kInverseLn2, exponent);
+  const float now = x * kInverseLn2, lead = fmaxf(past, now);
+  const bool same = stay && !empty;
+  const float change = !same && lead > -INFINITY ? rintf(lead) : 0.0f;
+  step.n = n + change;
+  // What leads becomes about 1. Of a huge exponent the rest is rounding, and must not change that.
+  const bool finite = !same && lead > -INFINITY;
+  float rest = less_powers(k, step.n);
+  if (rest > 8.0f) rest = 8.0f;
+  if (finite && now >= past && rest < -1.0f) rest = -1.0f;
+  step.add = expf(rest);
+  if (empty) {
+    step.keep = {0.0f, 0.0f};
+  } else if (channel.w > -40.0f) {
+    const float factor = power2(-change);
+    step.keep = {channel.decay.high * factor, channel.decay.low * factor};
+  } else {
+    rest = fmaf(exponent, 0.69314718055994530942f, less_powers(channel.w, change));
+    if (rest > 1.0f) rest = 1.0f;
+    if (finite && past >= now && rest < -1.0f) rest = -1.0f;
+    step.keep = {expf(fmaf(exponent, -0.69314718055994530942f, rest)), 0.0f};
+  }
+  return step;
 }
 
-// Decays the sums by one step and adds the current token, whose exponential is e.
-RWKVX_HOST_DEVICE void wkv_advance(const WkvDecay& decay, float e, float v, WkvSums& sums) {
-  sums.p = decayed(decay, sums.p, e * v);
-  sums.q = decayed(decay, sums.q, e);
-  if (sums.q < 9.5367431640625e-07f && sums.q > 0.0f) {  // 2^-20
-    const float exponent = static_cast<float>(ilogbf(sums.q));
-    const float factor = power2(-exponent);
-    sums = {sums.p * factor, sums.q * factor, sums.n + exponent};
-  }
+RWKVX_HOST_DEVICE void wkv_advance(const WkvStep& step, float v, WkvSums& sums) {
+  sums = {decayed(step.keep, sums.p, step.add * v), decayed(step.keep, sums.q, step.add), step.n};
 }
 
 // Thread `thread` of B C.
 template <class Value>
 RWKVX_HOST_DEVICE void wkv_forward_thread(const WkvForwardCall<Value>& call, std::int64_t thread) {
   const std::int64_t C = call.C, b = thread / C, c = thread % C;
-  const WkvDecay decay = wkv_decay(call.w[c]);
-  const float bonus = expf(call.u[c]);
+  const WkvChannel channel = wkv_channel(call.w[c], call.u[c]);
   const float* in = call.state_in + b * 3 * C + c;
   std::int64_t i = b * call.T * C + c;
-  WkvSums sums = wkv_enter(in[0], in[C], in[2 * C], load(call.k, i));
+  const WkvEntry entry = wkv_enter(in[C], in[2 * C], load(call.k, i));
+  WkvSums sums{in[0] * entry.factor, in[C] * entry.factor, entry.n};
   float* kept =
       call.kept == nullptr ? nullptr : call.kept + b * wkv_kept_states(call.T) * 3 * C + c;
   for (std::int64_t t = 0; t < call.T; ++t, i += C) {
@@ -136,12 +190,11 @@ RWKVX_HOST_DEVICE void wkv_forward_thread(const WkvForwardCall<Value>& call, std
       kept += 3 * C;
     }
     const float v = load(call.v, i);
-    const float e = wkv_arrive(load(call.k, i), sums);
-    const float own = bonus * e;
-    float y = fmaf(own, v, sums.p) / (sums.q + own);
+    const WkvStep step = wkv_step(channel, load(call.k, i), sums);
+    float y = fmaf(step.own, v, sums.p * step.fade) / fmaf(sums.q, step.fade, step.own);
     if (call.r != nullptr) y *= sigmoid(load(call.r, i));
     store(call.y, i, y);
-    wkv_advance(decay, e, v, sums);
+    wkv_advance(step, v, sums);
   }
   wkv_leave(sums, call.state_out + b * 3 * C + c, C);
 }
@@ -151,23 +204,13 @@ template <class Value>
 RWKVX_HOST_DEVICE void wkv_backward_thread(const WkvBackwardCall<Value>& call,
                                            std::int64_t thread) {
   const std::int64_t C = call.C, T = call.T, b = thread / C, c = thread % C;
-  const WkvDecay decay = wkv_decay(call.w[c]);
-  const float bonus = expf(call.u[c]);
+  const WkvChannel channel = wkv_channel(call.w[c], call.u[c]);
   const std::int64_t start = b * T * C + c, state = b * 3 * C + c;
-  float p[kWkvKeptEvery], q[kWkvKeptEvery], n[kWkvKeptEvery], e[kWkvKeptEvery];
+  float p[kWkvKeptEvery], q[kWkvKeptEvery], n[kWkvKeptEvery];
   double sum_w = 0, sum_u = 0;
 
-  // The adjoint of the state after the last step: GP = gp 2^-scale, GQ likewise.
-  float gp = 0.0f, gq = 0.0f, scale = 0.0f;
-  if (call.grad_state_out != nullptr) {
-    const float o = call.state_out[state + 2 * C];
-    if (o > -1e29f) {
-      scale = rintf(o * kInverseLn2);
-      const float factor = expf(-less_powers(o, scale));
-      gp = factor * call.grad_state_out[state];
-      gq = factor * call.grad_state_out[state + C];
-    }
-  }
+  // The adjoint of the state after a step: GP = gp 2^-n with n the state's scale there.
+  float gp = 0.0f, gq = 0.0f;
   for (std::int64_t stretch = wkv_kept_states(T) - 1; stretch >= 0; --stretch) {
     const std::int64_t begin = stretch * kWkvKeptEvery;
     const int steps = static_cast<int>(T - begin < kWkvKeptEvery ? T - begin : kWkvKeptEvery);
@@ -175,50 +218,52 @@ RWKVX_HOST_DEVICE void wkv_backward_thread(const WkvBackwardCall<Value>& call,
     WkvSums sums{kept[0], kept[C], kept[2 * C]};
     for (int at = 0; at < steps; ++at) {  // the states before each step, once more
       const std::int64_t i = start + (begin + at) * C;
-      e[at] = wkv_arrive(load(call.k, i), sums);
       p[at] = sums.p;
       q[at] = sums.q;
       n[at] = sums.n;
-      wkv_advance(decay, e[at], load(call.v, i), sums);
+      wkv_advance(wkv_step(channel, load(call.k, i), sums), load(call.v, i), sums);
+    }
+    if (begin + steps == T && call.grad_state_out != nullptr) {
+      const float o = call.state_out[state + 2 * C];
+      if (!(o <= -1e29f)) {
+        const float factor = expf(-rest_of(o, sums.n));
+        gp = factor * call.grad_state_out[state];
+        gq = factor * call.grad_state_out[state + C];
+      }
     }
     float part_w = 0.0f, part_u = 0.0f;
     for (int at = steps - 1; at >= 0; --at) {
       const std::int64_t i = start + (begin + at) * C;
-      if (n[at] != scale) {
-        const float factor = power2(n[at] - scale);
-        gp *= factor;
-        gq *= factor;
-        scale = n[at];
-      }
       const float v = load(call.v, i);
-      const float own = bonus * e[at];
-      const float inverse = 1.0f / (q[at] + own);
-      const float y = fmaf(own, v, p[at]) * inverse;
+      const WkvStep step = wkv_step(channel, load(call.k, i), {p[at], q[at], n[at]});
+      const float inverse = 1.0f / fmaf(q[at], step.fade, step.own);
+      const float y = fmaf(step.own, v, p[at] * step.fade) * inverse;
       float gy = load(call.grad_y, i);
       if (call.r != nullptr) {
         const float open = sigmoid(load(call.r, i));
-        store(call.grad_r, i, gy * open * y * (1.0f - open));
+        store(call.grad_r, i, gy * open * (1.0f - open) * y);
         gy *= open;
       }
-      const float part = gy * inverse;
-      const float direct = part * own;
+      const float share = gy * inverse;
+      const float part = share * step.fade;
+      const float direct = share * step.own;
       const float away = direct * (v - y);
-      store(call.grad_v, i, fmaf(e[at], gp, direct));
-      store(call.grad_k, i, fmaf(e[at], fmaf(v, gp, gq), away));
+      store(call.grad_v, i, fmaf(step.add, gp, direct));
+      store(call.grad_k, i, fmaf(step.add, fmaf(v, gp, gq), away));
       part_u += away;
-      part_w += fmaf(gp, p[at], gq * q[at]);
-      gp = decayed(decay, gp, part);
-      gq = decayed(decay, gq, -part * y);
+      part_w = fmaf(fmaf(gp, p[at], gq * q[at]), step.keep.high, part_w);
+      gp = decayed(step.keep, gp, part);
+      gq = decayed(step.keep, gq, -part * y);
     }
-    sum_w += static_cast<double>(part_w * decay.high);
+    sum_w += static_cast<double>(part_w);
     sum_u += static_cast<double>(part_u);
   }
   call.grad_w[b * C + c] = static_cast<float>(sum_w);
   call.grad_u[b * C + c] = static_cast<float>(sum_u);
   if (call.grad_state_in == nullptr) return;
-  // p = P e^-o: the gradient of p is GP e^o, that of q likewise, and o moves both.
-  const float o = call.state_in[state + 2 * C];
-  const float factor = o > -1e29f ? expf(less_powers(o, scale)) : 0.0f;
+  // The gradients of p and q at the rows' scale; o moves both.
+  const float factor =
+      wkv_enter(call.state_in[state + C], call.state_in[state + 2 * C], load(call.k, start)).factor;
   const float grad_p = gp * factor, grad_q = gq * factor;
   call.grad_state_in[state] = grad_p;
   call.grad_state_in[state + C] = grad_q;

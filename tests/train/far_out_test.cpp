@@ -1,0 +1,97 @@
+// Training whose learning rate drives receptances, keys and decays far out: the fused operators
+// against the modules in float64, at every step from the same parameters.
+#include <ATen/ops/cross_entropy_loss.h>
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include "rwkvx/model/rwkv.h"
+#include "rwkvx/model/training_pass.h"
+#include "rwkvx/train/optimizer.h"
+
+namespace rwkvx {
+namespace {
+
+constexpr int64_t kB = 4, kT = 40, kV = 31;
+
+struct Extremes {
+  double loss = 0, gradient = 0;  // largest relative differences
+  double lowest_decay = 0, largest_weight = 0;
+  int64_t steps = 0;  // that were finite in the reference
+};
+
+Extremes drive_far_out(const std::string& kind, double rate) {
+  ModelConfig config;
+  config.n_layer = 2, config.n_embd = 16, config.vocab_size = kV;
+  config.shift.kind = kind;
+  Rwkv model(config), twin(config);
+  model->initialise(1, 1e-2);
+  twin->to(torch::kFloat64);
+  TrainingConfig training;
+  training.learning_rate = rate;
+  Optimizer optimizer(*model, training);
+  TrainingPass pass(*model, kB * kT, kT, {});
+  auto exact = twin->named_parameters();
+  torch::manual_seed(5);
+  Extremes found;
+  for (; found.steps < 300; ++found.steps) {
+    // Text with a rule, so that there is something to learn: every token follows from the two
+    // before.
+    auto tokens = torch::randint(kV, {kB, kT + 1}, torch::kInt64);
+    for (int64_t t = 2; t <= kT; ++t)
+      tokens.select(1, t).copy_((tokens.select(1, t - 1) + 3 * tokens.select(1, t - 2)) % kV);
+    const auto inputs = tokens.slice(1, 0, kT).contiguous();
+    const auto targets = tokens.slice(1, 1).contiguous();
+    {
+      const torch::NoGradGuard no_grad;
+      for (const auto& item : model->named_parameters()) exact[item.key()].copy_(item.value());
+    }
+    twin->zero_grad();
+    auto state = twin->start(kB);
+    const auto wanted =
+        at::cross_entropy_loss(twin->forward(inputs, state).view({-1, kV}), targets.view({-1}));
+    wanted.backward();
+    double away = 0, size = 0;
+    for (const auto& item : exact) size += item.value().grad().square().sum().item<double>();
+    if (!std::isfinite(wanted.item<double>()) || !std::isfinite(size)) break;
+
+    const double loss = pass.loss_and_gradients(inputs.const_data_ptr<int64_t>(),
+                                                targets.const_data_ptr<int64_t>(), kB, kT, 1);
+    for (const auto& item : model->named_parameters())
+      away += (item.value().grad().to(torch::kFloat64) - exact[item.key()].grad())
+                  .square()
+                  .sum()
+                  .item<double>();
+    const double loss_error = std::abs(loss / wanted.item<double>() - 1);
+    const double gradient_error = std::sqrt(away / size);
+    if (!(loss_error < 1 && gradient_error < 1))
+      ADD_FAILURE() << "step " << found.steps + 1 << ": loss " << loss << " instead of "
+                    << wanted.item<double>() << ", gradient off by " << gradient_error;
+    found.loss = std::max(found.loss, loss_error);
+    found.gradient = std::max(found.gradient, gradient_error);
+    for (const auto& item : exact) {
+      const double most = item.value().abs().max().item<double>();
+      found.largest_weight = std::max(found.largest_weight, most);
+      if (item.key().find("time_decay") != std::string::npos)
+        found.lowest_decay =
+            std::min(found.lowest_decay, -std::exp(item.value().max().item<double>()));
+    }
+    optimizer.step(rate, optimizer.grad_norm());
+  }
+  std::cout << kind << " at rate " << rate << ": " << found.steps << " steps, loss within "
+            << found.loss << ", gradient within " << found.gradient << "; weights up to "
+            << found.largest_weight << ", decays down to " << found.lowest_decay << '\n';
+  return found;
+}
+
+TEST(FarOut, TrainingAgreesWithTheFloat64ModulesAtEveryStep) {
+  for (const char* kind : {"none", "gps"})
+    for (const double rate : {0.1, 0.5}) {
+      const auto found = drive_far_out(kind, rate);
+      EXPECT_GT(found.steps, 100);
+      EXPECT_LT(found.loss, 1e-3);
+      EXPECT_LT(found.gradient, 2e-2);
+    }
+}
+
+}  // namespace
+}  // namespace rwkvx
