@@ -116,7 +116,8 @@ std::vector<WkvOutcome> run_kernel(const std::vector<WkvCase>& cases) {
   return outcomes;
 }
 
-constexpr test::WkvTolerance kFloat32{1e-5};
+// An exponent of about 100 has an error of 4e-6, and a gradient is the product of two or three.
+constexpr test::WkvTolerance kFloat32{2e-5};
 constexpr test::WkvTolerance kFloat64{1e-12};
 
 TEST(WkvSearch, EveryInstructionSetIsRightForAnyKeyDecayAndBonus) {

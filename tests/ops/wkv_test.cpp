@@ -174,6 +174,35 @@ TEST(Wkv, TakesDecaysAndBonusesBeyondTheKernelsRange) {
   expect_close(fast, slow, 1e-6, 1e-6);
 }
 
+// e^w is 0 in float32 or nearly so, and keys fall farther than its exponents reach: what is left of
+// the state and what is added to it both vanish at the scale that the state had.
+TEST(Wkv, HasFiniteGradientsWhereAFastDecayAndAFallingKeyBothVanish) {
+  const std::vector<std::vector<double>> keys{{60, -60, -50, -40, 60},      {60, -60, -50},
+                                              {120, -120, -119, 100, -100}, {-80, -200, 80, -90, 5},
+                                              {0, -150, -300, -450, -449},  {9, 9, -99, -99, 9}};
+  for (const auto& row : keys)
+    for (const double w : {-1.0, -60.0, -87.0, -104.6, -150.0, -1e4, -1e30})
+      for (const double u : {0.0, 3.0, -70.0, 70.0, 400.0, -400.0})
+        for (const bool started : {false, true}) {
+          const auto T = static_cast<int64_t>(row.size());
+          at::manual_seed(11);
+          auto in = make_inputs(1, T, 19, 1, at::kFloat, started);
+          in.k.copy_(at::tensor(row).to(at::kFloat).view({1, T, 1}).expand({1, T, 19}));
+          in.w.fill_(w);
+          in.u.fill_(u);
+          if (started) in.state.select(1, 2).fill_(100);
+          const auto fast = outcome(true, in, at::kFloat, true);
+          const auto slow = outcome(false, in, at::kDouble, true);
+          const char* names[] = {"y", "p/q", "w", "u", "k", "v", "state", "r"};
+          for (std::size_t i = 0; i < fast.size(); ++i)
+            expect_near_in_norm(fast[i], slow[i], 1e-4,
+                                std::string(names[i]) + " at w = " + std::to_string(w) +
+                                    ", u = " + std::to_string(u) + ", first keys " +
+                                    std::to_string(row[0]) + " " + std::to_string(row[1]),
+                                /*smallest=*/1e-4);
+        }
+}
+
 TEST(Wkv, KeepsFarAwayKeysFinite) {
   // A key falls by 180 between two tokens and rises again.
   const auto k = at::tensor({90.f, -90.f, -90.f, 90.f, -90.f}).view({1, 5, 1});

@@ -187,12 +187,14 @@ class ShiftMix : public torch::autograd::Function<ShiftMix> {
       for (int i = 0; i < mixes; ++i) call.dz[i] = data<Out>(dz[static_cast<size_t>(i)]);
       run(call, a);
     });
-    const auto sums = rows.sum({0, 1});  // (6 + K, C)
+    // The type is spelled out, as a plain list is ambiguous in LibTorch 2.6.
+    const auto sums = rows.sum(at::IntArrayRef{0, 1});  // (6 + K, C)
     variable_list result(13);
     result[kA] = da;
     if (K > 0) result[kConv] = sums.slice(0, kShiftMixGradRows);
     if (dm.defined())
-      result[kM] = x[kM].size(0) > 1 ? dm.sum(0) : dm.sum({0, 1}).unsqueeze(0);  // as m
+      result[kM] =  // as m
+          x[kM].size(0) > 1 ? dm.sum(0) : dm.sum(at::IntArrayRef{0, 1}).unsqueeze(0);
     if (in.gate_b != nullptr)
       for (int i = 0; i < 3; ++i) result[static_cast<size_t>(kGateX + i)] = sums[i];
     if (G > 0) result[kLogits] = dlogits.view({B, T, G, C / G}).sum(3);
