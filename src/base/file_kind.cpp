@@ -133,6 +133,8 @@ std::string file_kind(std::string_view beginning) {
 }
 
 std::string kind_by_name(std::string_view name) {
+  if (const auto slash = name.rfind('/'); slash != std::string_view::npos)
+    name.remove_prefix(slash + 1);  // a hidden file ".bin" has no ending
   std::string lower(name);
   std::transform(lower.begin(), lower.end(), lower.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

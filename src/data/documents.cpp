@@ -192,9 +192,11 @@ std::string_view document_text(const Document& document, const std::vector<std::
     std::sort(names.begin(), names.end());
     std::string found;
     for (const auto& name : names) found += (found.empty() ? "" : ", ") + name;
-    throw DataError(where, "has no field \"" + text_field + "\"" +
-                               (found.empty() ? "" : ", only " + found.substr(0, 100)) +
-                               "; name the one with the text by data.text_field");
+    throw DataError(where,
+                    "has no field \"" + text_field + "\"" +
+                        (found.empty() ? "" : ", only " + found.substr(0, 100)) +
+                        "; the one with the text is named by data.text_field in a training, by "
+                        "--text-field in other commands, and by the model in eval");
   }
   if (json_kind(field) != JsonKind::kString)
     throw DataError(where, "wanted a text in \"" + text_field + "\", found " + kind_of(field));
