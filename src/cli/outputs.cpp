@@ -32,7 +32,8 @@ void refuse_same_outputs(const std::vector<std::pair<std::string, fs::path>>& ou
     for (auto b = outputs.begin(); b != a; ++b) {
       if (a->second.empty() || b->second.empty() || fs::is_character_file(a->second, error))
         continue;
-      if (fs::weakly_canonical(a->second, error) == fs::weakly_canonical(b->second, error) ||
+      if (fs::weakly_canonical(fs::absolute(a->second), error) ==
+              fs::weakly_canonical(fs::absolute(b->second), error) ||
           same_file(a->second, b->second))
         throw ConfigError(a->first, a->second.string() + " is the file of " + b->first +
                                         " too; choose another output");
