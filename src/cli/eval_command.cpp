@@ -14,6 +14,7 @@
 #include "cli/outputs.h"
 #include "cli/settings.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/input.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/eval/comparison_report.h"
@@ -199,6 +200,22 @@ void check_outputs(const EvalFlags& flags, const EvalModelFlags& model,
   refuse_same_outputs(outputs);
 }
 
+// The inputs as files that can be read any number of times: pipes and "-" are spooled, and their
+// names become those of the copies, which live as long as the result.
+std::vector<Input> take_inputs(EvalFlags& flags, EvalModelFlags& model, EvalCompareFlags& compare) {
+  std::vector<Input> inputs;
+  const auto take = [&](std::string& name) {
+    if (name.empty()) return;
+    inputs.emplace_back(name);
+    name = inputs.back().path().string();
+  };
+  for (auto* name :
+       {&flags.predictions, &flags.references, &flags.pairs, &model.text, &model.prompts})
+    take(*name);
+  for (auto& name : compare.compare) take(name);
+  return inputs;
+}
+
 // Throws ConfigError where two inputs are standard input, which can be read once.
 void check_inputs(const EvalFlags& flags, const EvalModelFlags& model,
                   const EvalCompareFlags& compare) {
@@ -228,13 +245,15 @@ std::vector<std::string> files_to_compare(const EvalFlags& flags, const EvalMode
   return {flags.pairs};
 }
 
-void run_eval(const CLI::App& command, const EvalFlags& flags, const EvalModelFlags& model,
-              const EvalCompareFlags& compare) {
-  const auto compared = files_to_compare(flags, model, compare);
+void run_eval(const CLI::App& command, EvalFlags& flags, EvalModelFlags& model,
+              EvalCompareFlags& compare) {
+  files_to_compare(flags, model, compare);
   check_model_flags(flags, model);
   refuse_idle_flags(command, flags, model, compare);
   check_inputs(flags, model, compare);
   check_outputs(flags, model, compare);
+  const auto inputs = take_inputs(flags, model, compare);
+  const auto compared = files_to_compare(flags, model, compare);
   check_diversity(flags, model, compare);
   auto options = flags.scoring;
   options.per_sample = flags.per_sample;

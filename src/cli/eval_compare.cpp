@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
-#include <filesystem>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
@@ -105,10 +104,6 @@ void check_eval_compare_flags(const EvalCompareFlags& flags) {
 std::string eval_compare(const EvalCompareFlags& flags, const std::vector<std::string>& files,
                          const PairFields& fields, const MetricSet& metrics,
                          const ScoringOptions& options) {
-  for (const auto& file : files)
-    if (!flags.report.empty() && std::filesystem::exists(file) &&
-        !std::filesystem::is_regular_file(file))
-      throw ConfigError("--report", "reads its files twice; wanted a file, found " + file);
   CompareOptions compare;
   compare.resamples = flags.resamples;
   compare.seed = flags.seed;

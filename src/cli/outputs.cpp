@@ -4,7 +4,6 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/output_file.h"
-#include "rwkvx/model/checkpoint_directory.h"
 
 namespace rwkvx {
 
@@ -13,18 +12,18 @@ namespace fs = std::filesystem;
 void refuse_model_file(const std::string& option, const fs::path& output, const fs::path& model) {
   refuse_same_file(option, output, {{"--model", model}});
   std::error_code error;
-  if (output.empty() || !fs::is_directory(model, error)) return;
-  fs::path checkpoint;
-  try {
-    checkpoint = resolve_checkpoint(model);
-  } catch (const Error&) {
-    return;  // said when it is opened
+  if (output.empty() || !fs::exists(output, error) || !fs::is_directory(model, error)) return;
+  // Of a run the parts that training wrote, so that texts may lie beside them.
+  std::vector<fs::path> parts = {model};
+  if (fs::is_directory(model / "checkpoints", error))
+    parts = {model / "config.json", model / "log.jsonl", model / "checkpoints",
+             model / "tokenizer", model / "data"};
+  for (const auto& part : parts) {
+    refuse_same_file(option, output, {{"--model", part}});
+    fs::recursive_directory_iterator it(part, error);
+    for (const fs::recursive_directory_iterator end; !error && it != end; it.increment(error))
+      if (it->is_regular_file(error)) refuse_same_file(option, output, {{"--model", it->path()}});
   }
-  const auto settings = model / "config.json";
-  refuse_same_file(option, output, {{"--model", settings}});
-  fs::recursive_directory_iterator it(checkpoint, error);
-  for (const fs::recursive_directory_iterator end; !error && it != end; it.increment(error))
-    if (it->is_regular_file(error)) refuse_same_file(option, output, {{"--model", it->path()}});
 }
 
 void refuse_same_outputs(const std::vector<std::pair<std::string, fs::path>>& outputs) {
@@ -33,7 +32,8 @@ void refuse_same_outputs(const std::vector<std::pair<std::string, fs::path>>& ou
     for (auto b = outputs.begin(); b != a; ++b) {
       if (a->second.empty() || b->second.empty() || fs::is_character_file(a->second, error))
         continue;
-      if (fs::weakly_canonical(a->second, error) == fs::weakly_canonical(b->second, error) ||
+      if (fs::weakly_canonical(fs::absolute(a->second), error) ==
+              fs::weakly_canonical(fs::absolute(b->second), error) ||
           same_file(a->second, b->second))
         throw ConfigError(a->first, a->second.string() + " is the file of " + b->first +
                                         " too; choose another output");

@@ -9,8 +9,7 @@
 namespace rwkvx {
 
 // Throws ConfigError where the output named by `option` is one of the files of a model: a weights
-// file, or what lies in a checkpoint. `model` is what --model names; nothing is said of one that
-// cannot be opened.
+// file, what lies in a checkpoint, or what training wrote into a run. `model` is what --model names.
 void refuse_model_file(const std::string& option, const std::filesystem::path& output,
                        const std::filesystem::path& model);
 

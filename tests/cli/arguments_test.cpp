@@ -184,7 +184,7 @@ TEST_F(Arguments, RefuseFlagsWithoutEffect) {
 
 TEST_F(Arguments, AFullDiskIsAnErrorOfEveryCommand) {
   write_file(path("in"), "{\"prompt\": \"a\", \"prediction\": \"a\", \"reference\": \"a\"}\n");
-  for (const std::string command :
+  for (const std::string& command :
        {std::string("--help"), std::string("--version"), std::string("generate --help"),
         "info --model " + path("run"), "info --json --model " + path("run"),
         "generate --prompt a --max-tokens 3 --model " + path("run"),

@@ -169,7 +169,7 @@ TEST_F(EvalCompare, RefusesWhatCannotBeCompared) {
   refused({"--compare", base}, 2, "wanted two or more files");
   refused({"--compare", base, base, "--pairs", base}, 2, "cannot be given together");
   refused({"--report", path("x"), "--predictions", base, "--references", base}, 2, "--report");
-  refused({"--pairs", "/dev/null", "--report", path("x")}, 2, "reads its files twice");
+  refused({"--pairs", "/dev/null", "--report", path("x")}, 3, "found nothing");
   refused({"--pairs", base, "--format", "xml"}, 2, "wanted json, csv, markdown or latex");
   refused({"--pairs", base, "--tokenizer", "words"}, 2, "wanted google, unicode, char or spm");
   refused({"--pairs", base, "--several", "all"}, 2, "wanted best or jackknife");

@@ -202,6 +202,34 @@ TEST_F(GenerateFiles, PipesAndADashAreInputsAndOutputs) {
   EXPECT_EQ(generate({"--prompt-file", "/dev/stdin"}, "bird").out, text.out);
 }
 
+TEST_F(GenerateFiles, PipesAndADashAreInputsOfEval) {
+  write_file(path("pairs"), "{\"prediction\": \"a b\", \"reference\": \"a c\"}\n");
+  std::string prompts;
+  for (int i = 0; i < 3; ++i)
+    prompts += "{\"prompt\": \"bird " + std::to_string(i) + "\", \"reference\": \"x\"}\n";
+  write_file(path("asked"), prompts);
+  write_file(path("lines"), "one\ntwo\n");
+  const auto same = [&](const std::vector<std::string>& flags, const std::string& input) {
+    std::vector<std::string> named = {"eval", "--quiet"}, piped = named;
+    for (const auto& flag : flags) {
+      named.push_back(flag == "-" ? path(input) : flag);
+      piped.push_back(flag);
+    }
+    const auto wanted = run_program(named);
+    ASSERT_EQ(wanted.status, 0) << wanted.err;
+    const auto found = run_program(piped, read_file(path(input)));
+    EXPECT_EQ(found.status, 0) << found.err;
+    EXPECT_EQ(found.out, wanted.out);
+  };
+  same({"--pairs", "-"}, "pairs");
+  same({"--pairs", "-", "--diversity"}, "pairs");
+  same({"--predictions", "-", "--references", path("lines")}, "lines");
+  same({"--model", path("run"), "--text", "-"}, "text.txt");
+  same({"--model", path("run"), "--prompts", "-", "--max-tokens", "5"}, "asked");
+  expect_refused(run_program({"eval", "--predictions", "-", "--references", "-"}, "a\n"), 2,
+                 "standard input can be given once only");
+}
+
 TEST_F(GenerateFiles, APromptCutWithinACharacterIsTaken) {
   const auto cut = std::string("caf\xc3");
   const auto result = generate({"--prompt-file", "-", "--echo"}, cut);
