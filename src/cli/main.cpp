@@ -18,6 +18,7 @@
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
+#include "rwkvx/ops/device.h"
 
 namespace rwkvx {
 namespace {
@@ -55,7 +56,7 @@ int run(int argc, char** argv) {
   } catch (const Error& error) {
     return fail(error.what(), error.exit_status());
   } catch (const c10::Error& error) {
-    const std::string text = error.what_without_backtrace();
+    const auto text = explain_gpu_fault(error.what_without_backtrace());
     return fail(text.substr(0, text.find('\n')), 1);
   } catch (const std::bad_alloc&) {
     return fail("not enough memory", 1);

@@ -14,6 +14,15 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/log.h"
 
+#ifdef RWKVX_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#endif
+// LibTorch 2.9 counts the memory of every kind of device behind one interface.
+#define RWKVX_DEVICE_MEMORY (TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 9)
+#if RWKVX_DEVICE_MEMORY
+#include <c10/core/CachingDeviceAllocator.h>
+#endif
+
 // LibTorch 2.4 made autocast a matter of the device.
 #define RWKVX_AUTOCAST (TORCH_VERSION_MAJOR > 2 || TORCH_VERSION_MINOR >= 4)
 
@@ -80,6 +89,60 @@ c10::Device find_device(const std::string& setting, const std::string& where) {
   say_device(name, chosen);
   return chosen;
 }
+
+bool uses_bfloat16(const std::string& precision, c10::Device device, const std::string& where) {
+  if (precision == "bf16" && device.is_cpu())
+    throw ConfigError(where,
+                      "expected f32 or auto on the processor, got bf16; name a GPU in "
+                      "train.device, or set f32");
+  return !device.is_cpu() && precision != "f32";
+}
+
+int compute_capability([[maybe_unused]] c10::Device device) {
+#ifdef RWKVX_CUDA
+  if (device.is_cuda()) {
+    const auto* found = at::cuda::getDeviceProperties(device.index());
+    return 10 * found->major + found->minor;
+  }
+#endif
+  return 0;
+}
+
+std::string capability_warning(const std::string& device, int capability, bool bfloat16) {
+  if (!bfloat16 || capability == 0 || capability >= 80) return "";
+  return device + " has compute capability " + std::to_string(capability / 10) + "." +
+         std::to_string(capability % 10) +
+         "; below 8.0 bfloat16 is emulated and slow: set train.precision to f32";
+}
+
+double peak_device_memory_bytes([[maybe_unused]] c10::Device device) {
+#if RWKVX_DEVICE_MEMORY
+  if (!device.is_cpu() && at::hasCUDA())
+    return static_cast<double>(at::getDeviceAllocator(device.type())
+                                   ->getDeviceStats(device.index())
+                                   .allocated_bytes[0]  // of both sizes of blocks together
+                                   .peak);
+#endif
+  return 0;
+}
+
+std::string explain_gpu_fault(const std::string& message) {
+  if (message.find("CUDA error") == std::string::npos &&
+      message.find("CUDA kernel") == std::string::npos)
+    return message;
+  return message.substr(0, message.find('\n')) +
+         "; the fault may be an earlier call's: run again with CUDA_LAUNCH_BLOCKING=1, which "
+         "names it";
+}
+
+namespace {
+thread_local bool reference_operators = false;
+}
+ReferenceOperators::ReferenceOperators(bool on) : before_(reference_operators) {
+  reference_operators = on;
+}
+ReferenceOperators::~ReferenceOperators() { reference_operators = before_; }
+bool ReferenceOperators::active() { return reference_operators; }
 
 #if RWKVX_AUTOCAST
 

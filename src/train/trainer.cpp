@@ -54,6 +54,7 @@ c10::Device training_device(const TrainingConfig& config) {
     throw ConfigError("train.grad_checkpoint", "wanted none on " + device.str() + ", found " +
                                                    config.grad_checkpoint +
                                                    ", which only the processor has");
+  uses_bfloat16(config.precision, device, "train.precision");
   return device;
 }
 
@@ -182,6 +183,9 @@ class Run {
     if (!quiet_ && messages_closed()) interrupt_by(SIGPIPE);
     return interrupted();
   }
+  bool bfloat16() const {
+    return uses_bfloat16(config_.train.precision, device_, "train.precision");
+  }
   at::Tensor logits(const std::int64_t* inputs, int64_t B, int64_t T);
   at::Tensor targets_on_device(const std::int64_t* targets, int64_t count) const;
   double batch_gradients(const std::int64_t* inputs, const std::int64_t* targets);
@@ -217,7 +221,9 @@ class Run {
 
 // The modules' logits, (B T, V) float32.
 at::Tensor Run::logits(const std::int64_t* inputs, int64_t B, int64_t T) {
-  const MixedPrecision mixed(device_);
+  std::optional<MixedPrecision> mixed;
+  if (bfloat16()) mixed.emplace(device_);
+  const ReferenceOperators reference(config_.train.operators == "reference");
   auto state = model_->start(B);
   const auto tokens = torch::from_blob(const_cast<int64_t*>(inputs), {B, T}, torch::kInt64);
   return model_->forward(tokens.to(device_), state).to(torch::kFloat32).view({B * T, -1});
@@ -312,7 +318,7 @@ std::optional<double> Run::validate() {
 }
 
 nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t steps) const {
-  return {
+  nlohmann::ordered_json line = {
       {"step", progress_.step},
       {"tokens", progress_.step * step_tokens()},
       {"loss", loss},
@@ -320,6 +326,9 @@ nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t s
       {"grad_norm", grad_norm_},
       {"tokens_per_second", seconds > 0 ? static_cast<double>(steps * step_tokens()) / seconds : 0},
       {"peak_memory_bytes", static_cast<std::int64_t>(peak_memory_bytes())}};
+  if (!device_.is_cpu())
+    line["peak_device_memory_bytes"] = static_cast<std::int64_t>(peak_device_memory_bytes(device_));
+  return line;
 }
 
 // A step whose line cannot be written is saved first, so that it is not lost with the error.
@@ -381,13 +390,19 @@ TrainResult Run::train(const TrainOptions& options) {
     saved_ = progress_.step;
   }
   folder_->begin(config_, *tokenizer_, sets_, progress_.step);
+  if (const auto warning =
+          capability_warning(device_.str(), compute_capability(device_), bfloat16());
+      !warning.empty() && !quiet_)
+    log_warning(warning);
   if (!quiet_) {
     log_info(count_text(parameter_count(config_.model)) + " parameters, vocabulary " +
              count_text(config_.model.vocab_size) + "; training text " +
              count_text(train_tokens().size()) + " tokens, validation " +
              count_text(valid_tokens().size()) +
              (memory_ > 0 ? "; memory " + bytes_text(memory_) : "") +
-             (device_.is_cpu() ? "" : "; on " + device_.str() + " in bfloat16"));
+             (device_.is_cpu()
+                  ? ""
+                  : "; on " + device_.str() + " in " + (bfloat16() ? "bfloat16" : "float32")));
     if (resumed) log_info("going on from step " + std::to_string(progress_.step));
   }
   if (c.operators == "fused" && device_.is_cpu() && pass_ == nullptr)
@@ -453,7 +468,8 @@ TrainEstimate Run::estimate() {
   const auto start = Clock::now();
   step();
   estimate.seconds_per_step = seconds_since(start);
-  estimate.memory_bytes = peak_memory_bytes();
+  const double on_device = peak_device_memory_bytes(device_);
+  estimate.memory_bytes = on_device > 0 ? on_device : peak_memory_bytes();
   return estimate;
 }
 

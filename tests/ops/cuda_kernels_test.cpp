@@ -8,6 +8,7 @@
 
 #include "ops/cuda/functions.h"
 #include "ops/cuda/host_device.h"
+#include "rwkvx/base/error.h"
 #include "rwkvx/ops/device.h"
 #include "rwkvx/ops/shift_mix.h"
 #include "rwkvx/ops/wkv.h"
@@ -304,6 +305,56 @@ TEST(CudaShiftMix, GivesWhatLinearLayersWantUnderMixedPrecision) {
     EXPECT_EQ(rounded[i].scalar_type(), i < 3 ? at::kBFloat16 : at::kFloat) << i;
     expect_near_in_norm(rounded[i], exact[i], 5e-3, "tensor " + std::to_string(i));
   }
+}
+
+TEST(CudaDevice, PrecisionIsTheGpusUnlessASettingSaysOtherwise) {
+  const c10::Device cpu(at::kCPU), gpu(at::kCUDA, 0);
+  EXPECT_FALSE(uses_bfloat16("auto", cpu, "p"));
+  EXPECT_FALSE(uses_bfloat16("f32", cpu, "p"));
+  EXPECT_TRUE(uses_bfloat16("auto", gpu, "p"));
+  EXPECT_TRUE(uses_bfloat16("bf16", gpu, "p"));
+  EXPECT_FALSE(uses_bfloat16("f32", gpu, "p"));
+  EXPECT_THROW(uses_bfloat16("bf16", cpu, "train.precision"), ConfigError);
+  EXPECT_EQ(peak_device_memory_bytes(cpu), 0);
+  EXPECT_EQ(compute_capability(cpu), 0);
+}
+
+TEST(CudaDevice, WarnsWhereBfloat16IsEmulated) {
+  for (const int old : {70, 75}) {
+    const auto text = capability_warning("cuda:1", old, true);
+    EXPECT_NE(text.find("cuda:1"), std::string::npos) << text;
+    EXPECT_NE(text.find("7." + std::to_string(old % 10)), std::string::npos) << text;
+    EXPECT_NE(text.find("train.precision to f32"), std::string::npos) << text;
+    EXPECT_EQ(capability_warning("cuda:1", old, false), "");
+  }
+  for (const int able : {80, 86, 89, 90, 100, 120, 0})
+    EXPECT_EQ(capability_warning("cuda:0", able, true), "");
+}
+
+TEST(CudaDevice, AFaultNamesTheWayToFindIt) {
+  for (const char* fault : {"CUDA error: an illegal memory access was encountered\nmore lines",
+                            "rwkvx's CUDA kernel could not be started: invalid argument"}) {
+    const auto text = explain_gpu_fault(fault);
+    EXPECT_NE(text.find("CUDA_LAUNCH_BLOCKING=1"), std::string::npos) << text;
+    EXPECT_EQ(text.find('\n'), std::string::npos) << text;
+  }
+  EXPECT_EQ(explain_gpu_fault("mat1 and mat2 shapes\nx"), "mat1 and mat2 shapes\nx");
+}
+
+TEST(CudaDevice, ReferenceOperatorsTurnTheKernelsOff) {
+  const cuda::Emulation emulation;
+  const auto x = at::zeros({1, 2, 3});
+  EXPECT_TRUE(cuda::takes(x));
+  {
+    const ReferenceOperators reference;
+    EXPECT_FALSE(cuda::takes(x));
+    {
+      const ReferenceOperators fused(false);
+      EXPECT_TRUE(cuda::takes(x));
+    }
+    EXPECT_FALSE(cuda::takes(x));
+  }
+  EXPECT_TRUE(cuda::takes(x));
 }
 
 }  // namespace

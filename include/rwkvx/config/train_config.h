@@ -99,6 +99,7 @@ struct TrainingConfig {
   std::string grad_checkpoint = "none";
   std::int64_t threads = 0;
   std::string device = "auto";
+  std::string precision = "auto";
 
   static constexpr auto fields() {
     using C = TrainingConfig;
@@ -144,6 +145,8 @@ struct TrainingConfig {
         Field<C, std::string>{"device", &C::device,
                               "auto, cpu or cuda:N; auto: the first GPU that this build can use, "
                               "else the processor"},
+        choice<C>("precision", &C::precision,
+                  "of linear layers; auto: bf16 on a GPU, f32 on the processor", "auto|bf16|f32"),
     };
   }
   void check(const std::string& where) const;

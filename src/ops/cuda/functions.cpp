@@ -230,6 +230,7 @@ Emulation::Emulation() { emulated = true; }
 Emulation::~Emulation() { emulated = false; }
 
 bool takes(const at::Tensor& x) {
+  if (ReferenceOperators::active()) return false;
   if (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16) return false;
 #ifdef RWKVX_CUDA
   if (x.is_cuda()) return true;
