@@ -48,6 +48,28 @@ TEST_F(TrainCommand, WritesARunThatIsDescribedAndContinued) {
   EXPECT_EQ(last, 12);
 }
 
+TEST_F(TrainCommand, SaysOnceWhenTheReferenceModulesTrain) {
+  const auto notes = [&](const std::vector<std::string>& settings) {
+    std::vector<std::string> flags{"--stop-after", "2", "--overwrite"};
+    for (const auto& one : settings) flags.insert(flags.end(), {"--set", one});
+    const auto result = train(flags);
+    EXPECT_EQ(result.status, 0) << result.err;
+    std::size_t count = 0;
+    const std::string note = "the reference modules train this model";
+    for (auto at = result.err.find(note); at != std::string::npos;
+         at = result.err.find(note, at + 1))
+      ++count;
+    return count;
+  };
+  EXPECT_EQ(notes({}), 0u);
+  EXPECT_EQ(notes({"model.shift.kernel=8"}), 0u);
+  EXPECT_EQ(notes({"model.shift.kernel=9"}), 1u);
+  EXPECT_EQ(notes({"model.shift.kernel=9", "model.shift.ablation=gate_only"}), 0u);
+  for (const char* gate : {"scalar", "lowrank"})
+    EXPECT_EQ(notes({"model.shift.gate=" + std::string(gate)}), 1u) << gate;
+  EXPECT_EQ(notes({"model.shift.gate=scalar", "train.operators=reference"}), 0u);
+}
+
 TEST_F(TrainCommand, DryRunAndExplainTrainNothing) {
   const auto dry = train({"--dry-run"});
   ASSERT_EQ(dry.status, 0) << dry.err;
