@@ -1,5 +1,6 @@
 // Training whose learning rate drives receptances, keys and decays far out: the fused operators
-// against the modules in float64, at every step from the same parameters.
+// against the modules in float64, at every step from the same parameters. What float32 can give
+// there is measured by the modules in float32.
 #include <ATen/ops/cross_entropy_loss.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
@@ -11,10 +12,11 @@
 namespace rwkvx {
 namespace {
 
-constexpr int64_t kB = 4, kT = 40, kV = 31;
+constexpr int64_t kB = 2, kT = 40, kV = 31;
 
 struct Extremes {
-  double loss = 0, gradient = 0;  // largest relative differences
+  double loss = 0, gradient = 0;  // largest relative differences of the fused operators
+  double module_loss = 0, module_gradient = 0;  // and of the modules in float32
   double lowest_decay = 0, largest_weight = 0;
   int64_t steps = 0;  // that were finite in the reference
 };
@@ -23,14 +25,14 @@ Extremes drive_far_out(const std::string& kind, double rate) {
   ModelConfig config;
   config.n_layer = 2, config.n_embd = 16, config.vocab_size = kV;
   config.shift.kind = kind;
-  Rwkv model(config), twin(config);
+  Rwkv model(config), twin(config), modules(config);
   model->initialise(1, 1e-2);
   twin->to(torch::kFloat64);
   TrainingConfig training;
   training.learning_rate = rate;
   Optimizer optimizer(*model, training);
   TrainingPass pass(*model, kB * kT, kT, {});
-  auto exact = twin->named_parameters();
+  auto exact = twin->named_parameters(), narrow = modules->named_parameters();
   torch::manual_seed(5);
   Extremes found;
   for (; found.steps < 300; ++found.steps) {
@@ -43,31 +45,40 @@ Extremes drive_far_out(const std::string& kind, double rate) {
     const auto targets = tokens.slice(1, 1).contiguous();
     {
       const torch::NoGradGuard no_grad;
-      for (const auto& item : model->named_parameters()) exact[item.key()].copy_(item.value());
+      for (const auto& item : model->named_parameters())
+        exact[item.key()].copy_(item.value()), narrow[item.key()].copy_(item.value());
     }
-    twin->zero_grad();
-    auto state = twin->start(kB);
-    const auto wanted =
-        at::cross_entropy_loss(twin->forward(inputs, state).view({-1, kV}), targets.view({-1}));
-    wanted.backward();
-    double away = 0, size = 0;
+    const auto run_modules = [&](Rwkv& net) {
+      net->zero_grad();
+      auto state = net->start(kB);
+      const auto loss =
+          at::cross_entropy_loss(net->forward(inputs, state).view({-1, kV}), targets.view({-1}));
+      loss.backward();
+      return loss.item<double>();
+    };
+    const double wanted = run_modules(twin), in_float32 = run_modules(modules);
+    double size = 0;
     for (const auto& item : exact) size += item.value().grad().square().sum().item<double>();
-    if (!std::isfinite(wanted.item<double>()) || !std::isfinite(size)) break;
-
+    if (!std::isfinite(wanted) || !std::isfinite(size)) break;
+    const auto gradient_error = [&](RwkvImpl& net) {
+      double away = 0;
+      for (const auto& item : net.named_parameters())
+        away += (item.value().grad().to(torch::kFloat64) - exact[item.key()].grad())
+                    .square()
+                    .sum()
+                    .item<double>();
+      return std::sqrt(away / size);
+    };
     const double loss = pass.loss_and_gradients(inputs.const_data_ptr<int64_t>(),
                                                 targets.const_data_ptr<int64_t>(), kB, kT, 1);
-    for (const auto& item : model->named_parameters())
-      away += (item.value().grad().to(torch::kFloat64) - exact[item.key()].grad())
-                  .square()
-                  .sum()
-                  .item<double>();
-    const double loss_error = std::abs(loss / wanted.item<double>() - 1);
-    const double gradient_error = std::sqrt(away / size);
-    if (!(loss_error < 1 && gradient_error < 1))
-      ADD_FAILURE() << "step " << found.steps + 1 << ": loss " << loss << " instead of "
-                    << wanted.item<double>() << ", gradient off by " << gradient_error;
-    found.loss = std::max(found.loss, loss_error);
-    found.gradient = std::max(found.gradient, gradient_error);
+    const double fused = gradient_error(*model);
+    EXPECT_TRUE(std::isfinite(loss) && std::isfinite(fused))
+        << "step " << found.steps + 1 << ": loss " << loss << " instead of " << wanted
+        << ", gradient off by " << fused;
+    found.loss = std::max(found.loss, std::abs(loss / wanted - 1));
+    found.gradient = std::max(found.gradient, fused);
+    found.module_loss = std::max(found.module_loss, std::abs(in_float32 / wanted - 1));
+    found.module_gradient = std::max(found.module_gradient, gradient_error(*modules));
     for (const auto& item : exact) {
       const double most = item.value().abs().max().item<double>();
       found.largest_weight = std::max(found.largest_weight, most);
@@ -78,18 +89,20 @@ Extremes drive_far_out(const std::string& kind, double rate) {
     optimizer.step(rate, optimizer.grad_norm());
   }
   std::cout << kind << " at rate " << rate << ": " << found.steps << " steps, loss within "
-            << found.loss << ", gradient within " << found.gradient << "; weights up to "
-            << found.largest_weight << ", decays down to " << found.lowest_decay << '\n';
+            << found.loss << ", gradient within " << found.gradient
+            << " (modules in float32: " << found.module_loss << ", " << found.module_gradient
+            << "); weights up to " << found.largest_weight << ", decays down to "
+            << found.lowest_decay << '\n';
   return found;
 }
 
-TEST(FarOut, TrainingAgreesWithTheFloat64ModulesAtEveryStep) {
+TEST(FarOutSlow, TrainingAgreesWithTheFloat64ModulesAtEveryStep) {
   for (const char* kind : {"none", "gps"})
     for (const double rate : {0.1, 0.5}) {
       const auto found = drive_far_out(kind, rate);
       EXPECT_GT(found.steps, 100);
-      EXPECT_LT(found.loss, 1e-3);
-      EXPECT_LT(found.gradient, 2e-2);
+      EXPECT_LT(found.loss, 1e-5 + 4 * found.module_loss);
+      EXPECT_LT(found.gradient, 1e-3 + 4 * found.module_gradient);
     }
 }
 
