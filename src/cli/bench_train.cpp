@@ -81,10 +81,12 @@ TrainConfig bench_config(const BenchTrainFlags& flags) {
 
 // The largest resident size in bytes of a process of its own that only does `kind`.
 double peak_memory_alone(const BenchTrainFlags& flags, const std::string& kind) {
-  std::vector<std::string> args = {"rwkvx", "bench",       "train",    "--only",
-                                   kind,    "--no-memory", "--json",   "--repeats",
-                                   "1",     "--shape",     flags.shape};
-  if (!flags.config.empty()) args.insert(args.end(), {"--config", flags.config});
+  std::vector<std::string> args = {"rwkvx",       "bench",  "train",     "--only", kind,
+                                   "--no-memory", "--json", "--repeats", "1"};
+  if (flags.config.empty())
+    args.insert(args.end(), {"--shape", flags.shape});
+  else
+    args.insert(args.end(), {"--config", flags.config});
   for (const auto& one : flags.set) args.insert(args.end(), {"--set", one});
   for (const auto& [name, value] :
        {std::pair{"--ctx-len", flags.ctx_len}, std::pair{"--batch-size", flags.batch_size},
@@ -255,7 +257,8 @@ void add_bench_train(CLI::App& bench) {
   command->add_flag("--no-memory", flags->no_memory, "do not measure the peak memory");
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([command, flags] {
-    if (!flags->config.empty()) refuse_idle(*command, {"--shape"}, "is the model's, which --config gives");
+    if (!flags->config.empty())
+      refuse_idle(*command, {"--shape"}, "is the model's, which --config gives");
     run_bench_train(*flags);
   });
 }

@@ -156,7 +156,7 @@ void check_flags(const CLI::App& command, const GenerateFlags& flags) {
                       "output");
   if (!batch && !flags.batch.output.empty())
     throw ConfigError("--output", "goes with --input; a single text goes to standard output");
-  if (!batch) refuse_idle(command, {"--overwrite", "--quiet", "--prompt-field"}, "needs --input");
+  if (!batch) refuse_idle(command, {"--overwrite", "--prompt-field"}, "needs --input");
   if (!batch && !several) refuse_idle(command, {"--batch"}, "needs --input or --samples");
   if (flags.generator.prompt_cache.empty())
     refuse_idle(command, {"--prompt-cache-mib"}, "needs --prompt-cache");

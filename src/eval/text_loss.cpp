@@ -77,7 +77,8 @@ TextLoss text_loss(Generator& generator, const std::filesystem::path& text, cons
   const TemporaryFolder folder;
   const auto prefix = folder.path() / "text";
   const auto manifest =
-      build_tokens({text.string()}, data, generator.tokenizer(), prefix, threads, quiet);
+      // Quiet, as messages that nobody reads end the building of data, and not a measurement.
+      build_tokens({text.string()}, data, generator.tokenizer(), prefix, threads, /*quiet=*/true);
   const TokenFile tokens(prefix);
   TextLoss result;
   result.documents = tokens.documents();

@@ -155,7 +155,6 @@ TEST_F(Arguments, RefuseFlagsWithoutEffect) {
   };
   refused({"--input", path("in"), "--output", path("o"), "--echo"}, "--echo");
   refused({"--prompt", "a", "--overwrite"}, "--overwrite");
-  refused({"--prompt", "a", "--quiet"}, "--quiet");
   refused({"--prompt", "a", "--batch", "3"}, "--batch");
   refused({"--prompt", "a", "--prompt-field", "x"}, "--prompt-field");
   refused({"--prompt", "a", "--prompt-cache-mib", "3"}, "--prompt-cache-mib");

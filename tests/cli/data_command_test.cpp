@@ -123,7 +123,7 @@ TEST_F(DataCommand, SaysWhatIsWrongInOneLine) {
   expect_refused(build("small.txt", path("none")), 3, "none: cannot open");
   expect_refused(run_program({"tokenizer", "train", "--input", path("small.txt"), "--output",
                               path("t"), "--vocab-size", "5000"}),
-                 3, "at most ");
+                 3, "the text has enough for 268 pieces, expected at least 270");
   expect_refused(run_program({"data", "inspect", path("none")}), 3, "none.bin: cannot open");
   write_file(path("x.bin"), "ab");
   write_file(path("x.idx"), "MMIDIDX");

@@ -62,6 +62,7 @@ class StudyCommand : public TinyRun {
     for (const auto& cell : fs::directory_iterator(path(output) + "/cells")) {
       auto one = json::parse(read_file(cell.path() / "result.json"));
       one.erase("seconds");
+      one.erase("checksum");  // of the times too
       if (one["result"].contains("log")) one["result"]["log"].erase("tokens_per_second");
       if (one["result"].contains("seconds")) continue;  // of times
       all[cell.path().filename().string()] = one;

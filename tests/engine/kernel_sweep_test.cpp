@@ -121,7 +121,7 @@ TEST(EngineSweep, MatrixTimesVectorOfAllMagnitudes) {
             unpack_rows(rounded.view, 0, M, w.data());
             std::vector<std::int16_t> q(static_cast<std::size_t>(activation_stride(N)));
             float scale = 0;
-            quantise_activations(x.data(), nullptr, N, q.data(), &scale);
+            quantise_activations(x.data(), rounded.view.column_scales, N, q.data(), &scale);
             Floats y(M);
             matvec_rows(rounded.view, 0, M, {1, x.data(), q.data(), &scale}, y.data(), M);
             for (std::int64_t m = 0; m < M; ++m) {

@@ -65,7 +65,8 @@ int number_of(const CheckpointDirectory& directory) {
 std::string complaint(const std::function<void()>& operation) {
   try {
     operation();
-  } catch (const CheckpointError& error) {
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_status(), 3);
     return error.what();
   }
   return "";
@@ -381,8 +382,8 @@ TEST(CheckpointDirectory, LeftoversOfDeadProcessesAreRemovedAndThoseOfLiveOnesKe
   fill(folder / "best.tmp-", 1);
   const CheckpointWriter live(folder / "step-00000008");
   save(folder / "best", 2);
-  EXPECT_EQ(names(folder.path()),
-            (Names{"best", "best.tmp-", live.path().filename().string(), "thesis.tmp-" + dead}));
+  EXPECT_EQ(names(folder.path()), (Names{"best", "best.tmp-", "step-00000008.lock",
+                                         live.path().filename().string(), "thesis.tmp-" + dead}));
 }
 
 TEST(CheckpointDirectory, TwoWritersOfOneCheckpointDoNotMix) {

@@ -336,7 +336,8 @@ TEST(Pth, StoragesMustBeWholeAndThere) {
   refused(pickle::storage("DoubleStorage", "0", (std::int64_t{1} << 61) + 3), "found 24 bytes");
   refused(pickle::storage("FloatStorage", "9", 6), "the archive has no archive/data/9");
   refused(pickle::storage("FloatStorage", "../data.pkl", 6), "the archive has no");
-  refused(pickle::storage("QInt8Storage", "0", 6), "asks for torch.QInt8Storage");
+  refused(pickle::storage("QInt8Storage", "0", 6),
+          "holds quantized tensors of PyTorch (torch.QInt8Storage)");
 }
 
 TEST(Pth, ManyViewsOfOneStorageCannotFillTheMemory) {

@@ -302,7 +302,7 @@ TrainOptions resuming() {
 TrainConfig stopped_run(const ScratchDirectory& folder) {
   auto config = tiny(folder);
   config.tokenizer.kind = "sentencepiece";
-  config.tokenizer.vocab_size = 280;
+  config.tokenizer.vocab_size = 286;
   auto options = quiet();
   options.stop_after = 7;
   train(config, options);
@@ -319,7 +319,7 @@ TEST(RunFolder, ARefusedRunHasChangedNothing) {
     EXPECT_EQ(contents(folder.path()), before) << text;
   };
   auto other = config;
-  other.tokenizer.vocab_size = 284;
+  other.tokenizer.vocab_size = 288;
   other.data.separator = "--";
   other.train.learning_rate = 1;
   refused(other, quiet(), "already holds a run (step-00000007)");
@@ -384,7 +384,7 @@ TEST(RunFolder, FilesThatAreNotARunsAreLeftAlone) {
   refused("data/train.bin", "mine");
   auto trained = config;
   trained.tokenizer.kind = "sentencepiece";
-  trained.tokenizer.vocab_size = 280;
+  trained.tokenizer.vocab_size = 286;
   fs::create_directories(run / "tokenizer");
   write_file(run / "tokenizer/tokenizer.json", "{}");
   EXPECT_THAT(failure(trained, options), HasSubstr("was not trained by a run"));
@@ -614,7 +614,7 @@ TEST(Interrupted, WhileTheDataAreBuiltNothingIsLeft) {
   const ScratchDirectory folder;
   auto config = tiny(folder);
   config.tokenizer.kind = "sentencepiece";
-  config.tokenizer.vocab_size = 280;
+  config.tokenizer.vocab_size = 286;
   const InterruptGuard guard;
   for (const int signal : {SIGINT, SIGHUP, SIGPIPE}) {
     interrupt_by(signal);
