@@ -319,10 +319,10 @@ TEST(RunFolder, ARefusedRunHasChangedNothing) {
     EXPECT_EQ(contents(folder.path()), before) << text;
   };
   auto other = config;
-  other.tokenizer.vocab_size = 288;
+  other.tokenizer.algorithm = "bpe";
   other.data.separator = "--";
   other.train.learning_rate = 1;
-  refused(other, quiet(), "already holds a run (step-00000007)");
+  refused(other, quiet(), "already holds a run (");
   refused(other, resuming(), "was trained with another tokenizer");
   other = config;
   other.model.n_layer = 3;
