@@ -450,6 +450,11 @@ void CheckpointWriter::publish() {
   discard(aside);
 }
 
+void clean_up_checkpoints(const fs::path& folder) {
+  const DirectoryLock folder_lock(folder);
+  clean_up(folder, "");
+}
+
 CheckpointDirectory open_checkpoint(const fs::path& path, Verification verification) {
   const auto name = named(path);
   try {

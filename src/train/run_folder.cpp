@@ -243,6 +243,7 @@ void RunFolder::begin(const TrainConfig& config, const Tokenizer& tokenizer,
   tokenizer_ = &tokenizer;
   tokens_ = &tokens;
   make_directory(checkpoints());
+  clean_up_checkpoints(checkpoints());
   remove_leftovers(output_);
   if (!resume_from_)
     for (const auto& entry : list_checkpoints(checkpoints())) remove_checkpoint(entry.path);

@@ -386,6 +386,17 @@ TEST(CheckpointDirectory, LeftoversOfDeadProcessesAreRemovedAndThoseOfLiveOnesKe
                                          live.path().filename().string(), "thesis.tmp-" + dead}));
 }
 
+TEST(CheckpointDirectory, LeftoversGoWithoutAWriterToo) {
+  const ScratchDirectory folder;
+  const auto dead = std::to_string(dead_process());
+  save(folder / "step-00000008", 1);
+  fill(folder / ("step-00000006.gone-" + dead), 1);
+  fill(folder / ("best.old-" + dead), 1);
+  write_file(folder / "step-00000008.lock", "process 1 on here\n");
+  clean_up_checkpoints(folder.path());
+  EXPECT_EQ(names(folder.path()), (Names{"best", "step-00000008"}));
+}
+
 TEST(CheckpointDirectory, TwoWritersOfOneCheckpointDoNotMix) {
   const ScratchDirectory folder;
   const CheckpointWriter first(folder / "best");

@@ -125,6 +125,10 @@ void hard_link_copy(const std::filesystem::path& from, const std::filesystem::pa
 // removed as one.
 bool looks_like_checkpoint(const std::filesystem::path& path);
 
+// Sets right what killed processes left in a folder of checkpoints: half-written and half-removed
+// ones go, one that was moved aside comes back. A CheckpointWriter does the same first.
+void clean_up_checkpoints(const std::filesystem::path& folder);
+
 // Removes a checkpoint; killed at any moment, it leaves all of it or none under its name. Throws
 // CheckpointError where the directory holds something else.
 void remove_checkpoint(const std::filesystem::path& path);
