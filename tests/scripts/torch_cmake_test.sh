@@ -56,7 +56,7 @@ configure() {
   shift
   rm -rf "$work/build"
   env -u Torch_DIR -u Torch_ROOT -u CMAKE_PREFIX_PATH -u TORCH_CUDA_ARCH_LIST -u CUDA_HOME PATH="$work/none:$PATH" "${given[@]}" \
-    "$cmake" -S "$work/project" -B "$work/build" "$@" >"$work/raw" 2>&1
+    "$cmake" -G Ninja -S "$work/project" -B "$work/build" "$@" >"$work/raw" 2>&1
   tr -s ' \n' ' ' <"$work/raw" >"$work/said"
 }
 expect() {
