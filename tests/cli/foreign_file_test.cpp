@@ -4,6 +4,7 @@
 #include <zlib.h>
 
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
@@ -53,6 +54,27 @@ TEST_F(ForeignFiles, MembersOfPromptLinesAreCopiedAsTheyAreWritten) {
                    path("in.jsonl"), "--output", path("out.jsonl"), "--quiet"});
   EXPECT_EQ(again.status, 0) << again.err;
   EXPECT_EQ(read_file(path("out.jsonl")), out);
+}
+
+TEST_F(ForeignFiles, ATokenizerFarSmallerThanTheModelIsAWarningAndPaddingIsNone) {
+  for (const auto& [size, warns] : {std::pair{"1000", true}, {"320", false}}) {
+    const auto made =
+        run_program(train_args({"--quiet", "--overwrite", "--set", "train.max_steps=1", "--set",
+                                std::string("model.vocab_size=") + size}));
+    ASSERT_EQ(made.status, 0) << made.err;
+    const auto written =
+        run_program({"generate", "--model", path("run"), "--prompt", "bird", "--max-tokens", "300",
+                     "--temperature", "2", "--json-events"});
+    EXPECT_EQ(written.status, 0) << written.err;
+    EXPECT_EQ(written.err.find("has 257 ids, the model 1,000") != std::string::npos, warns)
+        << written.err;
+    // Ids that have no text are never drawn.
+    std::istringstream lines(written.out);
+    for (std::string line; std::getline(lines, line);)
+      if (const auto event = json::parse(line); event["event"] == "token") {
+        EXPECT_LT(event["token"], 257);
+      }
+  }
 }
 
 TEST_F(ForeignFiles, DeepAndOddLinesAreNamed) {
