@@ -90,6 +90,23 @@ void decompress_gzip(const std::string& path, const std::string& name, int spool
   const auto end = std::shared_ptr<z_stream>(&stream, [](z_stream* one) { inflateEnd(one); });
   std::vector<char> out(kPieceBytes);
   bool inside = false;  // a member; several may follow each other
+  // Decompresses as much as there is room for; false where nothing came.
+  const auto step = [&] {
+    stream.next_out = reinterpret_cast<Bytef*>(out.data());
+    stream.avail_out = static_cast<uInt>(out.size());
+    const int result = inflate(&stream, Z_NO_FLUSH);
+    output.write({out.data(), out.size() - stream.avail_out});
+    if (result == Z_BUF_ERROR) return false;
+    if (result == Z_MEM_ERROR) throw std::bad_alloc();
+    if (result != Z_OK && result != Z_STREAM_END)
+      throw DataError(name, std::string("is a damaged gzip file") +
+                                (stream.msg != nullptr ? ": " + std::string(stream.msg) : ""));
+    if (result == Z_STREAM_END) {
+      inside = false;
+      inflateReset(&stream);
+    }
+    return true;
+  };
   for (auto piece = pieces.next(); !piece.empty(); piece = pieces.next()) {
     stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(piece.data()));
     stream.avail_in = static_cast<uInt>(piece.size());
@@ -100,34 +117,10 @@ void decompress_gzip(const std::string& path, const std::string& name, int spool
         continue;
       }
       inside = true;
-      stream.next_out = reinterpret_cast<Bytef*>(out.data());
-      stream.avail_out = static_cast<uInt>(out.size());
-      const int result = inflate(&stream, Z_NO_FLUSH);
-      output.write({out.data(), out.size() - stream.avail_out});
-      if (result == Z_STREAM_END) {
-        inside = false;
-        inflateReset(&stream);
-      } else if (result == Z_MEM_ERROR) {
-        throw std::bad_alloc();
-      } else if (result != Z_OK && result != Z_BUF_ERROR) {
-        throw DataError(name, std::string("is a damaged gzip file") +
-                                  (stream.msg != nullptr ? ": " + std::string(stream.msg) : ""));
-      }
+      step();
     }
     // What is left in the state comes with the next piece, or now.
-    while (inside && stream.avail_out == 0) {
-      stream.next_out = reinterpret_cast<Bytef*>(out.data());
-      stream.avail_out = static_cast<uInt>(out.size());
-      const int result = inflate(&stream, Z_NO_FLUSH);
-      output.write({out.data(), out.size() - stream.avail_out});
-      if (result == Z_STREAM_END) {
-        inside = false;
-        inflateReset(&stream);
-      } else if (result == Z_BUF_ERROR) {
-        break;
-      } else if (result != Z_OK) {
-        throw DataError(name, "is a damaged gzip file");
-      }
+    while (inside && stream.avail_out == 0 && step()) {
     }
   }
   if (inside) refuse_cut(name, kGzipKind);

@@ -5,22 +5,11 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/output_file.h"
+#include "support/file_error.h"
 #include "support/scratch.h"
 
 namespace rwkvx {
 namespace {
-
-template <class Work>
-std::string file_error(const Work& work) {
-  try {
-    work();
-  } catch (const FileError& error) {
-    EXPECT_EQ(error.exit_status(), 3);
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was refused";
-  return "";
-}
 
 TEST(ReadFile, NamesTheFileThatCannotBeRead) {
   const ScratchDirectory folder;

@@ -12,6 +12,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "support/file_error.h"
 #include "support/scratch.h"
 
 namespace rwkvx {
@@ -19,18 +20,6 @@ namespace {
 
 using testing::AllOf;
 using testing::HasSubstr;
-
-template <class Work>
-std::string file_error(const Work& work) {
-  try {
-    work();
-  } catch (const FileError& error) {
-    EXPECT_EQ(error.exit_status(), 3);
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was refused";
-  return "";
-}
 
 // Runs `work` in another process, which is then killed as it is.
 template <class Work>
