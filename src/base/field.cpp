@@ -34,6 +34,17 @@ std::vector<std::string> split_choices(std::string_view choices) {
   return parts;
 }
 
+std::string_view choice_at(std::string_view choices, std::size_t index) {
+  for (; index > 0; --index) choices.remove_prefix(choices.find('|') + 1);
+  return choices.substr(0, choices.find('|'));
+}
+
+std::ptrdiff_t choice_index(std::string_view choices, std::string_view name) {
+  const auto parts = split_choices(choices);
+  const auto found = std::find(parts.begin(), parts.end(), name);
+  return found == parts.end() ? -1 : found - parts.begin();
+}
+
 std::string range_text(double min, double max) {
   const bool low = min > std::numeric_limits<double>::lowest();
   const bool high = max < std::numeric_limits<double>::max();

@@ -27,7 +27,7 @@ void add_setting_flags(CLI::App& command, std::shared_ptr<nlohmann::json> given)
   for_each_field<Config>([&]<class Value>(const Field<Config, Value>& field) {
     const std::string key(field.name), flag = flag_name(field.name);
     std::string help(field.help);
-    const auto initial = nlohmann::json(defaults.*field.member).dump();
+    const auto initial = config_to_json(defaults)[key].dump();
     if constexpr (!std::is_same_v<Value, std::vector<std::string>>) help += " [" + initial + "]";
     if constexpr (std::is_same_v<Value, bool>) {
       command.add_flag_callback(
@@ -50,7 +50,7 @@ void add_setting_flags(CLI::App& command, std::shared_ptr<nlohmann::json> given)
           .add_option_function<std::string>(
               flag,
               [given, key](const std::string& text) {
-                if constexpr (std::is_same_v<Value, std::string>) {
+                if constexpr (std::is_same_v<Value, std::string> || NamedEnum<Value>) {
                   (*given)[key] = text;
                 } else {
                   const auto number = nlohmann::json::parse(text, nullptr, false);

@@ -34,6 +34,29 @@ std::string refusal_of(const std::string& text) {
   return refusal([&] { read(text); });
 }
 
+enum class Taste { kSweet, kSour };
+constexpr std::string_view enum_names(Taste) { return "sweet|sour"; }
+struct Fruit {
+  Taste taste = Taste::kSour;
+  static constexpr auto fields() {
+    return std::tuple{Field<Fruit, Taste>{"taste", &Fruit::taste, "what it tastes of"}};
+  }
+};
+
+TEST(Field, AnEnumIsOneOfItsNames) {
+  EXPECT_EQ(config_from_json<Fruit>({{"taste", "sweet"}}, "f").taste, Taste::kSweet);
+  EXPECT_EQ(config_to_json(Fruit()).dump(), R"({"taste":"sour"})");
+  EXPECT_EQ(describe_fields<Fruit>()[0].allowed, "sweet or sour");
+  EXPECT_EQ(describe_fields<Fruit>()[0].initial, "\"sour\"");
+  try {
+    config_from_json<Fruit>({{"taste", "swet"}}, "f");
+    FAIL();
+  } catch (const ConfigError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("f.taste"));
+    EXPECT_THAT(error.what(), HasSubstr("did you mean \"sweet\""));
+  }
+}
+
 TEST(Field, AbsentKeysKeepTheirDefaults) {
   const auto config = read(R"({"model": {"n_layer": 3}, "train": {"grad_clip": 0}})");
   EXPECT_EQ(config.model.n_layer, 3);

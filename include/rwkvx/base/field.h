@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cmath>
+#include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -17,8 +19,16 @@
 
 namespace rwkvx {
 
+// An enum whose values have names: beside it stands
+//   constexpr std::string_view enum_names(Gate) { return "diag|one|scalar"; }
+// with the names in the order of the enumerators. They are the texts in JSON, flags, help and docs.
+template <class Enum>
+concept NamedEnum = std::is_enum_v<Enum> && requires(Enum value) {
+  { enum_names(value) } -> std::convertible_to<std::string_view>;
+};
+
 // One row: numbers carry an inclusive range; texts may carry "a|b|c", the only values allowed;
-// sections (a member that has fields() of its own) carry only their name and help.
+// enums are texts of theirs; sections (a member that has fields() of its own) carry only their name and help.
 template <class Config, class Value>
 struct Field {
   std::string_view name;
@@ -55,6 +65,9 @@ struct FieldInfo {
 };
 
 std::vector<std::string> split_choices(std::string_view choices);
+// The name of the index-th of "a|b|c", and the index of a name (-1: none).
+std::string_view choice_at(std::string_view choices, std::size_t index);
+std::ptrdiff_t choice_index(std::string_view choices, std::string_view name);
 std::string range_text(double min, double max);
 std::string choices_text(std::string_view choices);
 // Each throws ConfigError naming `path` where the JSON value has another type.
@@ -75,6 +88,18 @@ nlohmann::json parse_json(std::string_view text, const std::string& where);
 // Applies "a.b=value" to JSON. The value is JSON where it parses as such, else a text. Throws
 // ConfigError where the assignment has no '=' or a part of the path is not a section.
 void set_by_path(nlohmann::json& json, const std::string& assignment);
+
+// "diag".
+template <NamedEnum Enum>
+std::string enum_name(Enum value) {
+  return std::string(choice_at(enum_names(value), static_cast<std::size_t>(value)));
+}
+// Throws ConfigError naming `where` for a text that is no name.
+template <NamedEnum Enum>
+Enum read_enum(const nlohmann::json& json, const std::string& where) {
+  const auto names = enum_names(Enum{});
+  return static_cast<Enum>(choice_index(names, read_text(json, where, names)));
+}
 
 template <class Config>
 std::vector<std::string> field_names() {
@@ -106,6 +131,8 @@ Config config_from_json(const nlohmann::json& json, const std::string& where) {
     auto& member = config.*field.member;
     if constexpr (HasFields<Value>) {
       member = config_from_json<Value>(value, path);
+    } else if constexpr (NamedEnum<Value>) {
+      member = read_enum<Value>(value, path);
     } else if constexpr (std::is_same_v<Value, bool>) {
       member = read_flag(value, path);
     } else if constexpr (std::is_same_v<Value, std::string>) {
@@ -133,6 +160,8 @@ nlohmann::ordered_json config_to_json(const Config& config) {
   for_each_field<Config>([&]<class Value>(const Field<Config, Value>& field) {
     if constexpr (HasFields<Value>)
       json[std::string(field.name)] = config_to_json(config.*field.member);
+    else if constexpr (NamedEnum<Value>)
+      json[std::string(field.name)] = enum_name(config.*field.member);
     else
       json[std::string(field.name)] = config.*field.member;
   });
@@ -148,6 +177,9 @@ std::vector<FieldInfo> describe_fields(const std::string& prefix = "") {
     const std::string path = prefix + std::string(field.name);
     if constexpr (HasFields<Value>) {
       for (auto& row : describe_fields<Value>(path + ".")) rows.push_back(std::move(row));
+    } else if constexpr (NamedEnum<Value>) {
+      rows.push_back({path, "text", nlohmann::json(enum_name(defaults.*field.member)).dump(),
+                      choices_text(enum_names(Value{})), std::string(field.help)});
     } else {
       FieldInfo row{path, "text", nlohmann::json(defaults.*field.member).dump(),
                     choices_text(field.choices), std::string(field.help)};
