@@ -7,6 +7,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 get_property(rooms GLOBAL PROPERTY RWKVX_ROOMS)
+list(TRANSFORM rooms PREPEND rwkvx_)
 add_library(rwkvx_all INTERFACE)
 set_target_properties(rwkvx_all PROPERTIES EXPORT_NAME rwkvx)
 target_link_libraries(rwkvx_all INTERFACE ${rooms})

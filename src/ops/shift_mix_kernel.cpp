@@ -11,7 +11,7 @@
 // clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
-#include "ops/simd_math-inl.h"
+#include "rwkvx/ops/simd_math-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
