@@ -14,6 +14,7 @@
 #include "rwkvx/eval/text_loss.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/model/open_tensors.h"
 
 namespace rwkvx {
 namespace {

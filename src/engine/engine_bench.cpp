@@ -14,8 +14,9 @@
 #include "rwkvx/base/memory.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/engine/quantise.h"
+#include "rwkvx/formats/safetensors.h"
+#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/parameters.h"
-#include "rwkvx/model/safetensors.h"
 
 namespace rwkvx {
 namespace {

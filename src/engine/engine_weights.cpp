@@ -12,6 +12,7 @@
 #include "rwkvx/engine/weights_check.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/parameters.h"
 #include "rwkvx/model/tensor_messages.h"
 

@@ -19,6 +19,7 @@
 #include "rwkvx/generate/threads.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/model/open_tensors.h"
 
 namespace rwkvx {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "rwkvx/config/model_config.h"
 #include "rwkvx/engine/engine.h"
-#include "rwkvx/model/tensor_file.h"
+#include "rwkvx/formats/tensor_file.h"
 #include "rwkvx/text/tokenizer.h"
 
 namespace rwkvx {

@@ -10,7 +10,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
-#include "rwkvx/model/safetensors.h"
+#include "rwkvx/formats/safetensors.h"
 
 namespace rwkvx {
 namespace {

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/parameters.h"
 #include "rwkvx/model/tensor_messages.h"
 

@@ -9,6 +9,7 @@
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/parameters.h"
 
 namespace rwkvx {

@@ -19,7 +19,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/output_file.h"
-#include "rwkvx/model/safetensors.h"
+#include "rwkvx/formats/safetensors.h"
 
 namespace rwkvx {
 namespace fs = std::filesystem;

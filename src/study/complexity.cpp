@@ -7,7 +7,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/model/tensor_file.h"
+#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/training_pass.h"
 #include "study/probes.h"
 

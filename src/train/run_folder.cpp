@@ -15,6 +15,7 @@
 #include "rwkvx/base/version.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/model/open_tensors.h"
 
 namespace rwkvx {
 namespace {

@@ -8,8 +8,8 @@
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/model/safetensors.h"
 #include "support/program.h"
 #include "support/tiny_run.h"
 

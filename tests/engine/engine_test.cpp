@@ -13,6 +13,7 @@
 
 #include "rwkvx/engine/quantise.h"
 #include "rwkvx/model/checkpoint.h"
+#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/rwkv.h"
 #include "support/scratch.h"
 #include "support/tensors.h"

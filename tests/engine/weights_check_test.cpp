@@ -11,6 +11,7 @@
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/engine/quantise.h"
 #include "rwkvx/model/checkpoint_config.h"
+#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/parameters.h"
 #include "support/scratch.h"
 

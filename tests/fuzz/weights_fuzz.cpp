@@ -9,8 +9,8 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/engine/weights_check.h"
 #include "rwkvx/model/checkpoint_config.h"
+#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/parameters.h"
-#include "rwkvx/model/tensor_file.h"
 #include "support/pth_builder.h"
 
 using namespace rwkvx;

@@ -16,7 +16,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
-#include "rwkvx/model/safetensors.h"
+#include "rwkvx/formats/safetensors.h"
 #include "support/scratch.h"
 
 namespace rwkvx {

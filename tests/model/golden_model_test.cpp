@@ -8,6 +8,7 @@
 #include "rwkvx/base/field.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/model/checkpoint.h"
+#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/ops/wkv.h"
 #include "support/golden.h"

@@ -7,7 +7,7 @@
 
 #include "rwkvx/config/model_config.h"
 #include "rwkvx/engine/weight_matrix.h"
-#include "rwkvx/model/tensor_file.h"
+#include "rwkvx/formats/tensor_file.h"
 
 namespace rwkvx {
 

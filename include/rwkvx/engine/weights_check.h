@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "rwkvx/config/model_config.h"
-#include "rwkvx/model/tensor_file.h"
+#include "rwkvx/formats/tensor_file.h"
 
 namespace rwkvx {
 

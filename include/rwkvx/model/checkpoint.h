@@ -4,10 +4,10 @@
 #include <filesystem>
 #include <vector>
 
+#include "rwkvx/formats/safetensors.h"
+#include "rwkvx/formats/tensor_file.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/rwkv.h"
-#include "rwkvx/model/safetensors.h"
-#include "rwkvx/model/tensor_file.h"
 
 namespace rwkvx {
 

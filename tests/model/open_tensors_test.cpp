@@ -1,4 +1,4 @@
-#include "rwkvx/model/tensor_file.h"
+#include "rwkvx/model/open_tensors.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "rwkvx/model/pth.h"
+#include "rwkvx/formats/pth.h"
 
 #include <gtest/gtest.h>
 

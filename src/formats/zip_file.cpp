@@ -1,4 +1,4 @@
-#include "model/zip_file.h"
+#include "formats/zip_file.h"
 
 #include <algorithm>
 #include <utility>

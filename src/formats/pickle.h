@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
-#include "model/zip_file.h"
-#include "rwkvx/model/safetensors.h"
+#include "formats/zip_file.h"
+#include "rwkvx/formats/safetensors.h"
 
 namespace rwkvx {
 

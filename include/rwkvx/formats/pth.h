@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "rwkvx/base/files.h"
-#include "rwkvx/model/safetensors.h"
+#include "rwkvx/formats/safetensors.h"
 
 namespace rwkvx {
 

@@ -1,4 +1,4 @@
-#include "rwkvx/model/pth.h"
+#include "rwkvx/formats/pth.h"
 
 #include <algorithm>
 #include <array>
@@ -8,8 +8,8 @@
 #include <unordered_set>
 #include <utility>
 
-#include "model/pickle.h"
-#include "model/zip_file.h"
+#include "formats/pickle.h"
+#include "formats/zip_file.h"
 #include "rwkvx/base/error.h"
 
 namespace rwkvx {

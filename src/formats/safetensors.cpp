@@ -1,4 +1,4 @@
-#include "rwkvx/model/safetensors.h"
+#include "rwkvx/formats/safetensors.h"
 
 #include <algorithm>
 #include <array>

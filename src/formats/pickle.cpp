@@ -1,4 +1,4 @@
-#include "model/pickle.h"
+#include "formats/pickle.h"
 
 #include <array>
 #include <bit>
