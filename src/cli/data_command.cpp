@@ -15,8 +15,8 @@
 #include "rwkvx/base/progress.h"
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/data/prompt_pairs.h"
-#include "rwkvx/data/synth.h"
 #include "rwkvx/data/token_file.h"
+#include "rwkvx/synth/synth.h"
 
 namespace rwkvx {
 namespace {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <bit>
 
-#include "mix.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/splitmix64.h"
 
 namespace rwkvx {
 namespace {
@@ -34,7 +34,7 @@ void read_window(const TokenFile& tokens, std::int64_t offset, std::int64_t leng
 Permutation::Permutation(std::uint64_t size, std::uint64_t key) : size_(size), keys_{} {
   // The smallest square of a power of two that holds `size`: fewer than four times as many.
   half_bits_ = std::max(1, (static_cast<int>(std::bit_width(size - 1)) + 1) / 2);
-  for (std::uint64_t round = 0; round < 4; ++round) keys_[round] = mix(key, round);
+  for (std::uint64_t round = 0; round < 4; ++round) keys_[round] = splitmix64(key, round);
 }
 
 std::uint64_t Permutation::operator()(std::uint64_t index) const {
@@ -42,7 +42,7 @@ std::uint64_t Permutation::operator()(std::uint64_t index) const {
   do {
     std::uint64_t left = index >> half_bits_, right = index & mask;
     for (const std::uint64_t key : keys_) {
-      const std::uint64_t next = left ^ (mix(key, right) & mask);
+      const std::uint64_t next = left ^ (splitmix64(key, right) & mask);
       left = right;
       right = next;
     }
@@ -67,9 +67,9 @@ Batcher::Batcher(const TokenFile& tokens, std::int64_t ctx_len, std::int64_t bat
 
 std::int64_t Batcher::offset(std::int64_t sequence) const {
   const auto epoch = static_cast<std::uint64_t>(sequence / windows_);
-  const std::uint64_t key = mix(seed_, epoch);
+  const std::uint64_t key = splitmix64(seed_, epoch);
   const auto size = static_cast<std::uint64_t>(tokens_.size());
-  const std::uint64_t phase = mix(key, 4) % size;  // rounds 0 to 3 are the permutation's
+  const std::uint64_t phase = splitmix64(key, 4) % size;  // rounds 0 to 3 are the permutation's
   const Permutation permutation(static_cast<std::uint64_t>(windows_), key);
   const std::uint64_t window = permutation(static_cast<std::uint64_t>(sequence % windows_));
   return static_cast<std::int64_t>((phase + window * static_cast<std::uint64_t>(ctx_len_)) % size);

@@ -7,8 +7,8 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/progress.h"
-#include "rwkvx/eval/report_html.h"
-#include "rwkvx/eval/report_plot.h"
+#include "rwkvx/report/html.h"
+#include "rwkvx/report/plot.h"
 
 namespace rwkvx {
 namespace {

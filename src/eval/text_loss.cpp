@@ -12,9 +12,9 @@
 #include "rwkvx/base/progress.h"
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/data/token_file.h"
-#include "rwkvx/eval/report_html.h"
-#include "rwkvx/eval/report_plot.h"
-#include "rwkvx/eval/result_table.h"
+#include "rwkvx/report/html.h"
+#include "rwkvx/report/plot.h"
+#include "rwkvx/report/table.h"
 
 namespace rwkvx {
 namespace {

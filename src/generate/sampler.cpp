@@ -5,16 +5,10 @@
 #include <numeric>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/splitmix64.h"
 
 namespace rwkvx {
 namespace {
-
-std::uint64_t mixed(std::uint64_t x) {  // splitmix64's finaliser
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 
 // Sorts the likelier first, and the lower id among equals.
 constexpr auto likelier = [](const auto& a, const auto& b) {
@@ -33,7 +27,7 @@ std::size_t reaching(const std::vector<double>& weights, double share) {
 }  // namespace
 
 double uniform_draw(std::uint64_t seed, std::uint64_t sequence, std::uint64_t index) {
-  const std::uint64_t bits = mixed(mixed(mixed(seed) ^ sequence) ^ index);
+  const std::uint64_t bits = splitmix64(splitmix64(seed) ^ sequence, index);
   return static_cast<double>(bits >> 11) * 0x1.0p-53;
 }
 

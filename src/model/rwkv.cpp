@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/splitmix64.h"
 #include "rwkvx/model/parameters.h"
 #include "rwkvx/ops/wkv.h"
 
@@ -21,10 +22,7 @@ torch::nn::LayerNorm make_norm(int64_t C) {
 uint64_t stream_seed(uint64_t seed, const std::string& name) {
   uint64_t hash = 1469598103934665603u;
   for (const unsigned char c : name) hash = (hash ^ c) * 1099511628211u;
-  hash ^= seed + 0x9e3779b97f4a7c15u;
-  hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9u;
-  hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebu;
-  return hash ^ (hash >> 31);
+  return splitmix64_finalize(hash ^ (seed + kSplitMix64Step));
 }
 
 // Rows or columns, whichever are fewer, orthonormal, times gain: (rows, columns).

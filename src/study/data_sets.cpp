@@ -9,8 +9,8 @@
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/data/prompt_pairs.h"
-#include "rwkvx/data/synth.h"
 #include "rwkvx/eval/pairs.h"
+#include "rwkvx/synth/synth.h"
 
 namespace rwkvx {
 namespace {

@@ -6,7 +6,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/nearest.h"
-#include "rwkvx/data/synth.h"
+#include "rwkvx/synth/synth.h"
 
 namespace rwkvx {
 namespace {

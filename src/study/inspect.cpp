@@ -7,12 +7,12 @@
 #include <numbers>
 
 #include "rwkvx/base/error.h"
-#include "rwkvx/eval/report_html.h"
-#include "rwkvx/eval/result_table.h"
 #include "rwkvx/model/gated_shift.h"
 #include "rwkvx/model/rwkv.h"
+#include "rwkvx/report/html.h"
+#include "rwkvx/report/page.h"
+#include "rwkvx/report/table.h"
 #include "rwkvx/study/gates.h"
-#include "rwkvx/study/page.h"
 #include "rwkvx/text/utf8.h"
 
 namespace rwkvx {

@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "rwkvx/eval/report_plot.h"
+#include "rwkvx/report/plot.h"
 #include "rwkvx/study/statistics.h"
 #include "study/report_parts.h"
 

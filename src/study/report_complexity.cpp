@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "rwkvx/base/progress.h"
-#include "rwkvx/eval/report_plot.h"
+#include "rwkvx/report/plot.h"
 #include "rwkvx/study/flops.h"
 #include "rwkvx/study/statistics.h"
 #include "rwkvx/train/train_bench.h"

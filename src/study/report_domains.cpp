@@ -1,4 +1,4 @@
-#include "rwkvx/eval/report_plot.h"
+#include "rwkvx/report/plot.h"
 #include "rwkvx/study/statistics.h"
 #include "study/report_parts.h"
 

@@ -2,7 +2,7 @@
 #include <cmath>
 #include <map>
 
-#include "rwkvx/eval/report_plot.h"
+#include "rwkvx/report/plot.h"
 #include "rwkvx/study/statistics.h"
 #include "study/report_parts.h"
 

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "rwkvx/metrics/paired_test.h"
+#include "rwkvx/report/page.h"
 #include "rwkvx/study/data_sets.h"
 #include "rwkvx/study/grid.h"
-#include "rwkvx/study/page.h"
 
 namespace rwkvx {
 

@@ -7,8 +7,8 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/eval/pairs.h"
-#include "rwkvx/eval/report_html.h"
 #include "rwkvx/eval/scoring.h"
+#include "rwkvx/report/html.h"
 
 using namespace rwkvx;
 

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "rwkvx/eval/comparison.h"
-#include "rwkvx/eval/result_table.h"
+#include "rwkvx/report/table.h"
 
 namespace rwkvx {
 

@@ -4,9 +4,9 @@
 #include <array>
 #include <optional>
 
-#include "draw.h"
-#include "story_words.h"
-#include "synth_text.h"
+#include "synth/draw.h"
+#include "synth/story_words.h"
+#include "synth/synth_text.h"
 
 namespace rwkvx {
 namespace {

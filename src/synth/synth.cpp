@@ -1,4 +1,4 @@
-#include "rwkvx/data/synth.h"
+#include "rwkvx/synth/synth.h"
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,6 @@
 #include <optional>
 #include <stdexcept>
 
-#include "draw.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
@@ -17,7 +16,8 @@
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
-#include "synth_text.h"
+#include "synth/draw.h"
+#include "synth/synth_text.h"
 
 namespace rwkvx {
 namespace {
@@ -271,7 +271,7 @@ std::string_view synth_task_name(SynthTask task) {
 }
 
 SynthDocument synth_document(SynthTask task, std::uint64_t seed, std::uint64_t index) {
-  const std::uint64_t key = mix(mix(seed, static_cast<std::uint64_t>(task)), index);
+  const std::uint64_t key = splitmix64(splitmix64(seed, static_cast<std::uint64_t>(task)), index);
   switch (task) {
     case SynthTask::kCopy:
       return make_copy(key);

@@ -1,4 +1,4 @@
-#include "rwkvx/eval/result_table.h"
+#include "rwkvx/report/table.h"
 
 #include <gtest/gtest.h>
 

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "rwkvx/data/synth.h"
+#include "rwkvx/synth/synth.h"
 
 namespace rwkvx {
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "rwkvx/eval/result_table.h"
+#include "rwkvx/report/table.h"
 
 namespace rwkvx {
 
@@ -25,7 +25,7 @@ class Page {
   void table(const ResultTable& table);
   // Everything of another page but its title.
   void append(const Page& other);
-  // A drawing of eval/report_plot.h, by the file name that it has beside the Markdown.
+  // A drawing of report/plot.h, by the file name that it has beside the Markdown.
   void figure(const std::string& name, const std::string& svg, const std::string& caption);
   // With the drawings as pictures in `folder`.
   std::string markdown(const std::string& folder) const;

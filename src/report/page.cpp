@@ -1,4 +1,4 @@
-#include "rwkvx/study/page.h"
+#include "rwkvx/report/page.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
-#include "rwkvx/eval/report_html.h"
+#include "rwkvx/report/html.h"
 
 namespace rwkvx {
 

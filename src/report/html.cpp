@@ -1,4 +1,4 @@
-#include "rwkvx/eval/report_html.h"
+#include "rwkvx/report/html.h"
 
 #include <algorithm>
 #include <cstdint>

@@ -1,11 +1,12 @@
+#include "rwkvx/report/plot.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <string>
 
-#include "rwkvx/eval/report_html.h"
-#include "rwkvx/eval/report_plot.h"
+#include "rwkvx/report/html.h"
 #include "rwkvx/text/utf8.h"
 
 namespace rwkvx {

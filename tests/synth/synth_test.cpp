@@ -1,4 +1,4 @@
-#include "rwkvx/data/synth.h"
+#include "rwkvx/synth/synth.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "mix.h"
+#include "rwkvx/base/splitmix64.h"
 
 namespace rwkvx {
 
@@ -15,7 +15,7 @@ class Draw {
   explicit Draw(std::uint64_t key) : key_(key) {}
   // 0 .. count-1, for counts far below 2^32.
   std::size_t below(std::size_t count) {
-    return static_cast<std::size_t>(((mix(key_, counter_++) >> 32) * count) >> 32);
+    return static_cast<std::size_t>(((splitmix64(key_, counter_++) >> 32) * count) >> 32);
   }
   int between(int least, int most) {
     return least + static_cast<int>(below(static_cast<std::size_t>(most - least + 1)));

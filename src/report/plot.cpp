@@ -1,4 +1,4 @@
-#include "rwkvx/eval/report_plot.h"
+#include "rwkvx/report/plot.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,8 +6,8 @@
 #include <cstdio>
 #include <string_view>
 
-#include "rwkvx/eval/report_html.h"
 #include "rwkvx/metrics/unicode.h"
+#include "rwkvx/report/html.h"
 #include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
