@@ -77,16 +77,21 @@ void run_prompt(Generator& generator, const GenerateFlags& flags, const Generate
   if (!flags.load_state.empty()) session.load(flags.load_state);
   const auto prompt = read_prompt(flags, generator.tokenizer());
   const InterruptGuard guard;
-  bool open = !flags.echo || flags.events || write_out(prompt);
+  // A new text ends what an earlier continuation may have left open.
+  const auto before = prompt.empty() ? std::string() : session.release_held();
+  bool open = flags.events || write_out(before + (flags.echo ? prompt : ""));
   auto last = Clock::now();
   const auto since = [&] {
     const auto now = Clock::now();
     return std::chrono::duration<double, std::milli>(now - std::exchange(last, now)).count();
   };
   session.feed(prompt);
-  if (flags.events)
-    open = write_out(
-        event_line({{"event", "prompt"}, {"tokens", session.tokens()}, {"milliseconds", since()}}));
+  if (flags.events) {
+    nlohmann::ordered_json event = {
+        {"event", "prompt"}, {"tokens", session.tokens()}, {"milliseconds", since()}};
+    if (!before.empty()) event["text"] = before;
+    open = write_out(event_line(event));
+  }
   const auto show = [&](const DrawnToken& one) {
     if (!flags.events) return open = open && write_out(one.text);
     return open = open && write_out(event_line({{"event", "token"},
@@ -95,20 +100,27 @@ void run_prompt(Generator& generator, const GenerateFlags& flags, const Generate
                                                 {"logprob", one.logprob},
                                                 {"milliseconds", since()}}));
   };
-  const auto result = session.draw(config, show, /*sequence=*/0, /*keep_text=*/false);
-  if (open)
-    open = write_out(flags.events ? event_line({{"event", "end"},
-                                                {"ended_by", result.ended_by},
-                                                {"tokens", result.tokens},
-                                                {"logprob", result.logprob}})
-                                  : "\n");
+  const bool hold = !flags.save_state.empty();
+  const auto result = session.draw(config, show, {.keep_text = false, .hold = hold});
+  const auto after = hold ? std::string() : session.release_held();
+  if (flags.events) {
+    nlohmann::ordered_json event = {{"event", "end"},
+                                    {"ended_by", result.ended_by},
+                                    {"tokens", result.tokens},
+                                    {"logprob", result.logprob}};
+    if (!after.empty()) event["text"] = after;
+    open = open && write_out(event_line(event));
+  } else {
+    open = open && write_out(after + "\n");
+  }
   if (!flags.save_state.empty()) session.save(flags.save_state);
   end_if_interrupted();  // the text so far is out
 }
 
 // Several continuations of one prompt as JSON lines.
 void run_samples(Generator& generator, const GenerateFlags& flags, const GenerateConfig& config) {
-  std::optional<Generator::Request> request{{read_prompt(flags, generator.tokenizer()), 0, flags.batch.samples}};
+  std::optional<Generator::Request> request{
+      {read_prompt(flags, generator.tokenizer()), 0, flags.batch.samples}};
   const InterruptGuard guard;
   std::map<std::int64_t, std::string> lines;
   generator.generate_many(
@@ -201,7 +213,10 @@ void run_generate(const CLI::App& command, GenerateFlags& flags, const nlohmann:
     end_if_interrupted();  // the same command resumes
   } else if (flags.interactive) {
     Session session(generator);
-    if (!flags.load_state.empty()) session.load(flags.load_state);
+    if (!flags.load_state.empty()) {
+      session.load(flags.load_state);
+      write_out(session.release_held());
+    }
     if (flags.prompt || !flags.prompt_file.empty())
       session.feed(read_prompt(flags, generator.tokenizer()));
     run_interactive(generator, std::move(session), config);

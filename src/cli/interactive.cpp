@@ -103,6 +103,7 @@ void run_interactive(Generator& generator, Session session, const GenerateConfig
     } else if (name == "/load" && !rest.empty()) {
       auto loaded = Session(generator);
       loaded.load(rest);
+      print(loaded.release_held());
       before.push_back(std::move(session));
       session = std::move(loaded);
     } else {
@@ -130,15 +131,14 @@ void run_interactive(Generator& generator, Session session, const GenerateConfig
           continue;
         }
         bool line_open = false;
-        session.draw(
-            config,
-            [&](const DrawnToken& one) {
-              print(one.text);
-              finish_output();
-              if (!one.text.empty()) line_open = !one.text.ends_with('\n');
-              return true;
-            },
-            /*sequence=*/0, /*keep_text=*/false);
+        session.draw(config,
+                     [&](const DrawnToken& one) {
+                       print(one.text);
+                       finish_output();
+                       if (!one.text.empty()) line_open = !one.text.ends_with('\n');
+                       return true;
+                     },
+                     {.keep_text = false});
         if (line_open) print("\n");
         clear_interrupt();
       }

@@ -7,6 +7,7 @@
 #include <deque>
 #include <limits>
 
+#include "generate/drawing.h"
 #include "generate/language_model.h"
 #include "generate/state_file.h"
 #include "rwkvx/base/error.h"
@@ -108,74 +109,6 @@ struct Generator::Impl {
   std::optional<PromptCache> cache;
 };
 
-namespace {
-
-// One continuation in the making: takes logits, gives the token to feed next.
-class Drawing {
- public:
-  Drawing(const Tokenizer& tokenizer, const GenerateConfig& config, std::vector<TokenId> banned,
-          std::uint64_t sequence, bool keep_text)
-      : tokenizer_(tokenizer),
-        limit_(config.max_tokens),
-        keep_text_(keep_text),
-        sampler_(config, sequence),
-        stream_(config.stop) {
-    sampler_.ban(std::move(banned));
-    result.ended_by = "length";
-    for (const auto id : tokenizer.encode(config.force)) forced_.push_back(id);
-  }
-  Sampler& sampler() { return sampler_; }
-  bool at_start = false;  // no text before, of the prompt neither
-
-  // Draws a token from the logits (V). False: that was the last one.
-  bool draw(std::span<const float> logits, const ShowToken& show) {
-    // Ids beyond the tokenizer's are padding of the vocabulary and have no text.
-    const auto usable = logits.first(static_cast<std::size_t>(tokenizer_.vocab_size()));
-    if (forced_.empty()) {
-      token = sampler_.draw(usable);
-    } else {
-      token = forced_.front();
-      forced_.pop_front();
-    }
-    ++result.tokens;
-    const double logprob = log_probability(logits, token);
-    result.logprob += logprob;
-    bool last = result.tokens >= limit_, wanted = true;
-    std::string text;
-    if (token == tokenizer_.document_end()) {
-      result.ended_by = "document";
-      last = true;
-    } else {
-      text = stream_.push(tokenizer_.piece_in_text(token, at_start));
-      if (stream_.stopped()) {
-        result.ended_by = "stop";
-        last = true;
-      }
-    }
-    if (last) text += stream_.finish();
-    if (keep_text_) result.text += text;
-    if (show) wanted = show({token, logprob, text});
-    if ((!wanted || interrupted()) && result.ended_by == "length") {
-      result.ended_by = "interrupt";
-      last = true;
-    }
-    return !last;
-  }
-
-  Continuation result;
-  TokenId token = 0;
-
- private:
-  const Tokenizer& tokenizer_;
-  std::int64_t limit_;
-  bool keep_text_;
-  Sampler sampler_;
-  TextStream stream_;
-  std::deque<TokenId> forced_;
-};
-
-}  // namespace
-
 struct Session::Impl {
   explicit Impl(Generator::Impl& generator_) : generator(generator_) {
     state = generator.model->start();
@@ -226,10 +159,9 @@ struct Session::Impl {
   std::vector<float> logits;  // after the last fed token
   std::optional<TokenId> pending;
   std::int64_t tokens = 0;
-  bool at_start = false;  // what was fed holds no text
-  std::int64_t fed = 0;   // tokens of the last feed()
+  std::int64_t fed = 0;  // tokens of the last feed()
   std::string text_hash;
-  SamplerMemory memory;
+  DrawingState text;
 };
 
 Session::Session(Generator& generator) : impl_(std::make_unique<Impl>(*generator.impl_)) {}
@@ -244,19 +176,21 @@ Session Session::copy() const {
   other->logits = impl_->logits;
   other->pending = impl_->pending;
   other->tokens = impl_->tokens;
-  other->at_start = impl_->at_start;
   other->fed = impl_->fed;
   other->text_hash = impl_->text_hash;
-  other->memory = impl_->memory;
+  other->text = impl_->text;
   return Session(std::move(other));
 }
 
 void Session::feed(std::string_view text) {
   auto ids = impl_->generator.tokenizer->encode(text);
-  if (!ids.empty()) impl_->at_start = false;
+  if (!ids.empty()) {
+    impl_->text.at_start = false;
+    release_held();
+  }
   if (ids.empty() && impl_->tokens == 0) {
     ids.push_back(impl_->generator.tokenizer->document_end());
-    impl_->at_start = true;
+    impl_->text.at_start = true;
   }
   impl_->settle();
   impl_->feed(ids);
@@ -264,24 +198,64 @@ void Session::feed(std::string_view text) {
 }
 
 Continuation Session::draw(const GenerateConfig& config, const ShowToken& show,
-                           std::uint64_t sequence, bool keep_text) {
+                           const DrawOptions& options) {
+  const auto prompt_tokens = impl_->fed;
+  if (config.max_tokens > 0 && impl_->tokens == 0 && !impl_->pending) feed("");
   Drawing drawing(*impl_->generator.tokenizer, config, impl_->generator.banned(config.ban),
-                  sequence, keep_text);
-  drawing.sampler().resume(impl_->memory);
-  drawing.result.prompt_tokens = impl_->fed;
-  if (config.max_tokens == 0) return drawing.result;
-  if (impl_->tokens == 0 && !impl_->pending) feed("");
-  drawing.at_start = impl_->at_start;
+                  impl_->text, options);
+  drawing.result.prompt_tokens = prompt_tokens;
+  if (config.max_tokens == 0) {
+    if (options.hold) impl_->text = drawing.state();
+    return drawing.result;
+  }
+  // Before each token of which nothing was shown yet: a stop text is taken back.
+  struct Before {
+    std::size_t bytes;
+    DrawingState text;
+    std::unique_ptr<SequenceState> state;
+    std::vector<float> logits;
+    std::int64_t tokens;
+    std::string text_hash;
+  };
+  std::deque<Before> unshown;
+  const bool takes_back = options.hold && !config.stop.empty();
   bool more = true;
   while (more) {
     impl_->settle();
     check_mapped_files();
+    Before before{drawing.bytes(), {}, nullptr, {}, 0, ""};
+    if (takes_back) before.text = drawing.state();
     more = drawing.draw(impl_->logits, show);
     impl_->pending = drawing.token;
+    if (!takes_back) continue;
+    while (!unshown.empty() && unshown.front().bytes < drawing.shown()) unshown.pop_front();
+    if (before.bytes < drawing.shown() || drawing.shown() == drawing.bytes()) continue;
+    before.state = impl_->state->copy();
+    before.logits = impl_->logits;
+    before.tokens = impl_->tokens;
+    before.text_hash = impl_->text_hash;
+    unshown.push_back(std::move(before));
   }
-  impl_->memory = drawing.sampler().memory();
-  impl_->at_start = drawing.at_start;
+  impl_->text = drawing.state();
+  if (drawing.result.ended_by == "stop" && !unshown.empty()) {
+    auto& first = unshown.front();
+    impl_->text = std::move(first.text);
+    impl_->state = std::move(first.state);
+    impl_->logits = std::move(first.logits);
+    impl_->tokens = first.tokens;
+    impl_->text_hash = std::move(first.text_hash);
+    impl_->pending.reset();
+    // What of its text came before the stop text was shown since.
+    impl_->text.held = drawing.state().held.substr(0, first.bytes - drawing.shown());
+  }
   return drawing.result;
+}
+
+std::string Session::release_held() {
+  TextStream stream({});
+  auto text = stream.push(std::exchange(impl_->text.held, ""));
+  impl_->text.prefix.clear();
+  return text;
 }
 
 std::int64_t Session::tokens() const { return impl_->tokens + (impl_->pending ? 1 : 0); }
@@ -291,7 +265,7 @@ void Session::save(const std::filesystem::path& path) {
   const auto& state = impl_->engine_state("--save-state");
   auto logits = impl_->logits;
   logits.resize(static_cast<std::size_t>(impl_->generator.model->vocab_size()));
-  write_state(path, {state, logits, impl_->memory, impl_->text_hash}, impl_->generator.owner());
+  write_state(path, {state, logits, impl_->text, impl_->text_hash}, impl_->generator.owner());
 }
 
 void Session::load(const std::filesystem::path& path) {
@@ -301,10 +275,9 @@ void Session::load(const std::filesystem::path& path) {
   impl_->tokens = saved.state.t;
   state = std::move(saved.state);
   impl_->logits = std::move(saved.logits);
-  impl_->memory = std::move(saved.memory);
+  impl_->text = std::move(saved.text);
   impl_->text_hash = saved.text_hash;
   impl_->pending.reset();
-  impl_->at_start = false;
   impl_->fed = 0;
 }
 
@@ -330,7 +303,7 @@ Continuation Generator::generate(std::string_view prompt, const GenerateConfig& 
   session.feed(prompt);
   ShowToken show_token;
   if (show) show_token = [&](const DrawnToken& one) { return one.text.empty() || show(one.text); };
-  return session.draw(config, show_token, sequence, keep_text);
+  return session.draw(config, show_token, {.sequence = sequence, .keep_text = keep_text});
 }
 
 void Generator::generate_many(
@@ -374,10 +347,9 @@ void Generator::generate_many(
       }
       const auto sequence = open->sequence + static_cast<std::uint64_t>(sample);
       Slot slot{requests - 1, sample, prompt->impl_->state->copy(),
-                std::make_unique<Drawing>(*impl_->tokenizer, config, banned, sequence,
-                                          /*keep_text=*/true)};
+                std::make_unique<Drawing>(*impl_->tokenizer, config, banned, prompt->impl_->text,
+                                          DrawOptions{.sequence = sequence})};
       slot.drawing->result.prompt_tokens = prompt_tokens;
-      slot.drawing->at_start = prompt->impl_->at_start;
       if (config.max_tokens > 0 && slot.drawing->draw(prompt->impl_->logits, {}))
         active.push_back(std::move(slot));
       else

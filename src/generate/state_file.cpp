@@ -60,7 +60,8 @@ std::int64_t whole_number(const SafetensorsFile& file, const std::string& name) 
 void write_state(const fs::path& path, const SavedState& saved, const StateOwner& owner) {
   std::vector<std::int32_t> ids;
   std::vector<double> counts;
-  std::vector<std::pair<TokenId, double>> seen(saved.memory.seen.begin(), saved.memory.seen.end());
+  std::vector<std::pair<TokenId, double>> seen(saved.text.sampler.seen.begin(),
+                                               saved.text.sampler.seen.end());
   std::sort(seen.begin(), seen.end());
   for (const auto& [id, count] : seen) {
     ids.push_back(id);
@@ -69,14 +70,20 @@ void write_state(const fs::path& path, const SavedState& saved, const StateOwner
   const TensorView views[] = {view_of("state", DType::kF32, saved.state.values),
                               view_of("logits", DType::kF32, saved.logits),
                               view_of("seen.ids", DType::kI32, ids),
-                              view_of("seen.counts", DType::kF64, counts)};
+                              view_of("seen.counts", DType::kF64, counts),
+                              {"held",
+                               DType::kU8,
+                               {static_cast<std::int64_t>(saved.text.held.size())},
+                               std::as_bytes(std::span(saved.text.held))},
+                              view_of("prefix", DType::kI32, saved.text.prefix)};
   write_safetensors(path, views,
                     {{"format", kFormat},
                      {"model", owner.model_hash},
                      {"tokenizer", owner.tokenizer_hash},
                      {"text", saved.text_hash},
                      {"tokens", std::to_string(saved.state.t)},
-                     {"drawn", std::to_string(saved.memory.drawn)}});
+                     {"drawn", std::to_string(saved.text.sampler.drawn)},
+                     {"at_start", std::to_string(saved.text.at_start ? 1 : 0)}});
 }
 
 SavedState read_state(const fs::path& path, const StateOwner& owner, const EngineState& like,
@@ -98,12 +105,16 @@ SavedState read_state(const fs::path& path, const StateOwner& owner, const Engin
         values_of<float>(file, "state", DType::kF32, static_cast<std::int64_t>(like.values.size()));
     out.state.t = whole_number(file, "tokens");
     out.logits = values_of<float>(file, "logits", DType::kF32, vocab_size);
-    out.memory.drawn = static_cast<std::uint64_t>(whole_number(file, "drawn"));
+    out.text.sampler.drawn = static_cast<std::uint64_t>(whole_number(file, "drawn"));
     out.text_hash = entry(file, "text");
     const auto ids = values_of<std::int32_t>(file, "seen.ids", DType::kI32, -1);
     const auto counts =
         values_of<double>(file, "seen.counts", DType::kF64, static_cast<std::int64_t>(ids.size()));
-    for (std::size_t i = 0; i < ids.size(); ++i) out.memory.seen[ids[i]] = counts[i];
+    for (std::size_t i = 0; i < ids.size(); ++i) out.text.sampler.seen[ids[i]] = counts[i];
+    const auto held = values_of<char>(file, "held", DType::kU8, -1);
+    out.text.held.assign(held.begin(), held.end());
+    out.text.prefix = values_of<std::int32_t>(file, "prefix", DType::kI32, -1);
+    out.text.at_start = whole_number(file, "at_start") != 0;
     return out;
   } catch (const CheckpointError& error) {
     throw DataError("", error.what());

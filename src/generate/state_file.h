@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "generate/drawing.h"
 #include "rwkvx/engine/engine.h"
-#include "rwkvx/generate/sampler.h"
 
 namespace rwkvx {
 
@@ -19,12 +19,13 @@ struct StateOwner {
 struct SavedState {
   EngineState state;
   std::vector<float> logits;  // (V), after the last token
-  SamplerMemory memory;
+  DrawingState text;
   std::string text_hash;  // of the tokens so far
 };
 
 // Writes atomically: a safetensors file with "state" F32, "logits" F32 (V), "seen.ids" I32 and
-// "seen.counts" F64, the rest as metadata. Throws FileError.
+// "seen.counts" F64, "held" U8 (the bytes of DrawingState::held), "prefix" I32, the rest as
+// metadata. Throws FileError.
 void write_state(const std::filesystem::path& path, const SavedState& saved,
                  const StateOwner& owner);
 // `like` is a state of the model. Throws DataError naming the file and what does not fit, and

@@ -22,7 +22,7 @@ std::string TextStream::push(std::string_view bytes) {
   }
   if (stopped_) {
     const std::string out = replace_invalid_utf8(std::string_view(held_).substr(0, end));
-    held_.clear();
+    held_.erase(0, end);
     return out;
   }
   // Hold back the longest end that may be the beginning of a stop text.
@@ -39,6 +39,7 @@ std::string TextStream::push(std::string_view bytes) {
 }
 
 std::string TextStream::finish() {
+  if (stopped_) return "";
   const std::string_view rest(held_);
   const std::string out = replace_invalid_utf8(rest.substr(0, complete_utf8(rest)));
   held_.clear();

@@ -51,6 +51,21 @@ TEST(TextStream, ReplacesInvalidBytesAndDropsAnUnfinishedCharacterAtTheEnd) {
   EXPECT_EQ(replace_invalid_utf8("\xf0\x9f\x99"), "\xef\xbf\xbd");
 }
 
+TEST(TextStream, IsTakenUpByAnotherWhereItStands) {
+  const std::string text = "Zürich 東京 🙂 EN END three";
+  for (std::size_t cut = 0; cut < text.size(); ++cut) {
+    TextStream first({"END"}), second({"END"});
+    auto out = first.push(std::string_view(text).substr(0, cut));
+    EXPECT_EQ(first.stopped() ? "Zürich 東京 🙂 EN " : out + first.held(),
+              first.stopped() ? out : text.substr(0, cut));
+    second.restore(first.held());
+    out += second.push(std::string_view(text).substr(cut));
+    EXPECT_EQ(out, "Zürich 東京 🙂 EN ") << cut;
+    EXPECT_TRUE(second.held().starts_with("END")) << second.held();
+    EXPECT_EQ(second.finish(), "");
+  }
+}
+
 TEST(TextStream, IgnoresEmptyStopTexts) { EXPECT_EQ(streamed("abc", {""}, 2), "abc"); }
 
 }  // namespace

@@ -96,6 +96,16 @@ class Generator {
   std::unique_ptr<Impl> impl_;
 };
 
+struct DrawOptions {
+  std::uint64_t sequence = 0;  // numbers the random stream under the seed
+  bool keep_text = true;       // else Continuation::text stays empty
+  // Prepares for save(): the state then is that of the text that was shown. Bytes that may be a
+  // part of a character or the beginning of a stop text are not shown at the end but left to the
+  // next draw(), and where a stop text ended the continuation, the tokens of which nothing was
+  // shown are taken back. So draws one after the other show what a single one would.
+  bool hold = false;
+};
+
 // One text that grows by what is fed and what is drawn; the state makes the past free.
 class Session {
  public:
@@ -110,9 +120,13 @@ class Session {
   // begins a document. Throws Interrupted where a signal comes meanwhile (of an InterruptGuard);
   // the session is of no more use then.
   void feed(std::string_view text);
-  // Draws and appends a continuation. Random numbers and penalties go on where the last call ended.
+  // Draws and appends a continuation. Random numbers, penalties and a prefix that was not drawn to
+  // its end resume where the last call ended.
   Continuation draw(const GenerateConfig& config, const ShowToken& show = {},
-                    std::uint64_t sequence = 0, bool keep_text = true);
+                    const DrawOptions& options = {});
+  // The text that earlier draws left unshown, for the end of the text or before another text is
+  // fed, which drops it. An incomplete last character is dropped as well.
+  std::string release_held();
   // Tokens so far.
   std::int64_t tokens() const;
 
