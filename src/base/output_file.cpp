@@ -75,7 +75,8 @@ void remove_leftovers(const fs::path& directory, std::string_view name) {
     if (!is_temporary(it->path().filename().string(), name)) continue;
     const int descriptor = ::open(it->path().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (descriptor < 0) continue;
-    if (lock(descriptor, LOCK_EX | LOCK_NB) == 0) ::unlink(it->path().c_str());  // its writer is gone
+    if (lock(descriptor, LOCK_EX | LOCK_NB) == 0)
+      ::unlink(it->path().c_str());  // its writer is gone
     ::close(descriptor);
   }
 }

@@ -169,9 +169,8 @@ class Parser {
     const auto name = word.substr(0, word.find('='));
     if (command_->get_option_no_throw(name) != nullptr && name.starts_with('-')) return true;
     return name.size() > 2 && name.starts_with("--") &&
-           std::all_of(name.begin() + 2, name.end(), [](char c) {
-             return (c >= 'a' && c <= 'z') || is_digit(c) || c == '-';
-           }) &&
+           std::all_of(name.begin() + 2, name.end(),
+                       [](char c) { return (c >= 'a' && c <= 'z') || is_digit(c) || c == '-'; }) &&
            name[2] >= 'a' && name[2] <= 'z';
   }
 
@@ -228,9 +227,8 @@ class Parser {
   // Passes on what was given to the command so far.
   void finish_command() {
     if (help_)  // nothing else counts, and nothing else may be wrong
-      std::erase_if(given_, [](const auto& item) {
-        return item.first->get_items_expected_max() != 0;
-      });
+      std::erase_if(given_,
+                    [](const auto& item) { return item.first->get_items_expected_max() != 0; });
     for (const auto* option : command_->get_options()) {
       const auto found = given_.find(option);
       if (found == given_.end()) continue;
@@ -268,8 +266,8 @@ void parse_arguments(CLI::App& app, int argc, const char* const* argv) {
   } catch (const CLI::Success&) {
     throw;
   } catch (const CLI::ParseError& error) {
-    throw ConfigError("", std::string(error.what()) + " (see " + path_of(parser->command()) +
-                              " --help)");
+    throw ConfigError(
+        "", std::string(error.what()) + " (see " + path_of(parser->command()) + " --help)");
   }
 }
 

@@ -232,7 +232,8 @@ void add_bench_decode(CLI::App& bench) {
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([command, flags] {
     if (!flags->model.empty())
-      refuse_idle(*command, {"--shape", "--types", "--kinds"}, "is of random weights, not of --model");
+      refuse_idle(*command, {"--shape", "--types", "--kinds"},
+                  "is of random weights, not of --model");
     run_bench_decode(*flags);
   });
 }

@@ -18,6 +18,7 @@
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/config/train_config.h"
+#include "rwkvx/cores/core.h"
 #include "rwkvx/model/training_pass.h"
 #include "rwkvx/train/train_bench.h"
 
@@ -58,8 +59,9 @@ TrainConfig bench_config(const BenchTrainFlags& flags) {
   if (!flags.config.empty()) json = read_json_file(flags.config);
   for (const auto& assignment : flags.set) set_by_path(json, assignment);
   if (!json.contains("data")) json["data"]["train"] = {"none, the tokens are random"};
-  auto config =
-      config_from_json<TrainConfig>(json, flags.config.empty() ? "--set " : flags.config + ": ");
+  const auto where = flags.config.empty() ? "--set " : flags.config + ": ";
+  auto config = config_from_json<TrainConfig>(json, where);
+  check_model(config.model, where + "model");
   if (flags.config.empty()) {
     set_bench_shape(config.model, flags.shape);
     config.train.ctx_len = 512;

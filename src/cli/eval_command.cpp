@@ -143,23 +143,22 @@ void check_diversity(const EvalFlags& flags, const EvalModelFlags& model,
 }
 
 // Throws ConfigError for flags that were given and change nothing.
-void refuse_idle_flags(const CLI::App& command, const EvalFlags& flags,
-                       const EvalModelFlags& model, const EvalCompareFlags& compare) {
+void refuse_idle_flags(const CLI::App& command, const EvalFlags& flags, const EvalModelFlags& model,
+                       const EvalCompareFlags& compare) {
   if (model.prompts.empty()) {
     const std::string reason = "needs --prompts";
     refuse_idle(command, {"--prompt-field", "--save-predictions", "--cache"}, reason);
-    for_each_field<GenerateConfig>([&](const auto& field) {
-      refuse_idle(command, {flag_name(field.name).c_str()}, reason);
-    });
+    for_each_field<GenerateConfig>(
+        [&](const auto& field) { refuse_idle(command, {flag_name(field.name).c_str()}, reason); });
   }
   if (model.text.empty()) refuse_idle(command, {"--by-position"}, "needs --text");
   if (model.model.empty()) refuse_idle(command, {"--device"}, "needs --model");
   if (!model.text.empty())
-    refuse_idle(command,
-                {"--metrics", "--stemmer", "--tokenizer", "--spm-model", "--several",
-                 "--bleu-tokenizer", "--per-sample", "--skip-bad", "--format",
-                 "--prediction-field", "--reference-field"},
-                "is of scores, not of --text");
+    refuse_idle(
+        command,
+        {"--metrics", "--stemmer", "--tokenizer", "--spm-model", "--several", "--bleu-tokenizer",
+         "--per-sample", "--skip-bad", "--format", "--prediction-field", "--reference-field"},
+        "is of scores, not of --text");
   const bool lines = !flags.pairs.empty() || !compare.compare.empty();
   if (!lines) refuse_idle(command, {"--skip-bad", "--prediction-field"}, "needs --pairs");
   if (!lines && model.prompts.empty())
@@ -354,7 +353,8 @@ void add_eval_command(CLI::App& app) {
   add_eval_model_flags(*command, model);
   auto compare = std::make_shared<EvalCompareFlags>();
   add_eval_compare_flags(*command, *compare);
-  command->callback([command, flags, model, compare] { run_eval(*command, *flags, *model, *compare); });
+  command->callback(
+      [command, flags, model, compare] { run_eval(*command, *flags, *model, *compare); });
 }
 
 }  // namespace rwkvx

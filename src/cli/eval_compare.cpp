@@ -1,9 +1,9 @@
-#include "cli/arguments.h"
 #include "cli/eval_compare.h"
 
 #include <CLI/CLI.hpp>
 #include <cmath>
 
+#include "cli/arguments.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"

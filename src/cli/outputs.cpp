@@ -16,8 +16,8 @@ void refuse_model_file(const std::string& option, const fs::path& output, const 
   // Of a run the parts that training wrote, so that texts may lie beside them.
   std::vector<fs::path> parts = {model};
   if (fs::is_directory(model / "checkpoints", error))
-    parts = {model / "config.json", model / "log.jsonl", model / "checkpoints",
-             model / "tokenizer", model / "data"};
+    parts = {model / "config.json", model / "log.jsonl", model / "checkpoints", model / "tokenizer",
+             model / "data"};
   for (const auto& part : parts) {
     refuse_same_file(option, output, {{"--model", part}});
     fs::recursive_directory_iterator it(part, error);

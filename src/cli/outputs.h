@@ -9,12 +9,13 @@
 namespace rwkvx {
 
 // Throws ConfigError where the output named by `option` is one of the files of a model: a weights
-// file, what lies in a checkpoint, or what training wrote into a run. `model` is what --model names.
+// file, what lies in a checkpoint, or what training wrote into a run. `model` is what --model
+// names.
 void refuse_model_file(const std::string& option, const std::filesystem::path& output,
                        const std::filesystem::path& model);
 
-// Throws ConfigError where two outputs, each given as (option, path), have one name or are one file.
-void refuse_same_outputs(
-    const std::vector<std::pair<std::string, std::filesystem::path>>& outputs);
+// Throws ConfigError where two outputs, each given as (option, path), have one name or are one
+// file.
+void refuse_same_outputs(const std::vector<std::pair<std::string, std::filesystem::path>>& outputs);
 
 }  // namespace rwkvx

@@ -10,11 +10,11 @@
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/config/train_config.h"
-#include "rwkvx/engine/quantise.h"
+#include "rwkvx/cores/names.h"
+#include "rwkvx/engine/quantize.h"
 #include "rwkvx/eval/text_loss.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/model/open_tensors.h"
 
 namespace rwkvx {
 namespace {
@@ -43,7 +43,7 @@ void run_quantise(const QuantiseFlags& flags) {
   const auto config = read_checkpoint_config(from.path);
   const auto source = open_tensors(from.weights());
   CheckpointWriter writer(flags.output);
-  const auto done = write_quantised(source, config.model, type, writer.path() / kWeightsFile);
+  const auto done = write_quantized(source, config.model, type, writer.path() / kWeightsFile);
   auto document = config.document;
   document["weights"] = {{"type", flags.type}, {"of", from.files.at(kWeightsFile).hash}};
   write_file(writer.path() / kConfigFile, document.dump(2) + "\n");

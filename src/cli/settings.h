@@ -93,11 +93,9 @@ inline void refuse_idle_samplers(const nlohmann::json& given, const GenerateConf
     const std::string wanted = penalty ? "penalties" : name;
     if (sampler && settings[name] != defaults[name] &&
         std::find(chain.begin(), chain.end(), wanted) == chain.end())
-      throw ConfigError(flag_name(name),
-                        "has no effect: --samplers leaves out \"" + wanted + "\"");
+      throw ConfigError(flag_name(name), "has no effect: --samplers leaves out \"" + wanted + "\"");
   }
-  if (given.contains("penalty_decay") && config.penalty_decay != 1 &&
-      config.frequency_penalty == 0)
+  if (given.contains("penalty_decay") && config.penalty_decay != 1 && config.frequency_penalty == 0)
     throw ConfigError("--penalty-decay", "has no effect: it needs --frequency-penalty");
 }
 

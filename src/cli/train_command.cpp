@@ -10,6 +10,7 @@
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/config/train_config.h"
+#include "rwkvx/cores/core.h"
 #include "rwkvx/train/trainer.h"
 
 namespace rwkvx {
@@ -29,7 +30,9 @@ TrainConfig read_config(const TrainFlags& flags) {
   for (const auto& assignment : flags.set) set_by_path(json, assignment);
   if (!flags.output.empty()) json["train"]["output"] = flags.output;
   if (!flags.device.empty()) json["train"]["device"] = flags.device;
-  return config_from_json<TrainConfig>(json, flags.config + ": ");
+  const auto config = config_from_json<TrainConfig>(json, flags.config + ": ");
+  check_model(config.model, flags.config + ": model");
+  return config;
 }
 
 void print_estimate(const TrainConfig& config, const TrainEstimate& e) {

@@ -12,11 +12,10 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/memory.h"
+#include "rwkvx/cores/parameters.h"
 #include "rwkvx/engine/engine.h"
-#include "rwkvx/engine/quantise.h"
+#include "rwkvx/engine/quantize.h"
 #include "rwkvx/formats/safetensors.h"
-#include "rwkvx/model/open_tensors.h"
-#include "rwkvx/model/parameters.h"
 
 namespace rwkvx {
 namespace {
@@ -45,11 +44,9 @@ void write_random_weights(const ModelConfig& config, const std::filesystem::path
   std::vector<TensorView> views;
   for (const auto& row : describe_parameters(config)) {
     auto& one = values.emplace_back(static_cast<std::size_t>(row.count()));
-    const bool matrix = row.role == Role::kMatrix,
-               norm = row.name.ends_with("ln1.weight") || row.name.ends_with("ln2.weight") ||
-                      row.name.ends_with("ln0.weight") || row.name.ends_with("ln_out.weight");
-    const float scale = matrix ? 1 / std::sqrt(static_cast<float>(row.shape.back())) : 0.1f;
-    for (auto& value : one) value = scale * numbers.next() + (norm ? 1.0f : 0.0f);
+    const float scale = row.matrix ? 1 / std::sqrt(static_cast<float>(row.shape.back())) : 0.1f;
+    const float center = row.part == kNormPart ? static_cast<float>(row.start.around) : 0.0f;
+    for (auto& value : one) value = scale * numbers.next() + center;
     views.push_back({row.name, DType::kF32, row.shape, std::as_bytes(std::span(one))});
   }
   write_safetensors(path, views);
@@ -59,13 +56,12 @@ void write_random_weights(const ModelConfig& config, const std::filesystem::path
 class PrefillProducts {
  public:
   PrefillProducts(const ModelConfig& config, std::int64_t T) : config_(config), T_(T) {
-    const std::int64_t C = config.n_embd, A = config.att_channels(), F = config.ffn_channels();
-    for (std::int64_t l = 0; l < config.n_layer; ++l)
-      for (const auto& [rows, columns] :
-           {std::pair{A, C}, {A, C}, {A, C}, {C, A}, {F, C}, {C, C}, {C, F}})
-        weights_.push_back(at::ones({rows, columns}));
-    head_ = at::ones({config.vocab_size, C});
-    widest_ = std::max({C, A, F});
+    for (const auto& row : describe_parameters(config)) {
+      if (!row.matrix || row.part == kEmbeddingPart || row.part == kHeadPart) continue;
+      weights_.push_back(at::ones(row.shape));
+      widest_ = std::max({widest_, row.shape[0], row.shape[1]});
+    }
+    head_ = at::ones({config.vocab_size, config.n_embd});
     in_ = at::ones({T, widest_});
     out_ = at::empty({T * widest_});
   }
@@ -193,7 +189,7 @@ EngineBench bench_engine(const EngineBenchOptions& options) {
   } else {
     for (const auto& kind : options.kinds) {
       auto config = options.model;
-      if (kind == "baseline") config.shift.kind = "none";
+      if (kind == "baseline") config.shift.kind = ShiftKind::kNone;
       const auto original = folder.path() / (kind + ".safetensors");
       write_random_weights(config, original);
       for (const auto type : options.types) {
@@ -202,7 +198,7 @@ EngineBench bench_engine(const EngineBenchOptions& options) {
         if (type == WeightType::kF32)
           std::filesystem::create_hard_link(original, path);
         else
-          write_quantised(open_tensors(original), config, type, path);
+          write_quantized(open_tensors(original), config, type, path);
         add(kind, config, path);
       }
       std::filesystem::remove(original);

@@ -15,12 +15,12 @@
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/cores/names.h"
 #include "rwkvx/generate/sampler.h"
 #include "rwkvx/generate/text_stream.h"
 #include "rwkvx/generate/threads.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/model/open_tensors.h"
 
 namespace rwkvx {
 namespace {

@@ -78,7 +78,7 @@ class ModuleModel : public LanguageModel {
     const torch::NoGradGuard no_grad;
     at::Tensor features;
     for_chunks(tokens, [&](const at::Tensor& ids) { features = model_->features(ids, of(state)); });
-    if (logits != nullptr) copy_out(model_->head(features.select(1, -1)), logits);
+    if (logits != nullptr) copy_out(model_->logits(features.select(1, -1)), logits);
   }
   void prefill_all(std::span<const TokenId> tokens, SequenceState& state,
                    const UseLogits& use) override {

@@ -8,8 +8,8 @@
 #include <string>
 
 #include "rwkvx/config/model_config.h"
+#include "rwkvx/cores/names.h"
 #include "rwkvx/engine/engine.h"
-#include "rwkvx/formats/tensor_file.h"
 #include "rwkvx/text/tokenizer.h"
 
 namespace rwkvx {

@@ -5,10 +5,9 @@
 #include <cstring>
 #include <set>
 
+#include "rwkvx/cores/names.h"
+#include "rwkvx/cores/parameters.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/model/open_tensors.h"
-#include "rwkvx/model/parameters.h"
-#include "rwkvx/model/tensor_messages.h"
 
 namespace rwkvx {
 namespace {
@@ -63,8 +62,6 @@ DType dtype_of(const at::Tensor& tensor) {
   }
 }
 
-bool is_shift(const std::string& name) { return name.find(".shift.") != std::string::npos; }
-
 // A norm's or mix's [1, 1, C] and [C] hold the same numbers.
 bool same_up_to_ones(std::vector<std::int64_t> a, std::vector<std::int64_t> b) {
   std::erase(a, 1);
@@ -83,12 +80,12 @@ void load_weights(RwkvImpl& model, const TensorFile& file, bool allow_new_shift)
     known.insert(row.name);
     const auto* found = file.find(row.name);
     if (found == nullptr) {
-      if (allow_new_shift && is_shift(row.name)) continue;
+      if (allow_new_shift && row.of_shift()) continue;
       throw CheckpointError(where + ": " + row.name, missing_tensor(row.name, row.shape));
     }
     if (!same_up_to_ones(found->shape, row.shape))
-      throw CheckpointError(where + ": " + row.name, "wanted shape " + shape_text(row.shape) +
-                                                         ", found " + shape_text(found->shape));
+      throw CheckpointError(where + ": " + row.name, "expected shape " + shape_text(row.shape) +
+                                                         ", got " + shape_text(found->shape));
     const auto tensor = tensor_of(*found).view(row.shape);
     if (!tensor.is_floating_point())
       throw CheckpointError(where + ": " + row.name, "holds no floating-point numbers");

@@ -1,70 +1,15 @@
 #include "rwkvx/model/checkpoint_config.h"
 
-#include <algorithm>
-#include <charconv>
 #include <map>
-#include <set>
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/cores/names.h"
+#include "rwkvx/cores/parameters.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/model/open_tensors.h"
-#include "rwkvx/model/parameters.h"
 
 namespace rwkvx {
-namespace {
-
-std::int64_t dimension(const TensorFile& file, const std::string& name, std::size_t index,
-                       std::size_t rank) {
-  const auto& tensor = file.at(name);
-  if (tensor.shape.size() != rank)
-    throw CheckpointError(
-        file.path().string() + ": " + name,
-        "wanted " + std::to_string(rank) + " dimensions, found " + shape_text(tensor.shape));
-  return tensor.shape[index];
-}
-
-// The highest number of a block, so that one that is missing below it is named.
-std::int64_t highest_block(const TensorFile& file) {
-  constexpr std::string_view kBlocks = "blocks.";
-  std::int64_t highest = 0;
-  for (const auto& tensor : file.tensors()) {
-    const std::string_view name = tensor.name;
-    if (!name.starts_with(kBlocks)) continue;
-    std::int64_t number = 0;
-    const auto [end, error] =
-        std::from_chars(name.data() + kBlocks.size(), name.data() + name.size(), number);
-    if (error != std::errc() || end == name.data() + name.size() || *end != '.') continue;
-    if (number < 0 || number >= static_cast<std::int64_t>(file.tensors().size()))
-      throw CheckpointError(file.path().string() + ": " + tensor.name,
-                            "is of a block whose number is above that of all tensors");
-    highest = std::max(highest, number);
-  }
-  return highest;
-}
-
-// The switches of the shift that a site's tensors show.
-void infer_shift(const TensorFile& file, const std::string& site, ShiftConfig& shift) {
-  const auto has = [&](const char* name) { return file.find(site + name) != nullptr; };
-  if (has("conv"))
-    shift.kernel = dimension(file, site + "conv", 0, 2);
-  else
-    shift.ablation = "gate_only";
-  shift.pos = "none";
-  if (has("pos_u")) shift.pos = dimension(file, site + "pos_u", 1, 2) == 8 ? "sin" : "exp";
-  if (has("gate_w")) {
-    shift.gate_groups = dimension(file, site + "gate_w", 0, 2);
-    shift.gate = shift.gate_groups == 1 ? "scalar" : "group";
-  } else if (has("gate_d")) {
-    shift.gate = "lowrank";
-    shift.gate_rank = dimension(file, site + "gate_d", 0, 2);
-  } else if (!has("gate_b")) {
-    shift.gate = "one";
-  }
-}
-
-}  // namespace
 
 CheckpointConfig read_checkpoint_config(const std::filesystem::path& directory) {
   const auto path = (directory / kConfigFile).string();
@@ -72,8 +17,9 @@ CheckpointConfig read_checkpoint_config(const std::filesystem::path& directory) 
     CheckpointConfig config;
     config.document = read_json_file(path);
     if (!config.document.is_object() || !config.document.contains("model"))
-      throw CheckpointError(path, "has no section \"model\", so it is no checkpoint's");
+      throw CheckpointError(path, "has no section \"model\", so it is not a checkpoint config");
     config.model = config_from_json<ModelConfig>(config.document["model"], path + ": model");
+    check_model(config.model, path + ": model");
     if (config.model.vocab_size <= 0)
       throw CheckpointError(path + ": model.vocab_size", "must be above 0");
     if (config.document.contains("tokenizer")) {
@@ -88,25 +34,6 @@ CheckpointConfig read_checkpoint_config(const std::filesystem::path& directory) 
   } catch (const ConfigError& error) {
     throw CheckpointError("", error.what());
   }
-}
-
-ModelConfig infer_config(const TensorFile& file) {
-  ModelConfig config;
-  config.vocab_size = dimension(file, "emb.weight", 0, 2);
-  config.n_embd = dimension(file, "emb.weight", 1, 2);
-  config.dim_att = dimension(file, "blocks.0.att.key.weight", 0, 2);
-  config.dim_ffn = dimension(file, "blocks.0.ffn.key.weight", 0, 2);
-  config.n_layer = highest_block(file) + 1;
-  config.shift.kind = "none";
-  std::set<std::string> sites;
-  for (const auto& tensor : file.tensors())
-    for (const std::string site : {"att", "ffn"})
-      if (tensor.name.starts_with("blocks.0." + site + ".shift.")) sites.insert(site);
-  if (sites.empty()) return config;
-  config.shift.kind = "gps";
-  config.shift.sites = sites.size() == 2 ? "af" : sites.contains("att") ? "a" : "f";
-  infer_shift(file, "blocks.0." + *sites.begin() + ".shift.", config.shift);
-  return config;
 }
 
 namespace {

@@ -261,7 +261,7 @@ ordered_json measure_boundaries(const std::vector<TrainedModel>& models, const D
   ordered_json gates = ordered_json::object();
   for (const auto& trained : models) {
     const auto& shift = trained.model->config().shift;
-    if (shift.enabled() && shift.gate_form() != "one")
+    if (shift.enabled() && shift.gate_form() != Gate::kOne)
       gates[trained.variant] = gates_at_ends(trained, documents, measure, seed);
   }
   return {{"gates", gates}, {"perturbations", perturbed_losses(models, data, measure, seed)}};

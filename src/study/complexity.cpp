@@ -5,9 +5,9 @@
 #include <chrono>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/cores/names.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/training_pass.h"
 #include "study/probes.h"
 

@@ -4,40 +4,18 @@
 
 #include <algorithm>
 
-#include "rwkvx/model/gated_shift.h"
 #include "rwkvx/model/rwkv.h"
 
 namespace rwkvx {
 
 std::vector<SiteGates> read_gates(RwkvImpl& model, const at::Tensor& tokens) {
   const torch::NoGradGuard no_grad;
-  const auto& shift = model.config().shift;
   auto state = model.start(tokens.size(0));
-  at::Tensor phi;
-  if (shift.enabled() && shift.features() > 0)
-    phi = position_features(shift.pos, state.t, tokens.size(1)).to(torch::kFloat32);
   std::vector<SiteGates> sites;
-  const auto look = [&](const GatedShift& site, const std::string& name, const at::Tensor& a,
-                        at::Tensor ring) {
-    if (site.is_empty()) return;
-    const auto gate = site->gate(a, phi, ring).squeeze(0);                  // (T, C)
-    const auto added = conv_shift(a, site->learned, phi, ring) - a;         // (1, T, C)
-    const auto share = added.norm(2, -1) / a.norm(2, -1).clamp_min(1e-12);  // (1, T)
-    sites.push_back({name, gate, share.squeeze(0)});
-  };
-  auto x = model.emb(tokens);  // (1, T, C)
-  for (int64_t layer = 0; layer < model.config().n_layer; ++layer) {
-    auto& block = model.block(layer);
-    auto& own = state.layers[static_cast<std::size_t>(layer)];
-    const auto prefix = "blocks." + std::to_string(layer);
-    if (!block.ln0.is_empty()) x = block.ln0(x);
-    const auto a = block.ln1(x);
-    look(block.att->shift, prefix + ".att", a, own.att_ring);
-    x = x + block.att->forward(a, phi, own);
-    const auto b = block.ln2(x);
-    look(block.ffn->shift, prefix + ".ffn", b, own.ffn_ring);
-    x = x + block.ffn->forward(b, phi, own);
-  }
+  model.features(tokens, state, [&](const SiteView& view) {
+    const auto share = view.added.norm(2, -1) / view.input.norm(2, -1).clamp_min(1e-12);  // (1, T)
+    sites.push_back({view.name, view.gate.squeeze(0), share.squeeze(0)});
+  });
   return sites;
 }
 

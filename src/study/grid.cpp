@@ -6,6 +6,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/nearest.h"
+#include "rwkvx/cores/core.h"
 #include "rwkvx/synth/synth.h"
 
 namespace rwkvx {
@@ -90,6 +91,7 @@ TrainConfig read_variant(const TrainConfig& base, const json& changes, const std
   json merged = config_to_json(base);
   merged.merge_patch(changes);
   auto config = config_from_json<TrainConfig>(merged, where);
+  check_model(config.model, where + ".model");
   const auto tokens = [](const TrainingConfig& train) {
     return train.max_steps * train.batch_size * train.accumulation * train.ctx_len;
   };
@@ -100,12 +102,25 @@ TrainConfig read_variant(const TrainConfig& base, const json& changes, const std
   return config;
 }
 
+// A model's settings as the keys of cells hold them: a setting that came later is only there where
+// it is not what all models were before.
+ordered_json model_spec(const ModelConfig& config) {
+  auto spec = config_to_json(config);
+  if (config.core == ModelConfig().core) spec.erase("core");
+  return spec;
+}
+ordered_json config_spec(const TrainConfig& config) {
+  auto spec = config_to_json(config);
+  spec["model"] = model_spec(config.model);
+  return spec;
+}
+
 // All that a training's result depends on.
 ordered_json training_spec(const StudyFile& file, const Cell& cell) {
   return {{"format", kFormat},
           {"kind", "train"},
           {"repetition", cell.repetition},
-          {"config", config_to_json(cell.config)},
+          {"config", config_spec(cell.config)},
           {"data", config_to_json(file.data.at(cell.data))},
           {"measure", config_to_json(file.measure)}};
 }
@@ -204,6 +219,7 @@ StudyFile read_study_file(const std::string& path) {
       throw ConfigError(path, std::string("wants a section \"") + name + "\"");
   if (document.contains("base")) {
     file.base = config_from_json<TrainConfig>(document["base"], where + "base");
+    check_model(file.base.model, where + "base.model");
     if (document["base"].contains("data"))
       throw ConfigError(where + "base.data", "belongs into the section \"data\"");
   }

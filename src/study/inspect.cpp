@@ -4,10 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "rwkvx/base/error.h"
-#include "rwkvx/model/gated_shift.h"
+#include "rwkvx/cores/core.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/report/html.h"
 #include "rwkvx/report/page.h"
@@ -20,32 +19,15 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr std::int64_t kPositions[] = {0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 1024};
+const std::vector<std::int64_t> kPositions{0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 1024};
 
 std::vector<double> numbers(const at::Tensor& values) {
   const auto flat = values.to(torch::kFloat64).contiguous();
   return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
 }
 
-ordered_json kernel_of(const GatedShift& site, const std::string& name, const std::string& form) {
-  const torch::NoGradGuard no_grad;
-  const auto& learned = site->learned;
-  const auto size = learned.conv.square().mean(1).sqrt();  // (K)
-  auto positions = ordered_json::array(), taps = ordered_json::array();
-  for (const auto position : kPositions) {
-    auto m = torch::ones_like(size);
-    if (learned.pos_u.defined()) {
-      const auto phi = position_features(form, torch::tensor({position}, torch::kInt64), 1);
-      m = m + torch::matmul(learned.pos_u, phi.flatten().to(torch::kFloat32));
-    }
-    positions.push_back(position);
-    taps.push_back(numbers(m * size));
-  }
-  return {{"site", name}, {"positions", positions}, {"taps", taps}};
-}
-
-ordered_json half_lives_of(const at::Tensor& decay, std::int64_t layer) {
-  auto lives = numbers(std::numbers::ln2 / torch::exp(decay.detach()));
+ordered_json half_lives_of(const at::Tensor& tokens, std::int64_t layer) {
+  auto lives = numbers(tokens);
   std::sort(lives.begin(), lives.end());
   const auto at = [&](double share) {
     return lives[static_cast<std::size_t>(share * static_cast<double>(lives.size() - 1) + 0.5)];
@@ -129,7 +111,7 @@ std::string gate_map(const ordered_json& sites, std::size_t tokens) {
 std::string gates_section(const ordered_json& inspection) {
   const auto& sites = inspection.at("sites");
   const auto& tokens = inspection.at("tokens");
-  if (sites.empty()) return "<p>This model has no shift: it is plain RWKV-4.</p>\n";
+  if (sites.empty()) return "<p>This model has no shift.</p>\n";
   std::vector<double> mean(tokens.size());
   std::vector<std::vector<std::string>> rows;
   for (const auto& site : sites) {
@@ -167,15 +149,16 @@ ordered_json inspect_model(RwkvImpl& model, const Tokenizer& tokenizer, std::str
     sites.push_back({{"site", site.name},
                      {"gate", numbers(site.gate.mean(1))},
                      {"share", numbers(site.share)}});
-  const auto& shift = model.config().shift;
   for (std::int64_t layer = 0; layer < model.config().n_layer; ++layer) {
-    auto& block = model.block(layer);
-    const auto prefix = "blocks." + std::to_string(layer);
-    if (shift.at_att() && shift.has_conv())
-      kernels.push_back(kernel_of(block.att->shift, prefix + ".att", shift.pos));
-    if (shift.at_ffn() && shift.has_conv())
-      kernels.push_back(kernel_of(block.ffn->shift, prefix + ".ffn", shift.pos));
-    lives.push_back(half_lives_of(block.att->time_decay, layer));
+    const auto& block = model.block(layer);
+    for (const auto& [name, site] : block.shifts()) {
+      const auto taps = taps_by_position(model.config(), site, kPositions);
+      if (!taps.empty())
+        kernels.push_back(
+            {{"site", block_prefix(layer) + name}, {"positions", kPositions}, {"taps", taps}});
+    }
+    if (const auto found = block.half_lives(); found.defined())
+      lives.push_back(half_lives_of(found, layer));
   }
   return {{"tokens", tokens}, {"sites", sites}, {"kernels", kernels}, {"half_lives", lives}};
 }

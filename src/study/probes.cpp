@@ -32,7 +32,7 @@ at::Tensor row_losses(RwkvImpl& model, const at::Tensor& rows, std::int64_t chun
 }
 
 nlohmann::ordered_json gate_snapshot(RwkvImpl& model, const std::vector<TokenId>& tokens) {
-  if (!model.config().shift.enabled() || model.config().shift.gate_form() == "one" ||
+  if (!model.config().shift.enabled() || model.config().shift.gate_form() == Gate::kOne ||
       tokens.size() < 3)
     return nlohmann::ordered_json::object();
   const auto ids = torch::tensor(std::vector<int64_t>(tokens.begin(), tokens.end()), torch::kInt64);
@@ -55,9 +55,10 @@ nlohmann::ordered_json gate_snapshot(RwkvImpl& model, const std::vector<TokenId>
   const auto logits = model.forward(ids.slice(0, 0, T - 1).unsqueeze(0), state).squeeze(0);
   at::cross_entropy_loss(logits, ids.slice(0, 1, T)).backward();
   auto norms = nlohmann::ordered_json::object();
-  for (const auto& item : model.named_parameters())
-    if (item.key().find(".shift.") != std::string::npos && item.value().grad().defined())
-      norms[item.key()] = item.value().grad().norm().item<double>();
+  const auto parameters = model.named_parameters();
+  for (const auto& row : describe_parameters(model.config()))
+    if (const auto& grad = parameters[row.name].grad(); row.of_shift() && grad.defined())
+      norms[row.name] = grad.norm().item<double>();
   model.zero_grad();
   return {{"sites", sites}, {"gradient_norms", norms}};
 }

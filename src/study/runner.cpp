@@ -1,5 +1,6 @@
 #include "rwkvx/study/runner.h"
 
+#include <ATen/Parallel.h>
 #include <torch/types.h>
 
 #include <chrono>
@@ -15,6 +16,7 @@
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
+#include "rwkvx/cores/parameters.h"
 #include "rwkvx/data/batcher.h"
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/eval/predictions.h"
@@ -22,7 +24,6 @@
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/model/parameters.h"
 #include "rwkvx/study/statistics.h"
 #include "rwkvx/train/train_bench.h"
 #include "rwkvx/train/trainer.h"

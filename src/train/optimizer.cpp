@@ -5,8 +5,8 @@
 
 #include <cmath>
 
+#include "rwkvx/kernels/adamw.h"
 #include "rwkvx/model/rwkv.h"
-#include "rwkvx/ops/adamw_kernel.h"
 #include "rwkvx/ops/adamw_tensors.h"
 
 namespace rwkvx {
@@ -18,7 +18,7 @@ constexpr int64_t kTask = 1 << 16;
 constexpr int64_t kAlign = 16;
 
 struct Segment {
-  ParameterInfo row;
+  ParameterRow row;
   int64_t offset = 0;
   double rate_scale = 1, decay = 0;
 };
@@ -30,21 +30,20 @@ struct Task {
 
 }  // namespace
 
-double learning_rate_scale(const ParameterInfo& row, const TrainingConfig& config) {
-  switch (row.role) {
-    case Role::kDecay:
-      return config.layerwise_lr ? 2 : 1;
-    case Role::kBonus:
-      return config.layerwise_lr ? 3 : 1;
-    case Role::kShift:
-      return config.shift_lr_scale;
-    default:
-      return 1;
+double learning_rate_scale(const ParameterRow& row, const TrainingConfig& config) {
+  switch (row.rate_group) {
+    case RateGroup::kNone:
+      return row.rate;
+    case RateGroup::kLayerwise:
+      return config.layerwise_lr ? row.rate : 1;
+    case RateGroup::kShift:
+      return row.rate * config.shift_lr_scale;
   }
+  return 1;
 }
 
-double weight_decay_of(const ParameterInfo& row, const TrainingConfig& config) {
-  return row.role == Role::kMatrix ? config.weight_decay : 0;
+double weight_decay_of(const ParameterRow& row, const TrainingConfig& config) {
+  return row.matrix ? config.weight_decay : 0;
 }
 
 struct Optimizer::Impl {

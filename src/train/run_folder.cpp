@@ -13,9 +13,9 @@
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/version.h"
+#include "rwkvx/cores/names.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/model/open_tensors.h"
 
 namespace rwkvx {
 namespace {

@@ -36,7 +36,7 @@ class TrainingWork : public Work {
  public:
   TrainingWork(const TrainConfig& config, bool reference)
       : config_(config.train), model_(config.model), tokens_(config_.batch_size * config_.ctx_len) {
-    model_->initialise(/*seed=*/1, 1e-4);
+    model_->initialize(/*seed=*/1, 1e-4);
     optimizer_ = std::make_unique<Optimizer>(*model_, config_);
     if (!reference && TrainingPass::supports(config.model))
       pass_ = std::make_unique<TrainingPass>(
@@ -69,8 +69,7 @@ class TrainingWork : public Work {
   std::vector<std::pair<std::string, double>> operators() const override {
     std::vector<std::pair<std::string, double>> all;
     if (pass_ == nullptr) return all;
-    for (std::size_t i = 0; i < kOperatorNames.size(); ++i)
-      all.emplace_back(kOperatorNames[i], pass_->seconds()[i]);
+    all = pass_->seconds();
     all.emplace_back("adamw", adamw_seconds_);
     return all;
   }
@@ -89,20 +88,21 @@ class TrainingWork : public Work {
 class ProductsWork : public Work {
  public:
   explicit ProductsWork(const TrainConfig& config) {
-    const auto& m = config.model;
-    const std::int64_t N = config.train.batch_size * config.train.ctx_len, C = m.n_embd,
-                       A = m.att_channels(), F = m.ffn_channels();
-    const auto add = [&](std::int64_t in, std::int64_t out, std::int64_t times) {
-      layers_.push_back({torch::randn({N, in}), torch::randn({N, out}), torch::randn({out, in}),
-                         torch::empty({N, out}), torch::empty({N, in}), torch::empty({out, in}),
-                         times});
-    };
-    add(C, A, 3 * m.n_layer);  // time mix: key, value, receptance
-    add(A, C, m.n_layer);      // output
-    add(C, F, m.n_layer);      // channel mix: key
-    add(F, C, m.n_layer);      // value
-    add(C, C, m.n_layer);      // receptance
-    add(C, m.vocab_size, 1);   // head
+    const std::int64_t N = config.train.batch_size * config.train.ctx_len;
+    // Matrices of one shape share their buffers; the embedding is looked up, not multiplied.
+    for (const auto& row : describe_parameters(config.model)) {
+      if (!row.matrix || row.part == kEmbeddingPart) continue;
+      const std::int64_t out = row.shape[0], in = row.shape[1];
+      const auto same = std::ranges::find_if(layers_, [&](const Layer& layer) {
+        return layer.w.size(0) == out && layer.w.size(1) == in;
+      });
+      if (same != layers_.end())
+        ++same->times;
+      else
+        layers_.push_back({torch::randn({N, in}), torch::randn({N, out}), torch::randn({out, in}),
+                           torch::empty({N, out}), torch::empty({N, in}), torch::empty({out, in}),
+                           1});
+    }
   }
   void step() override {
     const torch::NoGradGuard no_grad;
@@ -125,7 +125,7 @@ class ProductsWork : public Work {
 std::unique_ptr<Work> make_work(const std::string& kind, const TrainConfig& config) {
   if (kind == "matrix_products") return std::make_unique<ProductsWork>(config);
   auto changed = config;
-  if (kind == "baseline") changed.model.shift.kind = "none";
+  if (kind == "baseline") changed.model.shift.kind = ShiftKind::kNone;
   return std::make_unique<TrainingWork>(changed, kind == "reference");
 }
 

@@ -140,7 +140,7 @@ class Run {
     config_ = resolved(given, *prepared.tokenizer);
     const auto& t = config_.train;
     model_ = Rwkv(config_.model);
-    model_->initialise(static_cast<std::uint64_t>(t.seed), t.learning_rate);
+    model_->initialize(static_cast<std::uint64_t>(t.seed), t.learning_rate);
     model_->to(device_);
     optimizer_ = std::make_unique<Optimizer>(*model_, t);
     if (folder_ != nullptr && folder_->resume_from()) {
@@ -541,7 +541,7 @@ std::string explain_parameters(const TrainConfig& config) {
   for (const auto& row : describe_parameters(model)) {
     std::snprintf(number[0], sizeof number[0], "%gx", learning_rate_scale(row, config.train));
     std::snprintf(number[1], sizeof number[1], "%g", weight_decay_of(row, config.train));
-    add(row.name, shape_text(row.shape), row.init_text(), number[0], number[1]);
+    add(row.name, shape_text(row.shape), row.start.text, number[0], number[1]);
   }
   return text + count_text(parameter_count(model)) + " parameters\n";
 }

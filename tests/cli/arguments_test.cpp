@@ -50,8 +50,8 @@ TEST_F(Arguments, TakeATextAsItIs) {
 TEST_F(Arguments, TakeAStopTextAsItIs) {
   // A text that the model is forced to begin with ends where the stop text begins.
   const auto forced = [&](const std::string& text, const std::vector<std::string>& stops) {
-    std::vector<std::string> flags = {"--prompt", "a", "--force", text, "--max-tokens",
-                                      std::to_string(text.size())};
+    std::vector<std::string> flags = {
+        "--prompt", "a", "--force", text, "--max-tokens", std::to_string(text.size())};
     for (const auto& stop : stops) flags.insert(flags.end(), {"--stop", stop});
     const auto result = generate(flags);
     EXPECT_EQ(result.status, 0) << result.err;
@@ -88,9 +88,9 @@ TEST_F(Arguments, LetTheLastOfTwoCount) {
                          "--metrics", "bleu", "--metrics", "rouge1", "--quiet"})
                 .status,
             0);
-  EXPECT_EQ(run_program({"info", "--model", "none", "--model", path("run"), "--json", "--json"})
-                .status,
-            0);
+  EXPECT_EQ(
+      run_program({"info", "--model", "none", "--model", path("run"), "--json", "--json"}).status,
+      0);
 }
 
 TEST_F(Arguments, ReadNumbersAsPeopleWriteThem) {
@@ -126,9 +126,9 @@ TEST_F(Arguments, SayARangeInAFewWords) {
   }
   expect_refused(run_program({"data", "pairs", "--input", "a", "--output", "b", "--tail", "0.9"}),
                  2, "--tail: expected 1e-06 to 0.5, got 0.9");
-  expect_refused(run_program({"tokenizer", "train", "--input", "a", "--output", "b",
-                              "--vocab-size", "10"}),
-                 2, "--vocab-size: expected 270 to 1048576, got 10");
+  expect_refused(
+      run_program({"tokenizer", "train", "--input", "a", "--output", "b", "--vocab-size", "10"}), 2,
+      "--vocab-size: expected 270 to 1048576, got 10");
 }
 
 TEST_F(Arguments, NameTheNearestOptionOfTheSameSubcommand) {
@@ -164,8 +164,8 @@ TEST_F(Arguments, RefuseFlagsWithoutEffect) {
   refused({"--prompt", "a", "--samplers", "temperature", "--presence-penalty", "1"},
           "--presence-penalty");
   refused({"--prompt", "a", "--penalty-decay", "0.5"}, "--penalty-decay");
-  EXPECT_EQ(generate({"--prompt", "a", "--samplers", "top_k", "--temperature", "1", "--top-k",
-                      "3", "--max-tokens", "1"})
+  EXPECT_EQ(generate({"--prompt", "a", "--samplers", "top_k", "--temperature", "1", "--top-k", "3",
+                      "--max-tokens", "1"})
                 .status,
             0)
       << "the value that changes nothing";

@@ -150,8 +150,8 @@ TEST_F(EvalCompare, OneSampleHasNoInterval) {
   write_file(path("one"), one);
   const auto alone = run_program({"eval", "--pairs", path("one"), "--report", page});
   ASSERT_EQ(alone.status, 0) << alone.err;
-  EXPECT_THAT(read_file(page), AllOf(HasSubstr("<td>100.00</td><td>–</td>"),
-                                     Not(HasSubstr("[100.00, 100.00]"))));
+  EXPECT_THAT(read_file(page),
+              AllOf(HasSubstr("<td>100.00</td><td>–</td>"), Not(HasSubstr("[100.00, 100.00]"))));
 }
 
 TEST_F(EvalCompare, RefusesWhatCannotBeCompared) {

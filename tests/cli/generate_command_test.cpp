@@ -101,7 +101,7 @@ TEST_F(ModelCommands, NameATensorThatIsMissingMisshapedOrUnknown) {
     std::erase_if(tensors, [](const auto& t) { return t.name == "blocks.1.att.key.weight"; });
   });
   expect_refused(generate({"--prompt", "a"}, "", "missing"), 3,
-                 "blocks.1.att.key.weight: is missing, wanted shape (16, 16)");
+                 "blocks.1.att.key.weight: is missing, expected shape (16, 16)");
   edit_tensors("misshaped", [](auto& tensors) {
     for (auto& t : tensors)
       if (t.name == "head.weight") {
@@ -110,7 +110,7 @@ TEST_F(ModelCommands, NameATensorThatIsMissingMisshapedOrUnknown) {
       }
   });
   expect_refused(generate({"--prompt", "a"}, "", "misshaped"), 3,
-                 "head.weight: wanted shape (257, 16), found (128, 16)");
+                 "head.weight: expected shape (257, 16), got (128, 16)");
   edit_tensors("extra", [](auto& tensors) {
     auto copy = tensors.front();
     copy.name = "blocks.7.att.key.weight";

@@ -41,7 +41,8 @@ class GenerateFiles : public TinyRun {
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
-  ProgramResult generate(const std::vector<std::string>& more, const std::string& input = "") const {
+  ProgramResult generate(const std::vector<std::string>& more,
+                         const std::string& input = "") const {
     return run_program(args(more), input);
   }
   ProgramResult batch(const std::string& in, const std::string& out,
@@ -53,8 +54,8 @@ class GenerateFiles : public TinyRun {
   // Runs a shell command in which $B is the program with its model.
   int shell(const std::string& command) const {
     const auto line = "B=\"'" RWKVX_PROGRAM "' generate --model '" + path("run") +
-                      "' --max-tokens 12 --quiet\"; cd '" + path("") + "'; " + command +
-                      " 2>'" + path("err") + "'";
+                      "' --max-tokens 12 --quiet\"; cd '" + path("") + "'; " + command + " 2>'" +
+                      path("err") + "'";
     const int status = std::system(("bash -c " + quoted(line)).c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
   }
@@ -87,8 +88,8 @@ TEST_F(GenerateFiles, RefuseAnOutputThatIsAnInput) {
   for (const std::string name : {"in", "link", "hard", "./in", "run/../in"})
     for (const bool overwrite : {false, true}) {
       const auto result =
-          batch("in", name, overwrite ? std::vector<std::string>{"--overwrite"}
-                                      : std::vector<std::string>{});
+          batch("in", name,
+                overwrite ? std::vector<std::string>{"--overwrite"} : std::vector<std::string>{});
       expect_refused(result, 2, "--output: ");
       EXPECT_THAT(result.err, HasSubstr("is the same file as --input"));
       EXPECT_EQ(read_file(path("in")), before);
@@ -111,9 +112,9 @@ TEST_F(GenerateFiles, RefuseAnOutputThatIsAnInput) {
   for (const auto* flag : {"--report", "--per-sample"})
     expect_refused(run_program({"eval", "--pairs", path("pairs"), flag, path("pairs")}), 2,
                    "is the same file as --pairs");
-  expect_refused(run_program({"eval", "--compare", path("in"), path("pairs"), "--report",
-                              path("pairs")}),
-                 2, "is the same file as --compare");
+  expect_refused(
+      run_program({"eval", "--compare", path("in"), path("pairs"), "--report", path("pairs")}), 2,
+      "is the same file as --compare");
   expect_refused(run_program({"eval", "--pairs", path("pairs"), "--report", path("new"),
                               "--per-sample", path("./new")}),
                  2, "is the file of");
@@ -299,11 +300,9 @@ TEST_F(GenerateFiles, AConversationKnowsItsCommandsAndTakesTheRestAsText) {
   EXPECT_THAT(talk("/usr/bin\n").out, Not(HasSubstr("/undo")));
   EXPECT_THAT(talk("//undo\n").err, Not(HasSubstr("there is no turn")));
   EXPECT_THAT(talk("/undo\n").err, HasSubstr("there is no turn"));
-  EXPECT_EQ(talk("// a comment\n").out, generate({"--prompt", "// a comment\n", "--temperature",
-                                                 "0"})
-                                            .out);
-  EXPECT_EQ(talk("//undo\n").out,
-            generate({"--prompt", "/undo\n", "--temperature", "0"}).out);
+  EXPECT_EQ(talk("// a comment\n").out,
+            generate({"--prompt", "// a comment\n", "--temperature", "0"}).out);
+  EXPECT_EQ(talk("//undo\n").out, generate({"--prompt", "/undo\n", "--temperature", "0"}).out);
 }
 
 // The line editor on a terminal, as script(1) makes one.
@@ -319,10 +318,10 @@ TEST_F(GenerateFiles, AConversationOnATerminalKeepsEveryCharacter) {
     const auto without_quiet = "B=${B% --quiet}; " + command;
     shell(without_quiet);
     ASSERT_TRUE(fs::exists(path("talk"))) << locale << read_file(path("o"));
-    ASSERT_EQ(generate({"--prompt", line + "\n", "--temperature", "0", "--save-state",
-                        path("whole")})
-                  .status,
-              0);
+    ASSERT_EQ(
+        generate({"--prompt", line + "\n", "--temperature", "0", "--save-state", path("whole")})
+            .status,
+        0);
     EXPECT_EQ(read_file(path("talk")), read_file(path("whole"))) << locale;
   }
 }

@@ -36,9 +36,9 @@ TEST(Configs, EachFileLoads) {
 TEST(Configs, TheBaselineIsOneLineFromTheEnhancedModel) {
   auto baseline = load(kRoot / "configs/tinyshakespeare-baseline.json");
   const auto enhanced = load(kRoot / "configs/tinyshakespeare-enhanced.json");
-  EXPECT_EQ(baseline.model.shift.kind, "none");
-  EXPECT_EQ(enhanced.model.shift.kind, "gps");
-  baseline.model.shift.kind = "gps";
+  EXPECT_EQ(baseline.model.shift.kind, ShiftKind::kNone);
+  EXPECT_EQ(enhanced.model.shift.kind, ShiftKind::kGatedPositional);
+  baseline.model.shift.kind = ShiftKind::kGatedPositional;
   EXPECT_EQ(config_to_json(baseline).dump(2), config_to_json(enhanced).dump(2));
 }
 

@@ -62,7 +62,7 @@ TEST(Field, AbsentKeysKeepTheirDefaults) {
   EXPECT_EQ(config.model.n_layer, 3);
   EXPECT_EQ(config.model.n_embd, ModelConfig{}.n_embd);
   EXPECT_EQ(config.train.grad_clip, 0);
-  EXPECT_EQ(config.model.shift.kind, "gps");
+  EXPECT_EQ(config.model.shift.kind, ShiftKind::kGatedPositional);
 }
 
 TEST(Field, AnUnknownKeyIsRefusedWithTheNearestOne) {
@@ -127,7 +127,7 @@ TEST(Field, ATextOutsideTheChoicesIsRefusedWithAllOfThem) {
 }
 
 TEST(Field, NullSaysNoneWhereNoneIsAChoice) {
-  EXPECT_EQ(read(R"({"model": {"shift": {"kind": null}}})").model.shift.kind, "none");
+  EXPECT_EQ(read(R"({"model": {"shift": {"kind": null}}})").model.shift.kind, ShiftKind::kNone);
   EXPECT_THAT(refusal_of(R"({"tokenizer": {"kind": null}})"), HasSubstr("wanted a text"));
 }
 
@@ -177,7 +177,7 @@ TEST(SetByPath, ReadsNumbersFlagsListsAndTexts) {
   EXPECT_FALSE(config.train.layerwise_lr);
   EXPECT_EQ(config.train.output, "runs/a=b");
   EXPECT_EQ(config.data.train.size(), 2u);
-  EXPECT_EQ(config.model.shift.kind, "none");
+  EXPECT_EQ(config.model.shift.kind, ShiftKind::kNone);
 }
 
 TEST(SetByPath, RefusesWhatIsNoAssignment) {

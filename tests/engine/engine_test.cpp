@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "rwkvx/engine/quantise.h"
+#include "rwkvx/cores/names.h"
+#include "rwkvx/engine/quantize.h"
 #include "rwkvx/model/checkpoint.h"
-#include "rwkvx/model/open_tensors.h"
 #include "rwkvx/model/rwkv.h"
 #include "support/scratch.h"
 #include "support/tensors.h"
@@ -36,7 +36,7 @@ struct Built {
   explicit Built(const ModelConfig& config) : model(config) {
     const torch::NoGradGuard no_grad;
     torch::manual_seed(3);
-    model->initialise(1, 0.1);
+    model->initialize(1, 0.1);
     for (auto& item : model->named_parameters()) {
       auto& tensor = item.value();
       if (tensor.dim() == 2 && item.key().find("shift") == std::string::npos)
@@ -105,15 +105,10 @@ TEST(Engine, EqualsTheModulesForEverySwitch) {
                               "kernel=11", "gate=one", "gate=scalar", "gate=group", "gate=lowrank",
                               "pos=sin", "pos=none", "ablation=conv_only", "ablation=gate_only"}) {
     auto config = small_config();
-    const std::string text = setting, name = text.substr(0, text.find('='));
-    const std::string value = text.substr(std::min(text.size(), name.size() + 1));
-    auto& shift = config.shift;
-    if (name == "kind") shift.kind = value;
-    if (name == "sites") shift.sites = value;
-    if (name == "kernel") shift.kernel = std::stoll(value);
-    if (name == "gate") shift.gate = value;
-    if (name == "pos") shift.pos = value;
-    if (name == "ablation") shift.ablation = value;
+    const std::string text = setting;
+    nlohmann::json json = config_to_json(config);
+    if (!text.empty()) set_by_path(json, "shift." + text);
+    config = config_from_json<ModelConfig>(json, "model");
     expect_equal_to_modules(config, text.empty() ? "default" : text);
   }
 }
@@ -133,7 +128,7 @@ TEST(Engine, ABatchAndTheNumberOfThreadsDoNotChangeABit) {
   for (const auto type :
        {WeightType::kF32, WeightType::kBF16, WeightType::kInt8, WeightType::kInt4}) {
     const auto path = built.folder.path() / std::string(weight_type_name(type));
-    write_quantised(open_tensors(built.path), config, type, path);
+    write_quantized(open_tensors(built.path), config, type, path);
     Engine engine(open_tensors(path), config);
     constexpr int kSequences = 7;
     const auto V = static_cast<size_t>(config.vocab_size);
@@ -193,7 +188,7 @@ TEST(Engine, QuantisedWeightsStayNearTheFloats) {
   for (const auto& [type, allowed] :
        {std::pair{WeightType::kBF16, 0.02}, {WeightType::kInt8, 0.04}, {WeightType::kInt4, 0.5}}) {
     const auto path = built.folder.path() / std::string(weight_type_name(type));
-    write_quantised(open_tensors(built.path), config, type, path);
+    write_quantized(open_tensors(built.path), config, type, path);
     Engine engine(open_tensors(path), config);
     EXPECT_EQ(engine.weight_type(), type);
     test::expect_near_in_norm(stepped(engine, tokens), wanted, allowed,
@@ -243,7 +238,7 @@ double error_of(const at::Tensor& got, const at::Tensor& wanted) {
 TEST(Engine, OutliersThatLeaveTheFunctionAloneCostNothing) {
   auto config = small_config();
   config.n_embd = 128;
-  config.shift.kind = "none";  // so that a norm's channel meets the matrices alone
+  config.shift.kind = ShiftKind::kNone;  // so that a norm's channel meets the matrices alone
   const auto tokens = some_tokens(40, config.vocab_size);
   for (const auto type : {WeightType::kInt8, WeightType::kInt4}) {
     double usual[2] = {};
@@ -256,7 +251,7 @@ TEST(Engine, OutliersThatLeaveTheFunctionAloneCostNothing) {
         put_outliers(built.model, pair, pair == Pair::kNone ? 1 : k);
         const auto changed = built.folder.path() / "changed", path = built.folder.path() / "small";
         write_safetensors(changed, weight_views(*built.model).views);
-        const auto made = write_quantised(open_tensors(changed), config, type, path);
+        const auto made = write_quantized(open_tensors(changed), config, type, path);
         EXPECT_EQ(made.kept_larger, 0);
         Engine engine(open_tensors(path), config);
         const double errors[] = {error_of(stepped(engine, tokens), wanted),
@@ -288,7 +283,7 @@ TEST(Engine, SingleLargeWeightsStayWide) {
       const auto wanted = built.logits(tokens);
       const auto changed = built.folder.path() / "changed", path = built.folder.path() / "small";
       write_safetensors(changed, weight_views(*built.model).views);
-      const auto made = write_quantised(open_tensors(changed), config, type, path);
+      const auto made = write_quantized(open_tensors(changed), config, type, path);
       EXPECT_EQ(made.kept_larger, 0);
       for (const auto& one : made.matrices) {
         const bool has = std::ranges::find(kMatrices, one.name) != std::end(kMatrices);
@@ -316,7 +311,7 @@ TEST(Engine, ReadsQuantisedFilesWithoutColumnScalesAndRefusesDamagedTables) {
   write_safetensors(changed, weight_views(*built.model).views);
   const auto tokens = some_tokens(10, config.vocab_size);
   for (const auto type : {WeightType::kInt8, WeightType::kInt4}) {
-    write_quantised(open_tensors(changed), config, type, path);
+    write_quantized(open_tensors(changed), config, type, path);
     const auto file = open_tensors(path);
     std::vector<TensorView> old;
     for (const auto& tensor : file.tensors())
@@ -359,14 +354,14 @@ TEST(Engine, QuantisesRowsOfZerosAndOfAnySizeAndNoNaN) {
     built.model->named_parameters()["head.weight"].mul_(1e30);
     const auto changed = built.folder.path() / "changed", path = built.folder.path() / "small";
     write_safetensors(changed, weight_views(*built.model).views);
-    write_quantised(open_tensors(changed), config, type, path);
+    write_quantized(open_tensors(changed), config, type, path);
     Engine engine(open_tensors(path), config);
     EXPECT_LE(error_of(stepped(engine, tokens) * 1e-30, built.logits(tokens) * 1e-30),
               type == WeightType::kInt8 ? 0.04 : 0.5);
     for (const float odd : {NAN, INFINITY}) {
       key[3][4] = odd;
       write_safetensors(changed, weight_views(*built.model).views);
-      EXPECT_THROW(write_quantised(open_tensors(changed), config, type, path), CheckpointError);
+      EXPECT_THROW(write_quantized(open_tensors(changed), config, type, path), CheckpointError);
     }
   }
 }
@@ -375,7 +370,7 @@ TEST(Engine, QuantisesRowsOfZerosAndOfAnySizeAndNoNaN) {
 // closed, and what comes out is the same however far below.
 TEST(Engine, AReceptanceFarBelowZeroIsAClosedGate) {
   auto config = small_config();
-  config.shift.kind = "none";
+  config.shift.kind = ShiftKind::kNone;
   for (const bool trained : {false, true}) {
     std::vector<float> closed;
     for (const float low : {-50.0f, -88.0f, -104.0f, -177.0f, -178.0f, -200.0f, -300.0f, -1e30f}) {
@@ -384,16 +379,16 @@ TEST(Engine, AReceptanceFarBelowZeroIsAClosedGate) {
         const torch::NoGradGuard no_grad;
         auto& block = built.model->block(1);
         if (trained) {  // of the time mix instead
-          block.ln1->weight.zero_(), block.ln1->bias.fill_(1);
-          block.att->receptance->weight.zero_();
-          block.att->receptance->weight.select(1, 0).fill_(low);
+          block.parameter("ln1.weight").zero_(), block.parameter("ln1.bias").fill_(1);
+          block.parameter("att.receptance.weight").zero_();
+          block.parameter("att.receptance.weight").select(1, 0).fill_(low);
         } else {
-          block.ln2->weight.zero_(), block.ln2->bias.fill_(1);
-          block.ffn->time_mix_r.fill_(1);
-          block.ffn->receptance->weight.zero_();
-          block.ffn->receptance->weight.select(1, 0).fill_(low);
+          block.parameter("ln2.weight").zero_(), block.parameter("ln2.bias").fill_(1);
+          block.parameter("ffn.time_mix_r").fill_(1);
+          block.parameter("ffn.receptance.weight").zero_();
+          block.parameter("ffn.receptance.weight").select(1, 0).fill_(low);
         }
-        built.model->block(1).att->time_mix_r.fill_(1);
+        built.model->block(1).parameter("att.time_mix_r").fill_(1);
         built.save();
       }
       Engine engine(open_tensors(built.path), config);
@@ -419,7 +414,7 @@ TEST(Engine, NamesAWrongTensorAndRefusesATokenOutsideTheVocabulary) {
   other.n_embd = 48;
   EXPECT_THROW(Engine(open_tensors(built.path), other), CheckpointError);
   other = config;
-  other.shift.kind = "none";
+  other.shift.kind = ShiftKind::kNone;
   EXPECT_THROW(Engine(open_tensors(built.path), other), CheckpointError);
   Engine engine(open_tensors(built.path), config);
   auto state = engine.start();

@@ -8,11 +8,10 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/cores/parameters.h"
 #include "rwkvx/engine/engine.h"
-#include "rwkvx/engine/quantise.h"
+#include "rwkvx/engine/quantize.h"
 #include "rwkvx/model/checkpoint_config.h"
-#include "rwkvx/model/open_tensors.h"
-#include "rwkvx/model/parameters.h"
 #include "support/scratch.h"
 
 namespace rwkvx {
@@ -77,8 +76,8 @@ TEST_F(WeightsCheck, AWholeModelIsWhole) {
 TEST_F(WeightsCheck, NamesWhatIsMissing) {
   const auto all = tensors_;
   for (const auto& [name, says] : std::vector<std::pair<std::string, std::string>>{
-           {"head.weight", "head.weight: is missing, wanted shape (20, 64); where a model ties"},
-           {"blocks.0.ln0.weight", "blocks.0.ln0.weight: is missing, wanted shape (64); an RWKV-4"},
+           {"head.weight", "head.weight: is missing, expected shape (20, 64); where a model ties"},
+           {"blocks.0.ln0.weight", "blocks.0.ln0.weight: is missing, expected shape (64); an RWKV"},
            {"ln_out.bias", "ln_out.bias: is missing"},
            {"blocks.2.ffn.value.weight", "blocks.2.ffn.value.weight: is missing"}}) {
     tensors_ = all;
@@ -107,10 +106,10 @@ TEST_F(WeightsCheck, NamesWhatIsTooMuch) {
 TEST_F(WeightsCheck, NamesOtherShapesAndTypes) {
   const auto all = tensors_;
   add("blocks.1.att.value.weight", {64, 32});
-  EXPECT_THAT(verdict(), HasSubstr("blocks.1.att.value.weight: wanted shape (64, 64), found"));
+  EXPECT_THAT(verdict(), HasSubstr("blocks.1.att.value.weight: expected shape (64, 64), got"));
   tensors_ = all;
   add("blocks.1.att.time_decay", {63});
-  EXPECT_THAT(verdict(), HasSubstr("blocks.1.att.time_decay: wanted 64 numbers"));
+  EXPECT_THAT(verdict(), HasSubstr("blocks.1.att.time_decay: expected 64 numbers"));
   tensors_ = all;
   auto& key = tensors_["blocks.1.att.key.weight"];
   key.dtype = DType::kI8;  // as another program quantizes
@@ -128,7 +127,7 @@ TEST_F(WeightsCheck, ShowsTypesAndQuantization) {
   EXPECT_EQ(info["dtype"], "F32");
   EXPECT_EQ(info["tensors"]["F32"], tensors_.size());
   const auto source = open_tensors(folder_ / "a.safetensors");
-  write_quantised(source, config_, WeightType::kInt8, folder_ / "q.safetensors");
+  write_quantized(source, config_, WeightType::kInt8, folder_ / "q.safetensors");
   check_model(folder_ / "q.safetensors");
   info = describe_checkpoint(folder_ / "q.safetensors");
   EXPECT_EQ(info["quantization"], "int8");

@@ -30,7 +30,7 @@ std::vector<std::string> fuzz_seeds() {
   SavedState saved;
   saved.state = sample();
   saved.logits.assign(kVocabulary, 1.0f);
-  saved.memory.seen[2] = 1.5;
+  saved.text.sampler.seen[2] = 1.5;
   saved.text_hash = "hash";
   write_state(folder.path() / "s", saved, kOwner);
   const auto whole = read_file(folder.path() / "s");

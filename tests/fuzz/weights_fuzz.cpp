@@ -7,10 +7,10 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/cores/names.h"
+#include "rwkvx/cores/parameters.h"
 #include "rwkvx/engine/weights_check.h"
 #include "rwkvx/model/checkpoint_config.h"
-#include "rwkvx/model/open_tensors.h"
-#include "rwkvx/model/parameters.h"
 #include "support/pth_builder.h"
 
 using namespace rwkvx;

@@ -62,7 +62,7 @@ struct Made {
     config.n_embd = 16;
     config.vocab_size = tokenizer->vocab_size();
     Rwkv model(config);
-    model->initialise(1, 0.1);
+    model->initialize(1, 0.1);
     write_safetensors(folder / "model.safetensors", weight_views(*model).views);
     GeneratorOptions options;
     options.threads = 1;

@@ -6,8 +6,8 @@
 
 #include <set>
 
-#include "ops/cuda/functions.h"
 #include "rwkvx/model/rwkv.h"
+#include "rwkvx/ops/cuda/call.h"
 #include "rwkvx/ops/device.h"
 #include "support/tensors.h"
 
@@ -16,13 +16,13 @@ namespace {
 
 using test::expect_near_in_norm;
 
-Rwkv make_model(const char* gate, const char* kind) {
+Rwkv make_model(Gate gate, ShiftKind kind) {
   ModelConfig config;
   config.n_layer = 2, config.n_embd = 16, config.vocab_size = 40;
   config.shift.kind = kind;
   config.shift.gate = gate;
   Rwkv model(config);
-  model->initialise(/*seed=*/1, /*embedding_range=*/0.5);
+  model->initialize(/*seed=*/1, /*embedding_range=*/0.5);
   at::manual_seed(4);
   for (auto& item : model->named_parameters()) {  // so that no gradient is zero
     const torch::NoGradGuard no_grad;
@@ -50,20 +50,22 @@ std::vector<at::Tensor> gradients(Rwkv& model) {
 }
 
 TEST(CudaPath, GivesTheModulesLossAndGradients) {
-  for (const auto& [gate, kind] : {std::pair{"diag", "gps"}, std::pair{"group", "gps"},
-                                   std::pair{"lowrank", "gps"}, std::pair{"one", "none"}}) {
+  constexpr auto kShift = ShiftKind::kGatedPositional;
+  for (const auto& [gate, kind] :
+       {std::pair{Gate::kDiag, kShift}, std::pair{Gate::kGroup, kShift},
+        std::pair{Gate::kLowrank, kShift}, std::pair{Gate::kOne, ShiftKind::kNone}}) {
     auto model = make_model(gate, kind);
     const auto wanted = gradients(model);
     const cuda::Emulation emulation;
     const auto found = gradients(model);
     for (std::size_t i = 0; i < found.size(); ++i)
-      expect_near_in_norm(found[i], wanted[i], 2e-5, std::string(gate) + " " + std::to_string(i),
+      expect_near_in_norm(found[i], wanted[i], 2e-5, enum_name(gate) + " " + std::to_string(i),
                           1e-9);
   }
 }
 
 TEST(CudaPath, InMixedPrecisionStaysNearIt) {
-  auto model = make_model("diag", "gps");
+  auto model = make_model(Gate::kDiag, ShiftKind::kGatedPositional);
   const auto wanted = gradients(model);
   const cuda::Emulation emulation;
   const MixedPrecision mixed(at::kCPU, /*everywhere=*/true);
@@ -77,7 +79,7 @@ TEST(CudaPath, InMixedPrecisionStaysNearIt) {
 // of operators that autocast takes to float32 on a GPU (the processor's list is shorter, so that
 // their types cannot be seen here).
 TEST(CudaPath, TheChannelMixStaysInBfloat16) {
-  auto model = make_model("diag", "gps");
+  auto model = make_model(Gate::kDiag, ShiftKind::kGatedPositional);
   const auto F = model->config().ffn_channels();
   const cuda::Emulation emulation;
   const MixedPrecision mixed(at::kCPU, /*everywhere=*/true);
@@ -106,7 +108,7 @@ TEST(CudaPath, TheChannelMixStaysInBfloat16) {
 
 TEST(CudaPath, OneTokenAtATimeEqualsTheWholeSequence) {
   const torch::NoGradGuard no_grad;
-  auto model = make_model("diag", "gps");
+  auto model = make_model(Gate::kDiag, ShiftKind::kGatedPositional);
   const auto tokens = at::randint(40, {2, 37}, at::kLong);
   auto state = model->start(2);
   const auto wanted = model->forward(tokens, state);

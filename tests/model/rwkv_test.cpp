@@ -2,7 +2,7 @@
 
 #include <torch/types.h>
 
-#include "rwkvx/model/parameters.h"
+#include "rwkvx/cores/parameters.h"
 #include "support/tensors.h"
 
 namespace rwkvx {
@@ -20,7 +20,7 @@ ModelConfig small(const std::string& switches = "{}") {
 void disturb(RwkvImpl& model) {
   const torch::NoGradGuard no_grad;
   torch::manual_seed(9);
-  model.initialise(1, 1e-3);
+  model.initialize(1, 1e-3);
   for (auto& parameter : model.parameters())
     parameter += torch::randn(parameter.sizes()).to(parameter.dtype()) * 0.15;
 }
@@ -66,13 +66,13 @@ TEST(Rwkv, GivesTheSameLogitsHoweverTheSequenceIsCut) {
 TEST(Rwkv, IsTheBaselineBitForBitAtTheStart) {
   const torch::NoGradGuard no_grad;
   Rwkv baseline(small(R"({"kind": "none"})"));
-  baseline->initialise(3, 1e-3);
+  baseline->initialize(3, 1e-3);
   const auto tokens = torch::randint(23, {2, 20}, torch::kInt64);
   for (const auto& switches : kAllSwitches) {
     if (switches.find("gate_only") != std::string::npos) continue;  // starts near, not at
     SCOPED_TRACE(switches);
     Rwkv model(small(switches));
-    model->initialise(3, 1e-3);
+    model->initialize(3, 1e-3);
     // The mixers' outputs start at zero; give both models the same working ones.
     auto shared = baseline->named_parameters();
     for (const auto& item : model->named_parameters()) {
@@ -83,7 +83,7 @@ TEST(Rwkv, IsTheBaselineBitForBitAtTheStart) {
       if (item.key().find("weight") != std::string::npos) item.value().add_(noise);
     }
     Rwkv twin(small(R"({"kind": "none"})"));
-    twin->initialise(3, 1e-3);
+    twin->initialize(3, 1e-3);
     auto mine = model->named_parameters();
     for (auto& item : twin->named_parameters()) item.value().copy_(mine[item.key()]);
     auto a = model->start(2), b = twin->start(2);
@@ -94,7 +94,7 @@ TEST(Rwkv, IsTheBaselineBitForBitAtTheStart) {
 TEST(Rwkv, StartsWithALossNearTheLogarithmOfTheVocabulary) {
   const torch::NoGradGuard no_grad;
   Rwkv model(small());
-  model->initialise(1, 1e-3);
+  model->initialize(1, 1e-3);
   auto state = model->start(4);
   const auto logits = model->forward(torch::randint(23, {4, 30}, torch::kInt64), state);
   const auto loss = -torch::log_softmax(logits, 2).mean();
@@ -159,7 +159,7 @@ TEST(Rwkv, HasTheGradientsOfFiniteDifferences) {
     SCOPED_TRACE(switches);
     auto config = small(switches);
     config.n_embd = 4;
-    if (config.shift.gate == "group") config.shift.gate_groups = 2;
+    if (config.shift.gate == Gate::kGroup) config.shift.gate_groups = 2;
     Rwkv model(config);
     disturb(*model);
     model->to(torch::kFloat64);

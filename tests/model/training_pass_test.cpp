@@ -25,7 +25,7 @@ ModelConfig config_of(const std::string& switches, const Shape& shape) {
 void disturb(RwkvImpl& model) {
   const torch::NoGradGuard no_grad;
   torch::manual_seed(9);
-  model.initialise(1, 1e-2);
+  model.initialize(1, 1e-2);
   for (auto& parameter : model.parameters()) parameter += torch::randn(parameter.sizes()) * 0.1;
 }
 

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include "rwkvx/ops/adamw_kernel.h"
+#include "rwkvx/kernels/adamw.h"
 #include "support/tensors.h"
 
 namespace rwkvx {

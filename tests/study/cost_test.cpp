@@ -3,7 +3,7 @@
 #include <torch/csrc/autograd/profiler_kineto.h>
 #include <torch/types.h>
 
-#include "rwkvx/model/parameters.h"
+#include "rwkvx/cores/parameters.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/study/flops.h"
 #include "rwkvx/study/grid.h"
@@ -22,15 +22,15 @@ std::vector<std::pair<std::string, ModelConfig>> every_variant() {
     variants.emplace_back(name, config);
   };
   add("enhanced", [](auto&) {});
-  add("none", [](auto& c) { c.shift.kind = "none"; });
-  for (const std::string ablation : {"conv_only", "gate_only"})
-    add(ablation, [&](auto& c) { c.shift.ablation = ablation; });
-  for (const std::string gate : {"one", "scalar", "group", "lowrank"})
-    add("gate " + gate, [&](auto& c) { c.shift.gate = gate; });
-  for (const std::string pos : {"sin", "none"})
-    add("pos " + pos, [&](auto& c) { c.shift.pos = pos; });
-  for (const std::string sites : {"a", "f"})
-    add("sites " + sites, [&](auto& c) { c.shift.sites = sites; });
+  add("none", [](auto& c) { c.shift.kind = ShiftKind::kNone; });
+  for (const auto ablation : {Ablation::kConvOnly, Ablation::kGateOnly})
+    add(enum_name(ablation), [&](auto& c) { c.shift.ablation = ablation; });
+  for (const auto gate : {Gate::kOne, Gate::kScalar, Gate::kGroup, Gate::kLowrank})
+    add("gate " + enum_name(gate), [&](auto& c) { c.shift.gate = gate; });
+  for (const auto pos : {Position::kSin, Position::kNone})
+    add("pos " + enum_name(pos), [&](auto& c) { c.shift.pos = pos; });
+  for (const auto sites : {ShiftSites::kFirst, ShiftSites::kSecond})
+    add("sites " + enum_name(sites), [&](auto& c) { c.shift.sites = sites; });
   for (const std::int64_t kernel : {1, 2, 8})
     add("kernel " + std::to_string(kernel), [&](auto& c) { c.shift.kernel = kernel; });
   add("own widths", [](auto& c) { c.dim_att = 48, c.dim_ffn = 72; });
@@ -71,9 +71,7 @@ TEST(ModelCost, StateIsTheModelsForEveryVariant) {
   for (const auto& [name, config] : every_variant()) {
     std::int64_t count = 0;
     for (const auto& layer : Rwkv(config)->start(1).layers)
-      for (const auto& tensor :
-           {layer.att_x, layer.att_ring, layer.wkv, layer.ffn_x, layer.ffn_ring})
-        count += tensor.defined() ? tensor.numel() : 0;
+      for (const auto& tensor : layer) count += tensor.numel();
     EXPECT_EQ(count_cost(config).state_floats, count) << name;
   }
 }
@@ -87,9 +85,7 @@ TEST(ModelCost, MatrixOperationsAreLibTorchsCountForEveryVariant) {
     const auto tokens = torch::arange(T, torch::kInt64).unsqueeze(0);
     auto state = model->start(1);
     for (auto& layer : state.layers)
-      for (auto* tensor :
-           {&layer.att_x, &layer.att_ring, &layer.wkv, &layer.ffn_x, &layer.ffn_ring})
-        if (tensor->defined()) *tensor = tensor->to(torch::kFloat64);
+      for (auto& tensor : layer) tensor = tensor.to(torch::kFloat64);
     const double counted = profiled_products([&] { model->forward(tokens, state); });
     const auto cost = count_cost(config);
     EXPECT_EQ((cost.matrix() + cost.matrix_per_position) * static_cast<double>(T), counted) << name;

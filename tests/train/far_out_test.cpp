@@ -21,12 +21,12 @@ struct Extremes {
   int64_t steps = 0;  // that were finite in the reference
 };
 
-Extremes drive_far_out(const std::string& kind, double rate) {
+Extremes drive_far_out(ShiftKind kind, double rate) {
   ModelConfig config;
   config.n_layer = 2, config.n_embd = 16, config.vocab_size = kV;
   config.shift.kind = kind;
   Rwkv model(config), twin(config), modules(config);
-  model->initialise(1, 1e-2);
+  model->initialize(1, 1e-2);
   twin->to(torch::kFloat64);
   TrainingConfig training;
   training.learning_rate = rate;
@@ -88,8 +88,8 @@ Extremes drive_far_out(const std::string& kind, double rate) {
     }
     optimizer.step(rate, optimizer.grad_norm());
   }
-  std::cout << kind << " at rate " << rate << ": " << found.steps << " steps, loss within "
-            << found.loss << ", gradient within " << found.gradient
+  std::cout << enum_name(kind) << " at rate " << rate << ": " << found.steps
+            << " steps, loss within " << found.loss << ", gradient within " << found.gradient
             << " (modules in float32: " << found.module_loss << ", " << found.module_gradient
             << "); weights up to " << found.largest_weight << ", decays down to "
             << found.lowest_decay << '\n';
@@ -97,7 +97,7 @@ Extremes drive_far_out(const std::string& kind, double rate) {
 }
 
 TEST(FarOutSlow, TrainingAgreesWithTheFloat64ModulesAtEveryStep) {
-  for (const char* kind : {"none", "gps"})
+  for (const auto kind : {ShiftKind::kNone, ShiftKind::kGatedPositional})
     for (const double rate : {0.1, 0.5}) {
       const auto found = drive_far_out(kind, rate);
       EXPECT_GT(found.steps, 100);

@@ -28,7 +28,8 @@ concept NamedEnum = std::is_enum_v<Enum> && requires(Enum value) {
 };
 
 // One row: numbers carry an inclusive range; texts may carry "a|b|c", the only values allowed;
-// enums are texts of theirs; sections (a member that has fields() of its own) carry only their name and help.
+// enums are texts of theirs; sections (a member that has fields() of its own) carry only their name
+// and help.
 template <class Config, class Value>
 struct Field {
   std::string_view name;

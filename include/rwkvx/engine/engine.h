@@ -1,5 +1,5 @@
-// A model prepared for generation on the processor: weights where the file is mapped, a flat state,
-// one pass of own kernels per token. Held by tests to Rwkv's forward (model/rwkv.h).
+// A model prepared for generation on the CPU: weights where the file is mapped, a flat state, one
+// pass of own kernels per token. Held by tests to Rwkv's forward (model/rwkv.h).
 #pragma once
 
 #include <cstdint>
@@ -9,14 +9,14 @@
 #include <vector>
 
 #include "rwkvx/config/model_config.h"
-#include "rwkvx/engine/weight_matrix.h"
-#include "rwkvx/formats/tensor_file.h"
+#include "rwkvx/cores/names.h"
+#include "rwkvx/cores/state.h"
+#include "rwkvx/kernels/weight_matrix.h"
 
 namespace rwkvx {
 
-// What a sequence carries from token to token; cheap to copy, of constant size. Floats of each
-// layer in turn: last shifted input of the time mix (C), its ring (H, C; position t in row t mod
-// H), last shifted input of the channel mix (C), its ring, wkv (3, A) with the rows p, q, o.
+// What a sequence carries from token to token; cheap to copy, of constant size. The numbers of the
+// rows of describe_state() one after the other, rings with position t in part t mod H.
 struct EngineState {
   std::vector<float> values;
   std::int64_t t = 0;  // tokens seen
@@ -26,8 +26,8 @@ class Engine {
  public:
   using Token = std::int32_t;
 
-  // The file's matrices are used where they lie if they are float32, bfloat16 or quantised
-  // (engine/quantise.h), other types are converted. Throws CheckpointError naming the tensor where
+  // The file's matrices are used where they lie if they are float32, bfloat16 or quantized
+  // (engine/quantize.h), other types are converted. Throws CheckpointError naming the tensor where
   // the file does not hold the model that `config` describes.
   Engine(const TensorFile& file, const ModelConfig& config);
   ~Engine();
@@ -41,6 +41,9 @@ class Engine {
   std::int64_t bytes_per_token() const;
   // The state before the first token.
   EngineState start() const;
+  // A state as files hold it, and back. The state must have the model's rows.
+  PlainState export_state(const EngineState& state) const;
+  EngineState import_state(const PlainState& state) const;
 
   // Feeds one token to each of some sequences; logits (count, V). What a sequence gets does not
   // depend on the others, nor on the number of threads.

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "rwkvx/config/model_config.h"
-#include "rwkvx/engine/weight_matrix.h"
+#include "rwkvx/kernels/weight_matrix.h"
 
 namespace rwkvx {
 

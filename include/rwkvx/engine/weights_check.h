@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "rwkvx/config/model_config.h"
-#include "rwkvx/formats/tensor_file.h"
+#include "rwkvx/cores/names.h"
 
 namespace rwkvx {
 

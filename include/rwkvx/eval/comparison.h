@@ -55,7 +55,8 @@ struct Comparison {
 // Scores files of pairs (see pairs_from_json) and compares each with the first. Keeps a number per
 // metric and sample. Samples are paired by their ids where each sample of both files has one of its
 // own, whatever the order, else by place. Throws DataError where the files do not hold the same ids
-// or the same references, and what score_pairs() throws. One file alone gives intervals and buckets.
+// or the same references, and what score_pairs() throws. One file alone gives intervals and
+// buckets.
 Comparison compare_files(const std::vector<std::filesystem::path>& files, const PairFields& fields,
                          const MetricSet& metrics, const CompareOptions& options,
                          const ScoringOptions& scoring);

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "rwkvx/cores/names.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/formats/tensor_file.h"
 #include "rwkvx/model/checkpoint_config.h"

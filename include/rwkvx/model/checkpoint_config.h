@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "rwkvx/config/model_config.h"
-#include "rwkvx/formats/tensor_file.h"
+#include "rwkvx/cores/names.h"
 
 namespace rwkvx {
 
@@ -18,11 +18,6 @@ struct CheckpointConfig {
 
 // Reads DIR/config.json. Throws CheckpointError where it is no config of a checkpoint.
 CheckpointConfig read_checkpoint_config(const std::filesystem::path& directory);
-
-// The configuration that a file's tensors have the names and shapes of. Values that leave no trace
-// in them (the kind of position features beside their number) take their defaults. Throws
-// CheckpointError where they fit no RWKV-4 model.
-ModelConfig infer_config(const TensorFile& file);
 
 // What `rwkvx info` prints of a checkpoint directory, a run's folder or a weights file: model,
 // parameters, tokenizer, provenance. Reads and checks everything. Throws CheckpointError,

@@ -1,49 +1,53 @@
-// The language model: embedding, blocks, head. RWKV-4 (arXiv 2305.13048), with a gated positional
-// shift in front of the mixers where the configuration asks for it.
+// The language model: embedding, the blocks of its core, head.
 #pragma once
 
-#include <torch/nn/cloneable.h>
-#include <torch/nn/modules/container/modulelist.h>
-#include <torch/nn/modules/embedding.h>
-#include <torch/nn/modules/linear.h>
-#include <torch/nn/modules/normalization.h>
 #include <torch/nn/pimpl.h>
 
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "rwkvx/config/model_config.h"
-#include "rwkvx/model/block.h"
-#include "rwkvx/model/state.h"
+#include "rwkvx/cores/block.h"
+#include "rwkvx/cores/state.h"
+#include "rwkvx/ops/layer_norm.h"
 
 namespace rwkvx {
 
-class RwkvImpl : public torch::nn::Cloneable<RwkvImpl> {
+class RwkvImpl : public torch::nn::Module {
  public:
-  // All parameters zero: see initialise() and model/checkpoint.h. config.vocab_size is set.
+  // All parameters zero: see initialize() and model/checkpoint.h. config.vocab_size is set. Throws
+  // ConfigError where there is no such core.
   explicit RwkvImpl(const ModelConfig& config);
-  void reset() override;
 
   // tokens (B, T) int64 -> logits (B, T, V). Advances `state` by T tokens; the gradient does not
   // reach into the state's past. However a sequence is cut into calls, the logits are the same.
+  // `observer` sees every site of every block, under names such as "blocks.0.att".
   at::Tensor forward(const at::Tensor& tokens, ModelState& state);
-  // The same up to the head: (B, T, C), normalised.
-  at::Tensor features(const at::Tensor& tokens, ModelState& state);
+  // The same up to the head: (B, T, C), normalized.
+  at::Tensor features(const at::Tensor& tokens, ModelState& state,
+                      const std::function<void(const SiteView&)>& observer = {});
+  // features (..., C) -> logits (..., V).
+  at::Tensor logits(const at::Tensor& features) const;
   // The state before the first token of B sequences.
   ModelState start(int64_t B) const;
-  // RWKV-4's initial values. Each parameter has its own random stream, made from the seed and its
+  // The core's initial values. Each parameter has its own random stream, made from the seed and its
   // name: variants of a model share the values of the parameters that they share.
-  void initialise(uint64_t seed, double embedding_range);
+  void initialize(uint64_t seed, double embedding_range);
 
   const ModelConfig& config() const { return config_; }
-  BlockImpl& block(int64_t layer) const;
+  BlockImpl& block(int64_t layer) const { return *block_ptr(layer); }
+  std::shared_ptr<BlockImpl> block_ptr(int64_t layer) const {
+    return blocks_[static_cast<size_t>(layer)];
+  }
 
-  torch::nn::Embedding emb{nullptr};
-  torch::nn::ModuleList blocks{nullptr};
-  torch::nn::LayerNorm ln_out{nullptr};
-  torch::nn::Linear head{nullptr};
+  at::Tensor emb;              // (V, C)
+  NormParameters ln0, ln_out;  // of the embedding, and before the head
+  at::Tensor head;             // (V, C)
 
  private:
   ModelConfig config_;
+  std::vector<std::shared_ptr<BlockImpl>> blocks_;
 };
 TORCH_MODULE(Rwkv);
 

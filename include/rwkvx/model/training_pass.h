@@ -5,13 +5,13 @@
 // that are cheap to compute again are not kept, and no step allocates.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include "rwkvx/config/model_config.h"
+#include "rwkvx/cores/pass.h"
 
 namespace rwkvx {
 
@@ -22,16 +22,10 @@ struct TrainingPassOptions {
   double l2wrap = 0;               // see TrainingConfig
 };
 
-// What a pass spends its time on.
-enum class Operator { kMatrixProducts, kShiftMix, kWkv, kActivation, kLoss, kNormAndEmbedding };
-inline constexpr std::array<std::string_view, 6> kOperatorNames{
-    "matrix_products", "shift_mix", "wkv", "activation", "loss", "norm_and_embedding"};
-using OperatorSeconds = std::array<double, kOperatorNames.size()>;
-
 class TrainingPass {
  public:
-  // What of these switches the fused operators do not cover, in words: gates scalar, group and
-  // lowrank, and shifts of more than 8 taps. Such models train through Rwkv's forward. Else "".
+  // What of these settings the fused operators do not cover, in words; else "". Such models train
+  // through Rwkv's forward.
   static std::string lacks(const ModelConfig& config);
   static bool supports(const ModelConfig& config) { return lacks(config).empty(); }
   // Bytes of the buffers for batches of up to `tokens` tokens.
@@ -39,7 +33,8 @@ class TrainingPass {
                              const TrainingPassOptions& options);
 
   // For batches of up to `tokens` tokens in all, in sequences of up to `longest`. Reads the model's
-  // parameters where they lie at each call; they must be contiguous float32 on the CPU.
+  // parameters where they lie at each call; they must be contiguous float32 on the CPU. Throws
+  // c10::Error where the fused operators do not cover the model.
   TrainingPass(RwkvImpl& model, std::int64_t tokens, std::int64_t longest,
                const TrainingPassOptions& options);
   ~TrainingPass();

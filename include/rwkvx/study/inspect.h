@@ -18,8 +18,8 @@ class RwkvImpl;
 //               m_j(t) conv[j], per lag j], per position]}],
 //  "half_lives": [{"layer", "tokens": {"least", "10 %", "50 %", "90 %", "most"}}]}
 // A model without the shift has no sites and no kernels, one without a gate has gates of 1. The
-// half-life of a channel is ln 2 / exp(time_decay), the number of tokens after which the memory of
-// one has halved. Throws DataError where the text has no token.
+// half-life of a channel is the number of tokens after which the memory of one has halved; cores
+// without such a number have no half_lives. Throws DataError where the text has no token.
 nlohmann::ordered_json inspect_model(RwkvImpl& model, const Tokenizer& tokenizer,
                                      std::string_view text);
 

@@ -1,4 +1,4 @@
-// AdamW with RWKV-4's groups over one flat buffer that all parameters are views of.
+// AdamW over one flat buffer that all parameters are views of.
 #pragma once
 
 #include <memory>
@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "rwkvx/config/train_config.h"
-#include "rwkvx/model/parameters.h"
+#include "rwkvx/cores/parameters.h"
 
 namespace at {
 class Tensor;
@@ -16,11 +16,10 @@ namespace rwkvx {
 
 class RwkvImpl;
 
-// A parameter's learning rate multiplier: time_decay 2, time_first 3, the shift's shift_lr_scale.
-// RWKV-LM RWKV-v4neo src/model.py; MODEL.md 4.7.
-double learning_rate_scale(const ParameterInfo& row, const TrainingConfig& config);
+// A parameter's learning rate multiplier: its row's, where the setting of its group is on.
+double learning_rate_scale(const ParameterRow& row, const TrainingConfig& config);
 // Weight decay of the matrices, 0 for everything else.
-double weight_decay_of(const ParameterInfo& row, const TrainingConfig& config);
+double weight_decay_of(const ParameterRow& row, const TrainingConfig& config);
 
 class Optimizer {
  public:

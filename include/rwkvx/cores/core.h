@@ -1,0 +1,88 @@
+// What a core is: the recurrent blocks between a model's embedding and its head. One row of one
+// table for each, with all that the rest of the program asks about it. Adding a core is a folder
+// and a line in core.cpp; see docs/extending.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rwkvx/config/model_config.h"
+#include "rwkvx/cores/parameters.h"
+#include "rwkvx/cores/state.h"
+#include "rwkvx/formats/tensor_file.h"
+
+namespace rwkvx {
+
+class BlockImpl;
+class BlockPass;
+class BlockStep;
+struct PassSetup;
+struct StepSetup;
+
+// Operations per token of one block that are no product with a matrix of its table. An addition, a
+// multiplication, a division, a comparison and an elementary function (exp, sqrt) are one each.
+struct CostRow {
+  std::string_view part;  // as in ParameterRow
+  double elementwise = 0;
+  double products = 0;      // of matrices that the table does not call such
+  double per_position = 0;  // in products, per token and batch whatever the number of sequences
+};
+
+// Floats that the fused training of one block needs; see BlockPass.
+struct PassFloats {
+  std::int64_t kept = 0;     // from its forward to its backward pass
+  std::int64_t scratch = 0;  // while one group of sequences goes through it
+};
+
+struct Core {
+  std::string_view name;  // model.core: "rwkv4"
+  std::string_view help;  // "RWKV-4"
+
+  // Throws ConfigError for settings that the core cannot have.
+  void (*check)(const ModelConfig& config, const std::string& where);
+  // Of one block, in the order of checkpoints; ln0 is the model's.
+  std::vector<ParameterRow> (*parameters)(const ModelConfig& config, std::int64_t layer);
+  std::vector<StateRow> (*state)(const ModelConfig& config);
+  // Of one block.
+  std::vector<CostRow> (*cost)(const ModelConfig& config);
+
+  // Whether tensors of these (own) names are a model of this core.
+  bool (*recognizes)(std::span<const TensorView> tensors);
+  // The core's own name of a tensor in a file of other tools, or the name itself.
+  std::string (*official_name)(std::string_view name);
+  // The settings that a file's tensors show, added to those of embedding and number of blocks.
+  void (*infer)(const TensorFile& file, ModelConfig& config);
+
+  // The block in LibTorch's operators: the reference, and the way on a GPU.
+  std::shared_ptr<BlockImpl> (*block)(const ModelConfig& config, std::int64_t layer);
+  // The engine's block.
+  std::unique_ptr<BlockStep> (*step)(const StepSetup& setup);
+
+  // Fused training of a block; null: it trains through `block`.
+  std::unique_ptr<BlockPass> (*pass)(const PassSetup& setup) = nullptr;
+  // What of these settings the fused training lacks, in words; "" for nothing.
+  std::string (*pass_lacks)(const ModelConfig& config) = nullptr;
+  PassFloats (*pass_floats)(const ModelConfig& config, std::int64_t tokens, std::int64_t longest,
+                            std::int64_t group_tokens) = nullptr;
+  // What it spends its time on beside matrix products.
+  std::vector<std::string_view> pass_operators = {};
+};
+
+// All cores. The first is that of checkpoints which name none.
+std::span<const Core* const> all_cores();
+// Adds a core to the table, for programs that bring their own.
+void register_core(const Core& core);
+// Throws ConfigError naming `where` and the nearest where there is no such core.
+const Core& find_core(std::string_view name, const std::string& where);
+const Core& core_of(const ModelConfig& config);
+// Throws ConfigError naming a setting below `where`.
+void check_model(const ModelConfig& config, const std::string& where);
+
+// "blocks.0."
+std::string block_prefix(std::int64_t layer);
+
+}  // namespace rwkvx

@@ -1,0 +1,75 @@
+// The table of a model's parameters: name, shape, initial value, what the optimizer, the quantizer,
+// the counts and the benchmarks make of each. One table, made by the core for each block, from
+// which the modules, checkpoints, optimizer, engine and `train --explain` are derived.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "rwkvx/config/model_config.h"
+
+namespace at {
+class Tensor;
+struct Generator;
+}  // namespace at
+
+namespace rwkvx {
+
+using Shape = std::vector<std::int64_t>;
+
+// How a parameter starts: fills a tensor, and says so.
+struct Start {
+  std::string text;  // "orthogonal, gain 2"
+  // A tensor of that many numbers, in any shape and floating-point type. `range` is that of the
+  // embedding.
+  std::function<at::Tensor(const Shape& shape, const at::Generator& generator, double range)> value;
+  double around = 0;  // what its values lie around
+};
+Start starts_at(double value);           // "zeros", "ones", "-4"
+Start starts_normal(double deviation);   // of mean 0
+Start starts_orthogonal(double gain);    // rows or columns, whichever are fewer
+Start starts_in_embedding_range();       // uniform, +- the range
+std::string start_number(double value);  // "0.5", as the texts write numbers
+
+// The setting that a parameter's own learning rate depends on.
+enum class RateGroup {
+  kNone,
+  kLayerwise,  // train.layerwise_lr
+  kShift,      // train.shift_lr_scale; the parameter is one of the enhancement's
+};
+
+struct ParameterRow {
+  std::string name;  // within its block in a core's table: "att.key.weight"; else the key in
+                     // checkpoints: "blocks.0.att.key.weight"
+  Shape shape;
+  std::string_view part;  // what the counts list it under: "time mix"
+  Start start;
+  bool matrix = false;  // decayed, quantized, multiplied with every token, listed by the benchmarks
+  double rate = 1;      // learning-rate multiplier where its group's setting is on
+  RateGroup rate_group = RateGroup::kNone;
+  std::int64_t layer = 0;
+
+  std::int64_t count() const;
+  // Whether it belongs to the enhancement: a checkpoint without it can begin an enhanced model.
+  bool of_shift() const { return rate_group == RateGroup::kShift; }
+};
+
+// In the order of checkpoints: embedding, blocks, ln_out, head. `config.vocab_size` is set. Throws
+// ConfigError where there is no core of that name.
+std::vector<ParameterRow> describe_parameters(const ModelConfig& config);
+
+std::int64_t parameter_count(const ModelConfig& config);
+
+// A matrix (out, in) of a linear layer.
+ParameterRow matrix_row(std::string name, std::int64_t out, std::int64_t in, std::string_view part,
+                        Start start);
+// Weight and bias of a layer norm over C channels.
+void add_norm_rows(std::vector<ParameterRow>& rows, const std::string& name, std::int64_t C);
+
+inline constexpr std::string_view kEmbeddingPart = "embedding", kNormPart = "layer norms",
+                                  kHeadPart = "head";
+
+}  // namespace rwkvx

@@ -1,0 +1,128 @@
+// A block in the engine, and the call that a few rows of activations go through all blocks with.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "rwkvx/config/model_config.h"
+#include "rwkvx/cores/weight_reader.h"
+#include "rwkvx/kernels/norm.h"
+#include "rwkvx/kernels/team.h"
+#include "rwkvx/kernels/weight_matrix.h"
+
+namespace rwkvx {
+
+// Channels and weight rows that one thread takes at least: a cache line of floats.
+inline constexpr std::int64_t kStepLine = 16;
+
+// Numbers at an address that is a multiple of two cache lines; grows, never shrinks. What was in it
+// is lost when it grows.
+template <class Value>
+class AlignedBuffer {
+ public:
+  Value* get() const { return data_.get(); }
+  void reserve(std::int64_t count) {
+    if (count <= size_) return;
+    constexpr std::size_t kAlign = 128;
+    const auto bytes = static_cast<std::size_t>(count) * sizeof(Value);
+    data_.reset(
+        static_cast<Value*>(std::aligned_alloc(kAlign, (bytes + kAlign - 1) / kAlign * kAlign)));
+    size_ = count;
+    if (data_ == nullptr) throw std::bad_alloc();
+  }
+
+ private:
+  struct Free {
+    void operator()(Value* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<Value[], Free> data_;
+  std::int64_t size_ = 0;
+};
+using StepBuffer = AlignedBuffer<float>;
+
+// Rows that belong to one sequence.
+struct StepPiece {
+  std::int64_t first, tokens;  // rows first .. first + tokens
+  std::int64_t t;              // position of the first
+  float* state;                // of the whole sequence, layer after layer
+};
+
+// A call in progress: R rows of activations, each the next token of a sequence, or all of one.
+// What a row gets does not depend on the others, nor on the number of threads.
+class StepRun {
+ public:
+  explicit StepRun(const ModelConfig& config);
+
+  const ModelConfig& config() const { return config_; }
+  std::int64_t rows() const { return rows_; }
+  std::span<const StepPiece> pieces() const { return pieces_; }
+  // (R, C), the residual stream.
+  float* x() const { return x_.get(); }
+  // Where a row of the core's table of state lies for a layer. Rings hold position t in part t mod
+  // H.
+  float* state(const StepPiece& piece, std::int64_t layer, int row) const {
+    return piece.state + layer * layer_floats_ + offsets_[static_cast<std::size_t>(row)];
+  }
+  std::int64_t layer_floats() const { return layer_floats_; }
+
+  // Memory that all layers share, by number; reserved in prepare(), (R, width).
+  void reserve(std::size_t buffer, std::int64_t width);
+  float* buffer(std::size_t number) const { return buffers_[number].get(); }
+
+  // The moments of all rows of (R, C): a few by every worker for itself, many shared out.
+  const Moments* find_moments(const Worker& worker, const float* rows);
+  // out (count, M) <- in (count, N) W^T: this worker's rows of W, the same for every matrix of as
+  // many rows.
+  void multiply(const Worker& worker, const WeightMatrix& matrix, const float* in,
+                std::int64_t count, float* out);
+  // The range of columns of an (R, M) result that multiply() leaves to this worker.
+  Worker::Range own_part(const Worker& worker, std::int64_t M) const;
+
+  // For the engine: begins a call. `chunk`: many rows of one sequence, matrix times matrix.
+  void begin(std::vector<StepPiece> pieces, bool chunk);
+  void set_threads(int threads);
+
+ private:
+  struct Private {  // what one thread needs for itself
+    AlignedBuffer<std::int16_t> q;
+    std::vector<float> scale;
+    StepBuffer unpacked;
+  };
+  ModelConfig config_;
+  std::vector<std::int64_t> offsets_;
+  std::int64_t layer_floats_ = 0, rows_ = 0;
+  bool chunk_ = false;
+  std::vector<StepPiece> pieces_;
+  StepBuffer x_;
+  std::vector<StepBuffer> buffers_;
+  std::vector<Moments> moments_, own_moments_;
+  std::vector<Private> privates_;
+};
+
+struct StepSetup {
+  const ModelConfig& config;
+  std::int64_t layer;
+  WeightReader& weights;
+  // Of a row within the block: "att.key.weight".
+  WeightMatrix matrix(const std::string& name) const;
+  float* vector(const std::string& name) const;
+};
+
+class BlockStep {
+ public:
+  virtual ~BlockStep() = default;
+  // The matrices that every token reads whole, in the order in which run() reads them. The engine
+  // moves them together in memory.
+  virtual std::vector<WeightMatrix*> matrices() = 0;
+  // Before run(), by one thread: reserves buffers and finds what depends on positions alone.
+  virtual void prepare(StepRun& run) = 0;
+  // x <- the block's output, all rows, by all workers together; they have met at its end.
+  virtual void run(const Worker& worker, StepRun& run) = 0;
+};
+
+}  // namespace rwkvx

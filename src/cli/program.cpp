@@ -1,0 +1,72 @@
+#include "cli/program.h"
+
+#include <c10/util/Exception.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <sstream>
+#include <string>
+
+#include "cli/arguments.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/base/version.h"
+#include "rwkvx/ops/device.h"
+
+namespace rwkvx {
+namespace {
+
+int fail(const std::string& message, int status) {
+  clear_progress_line();
+  std::fprintf(stderr, "rwkvx: error: %s\n", message.c_str());
+  return status;
+}
+
+}  // namespace
+
+int run_program(int argc, char** argv) {
+  // A write to a closed pipe is an error of that write: messages that nobody reads stop nothing.
+  std::signal(SIGPIPE, SIG_IGN);
+  CLI::App app{"Trains, runs and evaluates RWKV language models", "rwkvx"};
+  app.set_version_flag("--version",
+                       "rwkvx " + version() + " (" + build_id() + "; " + build_libraries() + ")");
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  add_commands(app);
+  try {
+    try {
+      parse_arguments(app, argc, argv);
+    } catch (const CLI::Success& asked) {  // for help or the version
+      std::ostringstream text;
+      app.exit(asked, text, text);
+      print(text.str());
+    }
+    check_mapped_files();
+    finish_output();  // whatever a command printed has gone out, or this says that it has not
+    return 0;
+  } catch (const Interrupted& interruption) {
+    fail(interruption.what(), 0);
+    end_if_interrupted();
+    return interruption.exit_status();
+  } catch (const Error& error) {
+    return fail(error.what(), error.exit_status());
+  } catch (const c10::Error& error) {
+    const auto text = explain_gpu_fault(error.what_without_backtrace());
+    return fail(text.substr(0, text.find('\n')), 1);
+  } catch (const std::bad_alloc&) {
+    return fail("not enough memory", 1);
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    return fail(text.substr(0, text.find('\n')), 1);
+  }
+}
+
+}  // namespace rwkvx

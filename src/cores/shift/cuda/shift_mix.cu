@@ -1,0 +1,66 @@
+#include "cores/shift/cuda/shift_mix.h"
+
+namespace rwkvx::cuda {
+namespace {
+
+// The threads of a warp: adjacent channels of one tile.
+struct Warp {
+  static constexpr int kCount = kLaunchLanes;
+  __device__ __forceinline__ float sum(float x) const {
+    for (int away = kCount / 2; away > 0; away /= 2) x += __shfl_xor_sync(0xffffffffu, x, away);
+    return x;
+  }
+  __device__ __forceinline__ bool first() const { return threadIdx.x % kCount == 0; }
+};
+static_assert(kShiftMixBlock % Warp::kCount == 0);
+
+template <class In, class Out>
+__global__ void __launch_bounds__(kShiftMixBlock)
+    shift_mix_forward_kernel(const ShiftMixForwardCall<In, Out> call, const ShiftMixGrid grid) {
+  shift_mix_forward_thread(call, grid.place(blockIdx.x, threadIdx.x));
+}
+
+template <class In, class Out>
+__global__ void __launch_bounds__(kShiftMixBlock)
+    shift_mix_backward_kernel(const ShiftMixBackwardCall<In, Out> call, const ShiftMixGrid grid) {
+  shift_mix_backward_thread(call, grid.place(blockIdx.x, threadIdx.x), Warp());
+}
+
+std::string outcome() {
+  const cudaError_t error = cudaGetLastError();
+  return error == cudaSuccess ? "" : cudaGetErrorString(error);
+}
+
+template <class In, class Out>
+std::string run(const ShiftMixForwardCall<In, Out>& call, cudaStream_t stream) {
+  const ShiftMixGrid grid(call.in.B, call.in.T, call.in.C);
+  if (grid.blocks > 0)
+    shift_mix_forward_kernel<<<static_cast<unsigned>(grid.blocks), kShiftMixBlock, 0, stream>>>(
+        call, grid);
+  return outcome();
+}
+template <class In, class Out>
+std::string run(const ShiftMixBackwardCall<In, Out>& call, cudaStream_t stream) {
+  const ShiftMixGrid grid(call.in.B, call.in.T, call.in.C);
+  if (grid.blocks > 0)
+    shift_mix_backward_kernel<<<static_cast<unsigned>(grid.blocks), kShiftMixBlock, 0, stream>>>(
+        call, grid);
+  return outcome();
+}
+
+}  // namespace
+
+std::string launch(const ShiftMixForwardCall<float, float>& call, CUstream_st* stream) {
+  return run(call, stream);
+}
+std::string launch(const ShiftMixForwardCall<float, Bf16>& call, CUstream_st* stream) {
+  return run(call, stream);
+}
+std::string launch(const ShiftMixBackwardCall<float, float>& call, CUstream_st* stream) {
+  return run(call, stream);
+}
+std::string launch(const ShiftMixBackwardCall<float, Bf16>& call, CUstream_st* stream) {
+  return run(call, stream);
+}
+
+}  // namespace rwkvx::cuda

@@ -1,0 +1,98 @@
+#include "cores/shift/step.h"
+
+#include <algorithm>
+
+#include "cores/shift/positions.h"
+
+namespace rwkvx {
+
+ShiftStep::ShiftStep(const StepSetup& setup, const std::string& norm, const std::string& shift,
+                     const std::vector<std::string>& mixes, const SitePlaces& places)
+    : layer_(setup.layer), places_(places) {
+  const auto& config = setup.config;
+  const std::int64_t C = config.n_embd;
+  mix_.channels = C;
+  mix_.norm_weight = setup.vector(norm + ".weight");
+  mix_.norm_bias = setup.vector(norm + ".bias");
+  mix_.mixes = static_cast<int>(mixes.size());
+  for (std::size_t i = 0; i < mixes.size(); ++i) mix_.mix[i] = setup.vector(mixes[i]);
+  if (shift.empty()) return;
+  if (config.shift.has_conv()) {
+    mix_.taps = config.shift.kernel;
+    mix_.conv = setup.vector(shift + "conv");
+  } else {  // a copy of the token before
+    mix_.taps = 2;
+    auto* taps = setup.weights.floats(2 * C);
+    std::fill(taps + C, taps + 2 * C, 1.0f);
+    mix_.conv = taps;
+  }
+  if (shift_features(config.shift) > 0) pos_u_ = setup.vector(shift + "pos_u");
+  const auto& form = gate_form(config);
+  if (form.always_open()) return;
+  for (const auto& row : form.rows(config)) wide_weights_.push_back(setup.vector(shift + row.name));
+  if (form.elementwise()) {
+    mix_.gate_x = wide_weights_[0], mix_.gate_s = wide_weights_[1];
+    mix_.gate_b = wide_weights_[2];
+  } else {
+    wide_ = &form;
+  }
+}
+
+void ShiftStep::prepare(StepRun& run, const Buffers& buffers) {
+  const auto& shift = run.config().shift;
+  const std::int64_t C = run.config().n_embd, K = shift.kernel, R = run.rows();
+  buffers_ = buffers;
+  for (const auto one : buffers_.z) run.reserve(one, C);
+  run.reserve(buffers_.normal, C);
+  run.reserve(buffers_.gate, C);
+  if (pos_u_ == nullptr) return;
+  phi_.clear();
+  const auto& form = position_form(shift.pos);
+  for (const auto& piece : run.pieces())
+    for (std::int64_t i = 0; i < piece.tokens; ++i)
+      form.append(static_cast<double>(piece.t + i), phi_);
+  factors_.resize(static_cast<std::size_t>(R * K));
+  float* to = factors_.data();
+  for (std::int64_t i = 0; i < R; ++i)
+    for (std::int64_t j = 0; j < K; ++j, ++to) {
+      double m = 1;
+      for (std::int64_t f = 0; f < form.features; ++f)
+        m += static_cast<double>(pos_u_[j * form.features + f]) *
+             phi_[static_cast<std::size_t>(i * form.features + f)];
+      *to = static_cast<float>(m);
+    }
+}
+
+void ShiftStep::run(const Worker& worker, StepRun& run) {
+  const std::int64_t C = mix_.channels, K = mix_.taps;
+  const float* x = run.x();
+  const Moments* found = run.find_moments(worker, x);
+  float* gates = run.buffer(buffers_.gate);
+  if (wide_ != nullptr) {
+    const auto [first, last] = worker.part(run.rows(), 1);
+    for (std::int64_t i = first; i < last; ++i) {
+      float* a = run.buffer(buffers_.normal) + i * C;
+      normalize(x + i * C, found[i], mix_.norm_weight, mix_.norm_bias, 0, C, a);
+      wide_->token(run.config(), wide_weights_, a, gates + i * C);
+    }
+    worker.meet();
+  }
+  const auto [first, last] = worker.part(C, kStepLine);
+  for (const auto& piece : run.pieces()) {
+    ShiftMixRows rows;
+    rows.tokens = piece.tokens;
+    rows.x = x + piece.first * C;
+    rows.moments = found + piece.first;
+    if (pos_u_ != nullptr) rows.m = factors_.data() + piece.first * K;
+    if (wide_ != nullptr) rows.gate = gates + piece.first * C;
+    rows.t = piece.t;
+    if (places_.ring >= 0) rows.ring = run.state(piece, layer_, places_.ring);
+    rows.prev = run.state(piece, layer_, places_.prev);
+    for (std::size_t i = 0; i < buffers_.z.size(); ++i)
+      rows.z[i] = run.buffer(buffers_.z[i]) + piece.first * C;
+    shift_mix_rows(mix_, rows, first, last);
+  }
+  worker.meet();
+}
+
+}  // namespace rwkvx

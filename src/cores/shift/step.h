@@ -1,0 +1,42 @@
+// A site in the engine: layer norm, shift and mixes.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "cores/shift/gate_forms.h"
+#include "cores/shift/layout.h"
+#include "cores/shift/step_kernel.h"
+#include "rwkvx/cores/step.h"
+
+namespace rwkvx {
+
+class ShiftStep {
+ public:
+  // `norm`: "ln1"; `shift`: "att.shift.", "" where there is none; `mixes`: "att.time_mix_k" …
+  ShiftStep(const StepSetup& setup, const std::string& norm, const std::string& shift,
+            const std::vector<std::string>& mixes, const SitePlaces& places);
+
+  // Numbers of the buffers that the site works with: one (R, C) for each mix, and two of its own.
+  struct Buffers {
+    std::vector<std::size_t> z;
+    std::size_t normal, gate;
+  };
+  // Reserves them, and finds the taps' factors of all rows.
+  void prepare(StepRun& run, const Buffers& buffers);
+  // z <- layer norm, shift and mixes of x, all rows; the workers meet at the end.
+  void run(const Worker& worker, StepRun& run);
+
+ private:
+  std::int64_t layer_;
+  SitePlaces places_;
+  Buffers buffers_;
+  ShiftMixWeights mix_;
+  const GateForm* wide_ = nullptr;  // a gate that looks at all channels of a token
+  std::vector<const float*> wide_weights_;
+  const float* pos_u_ = nullptr;  // (K, features), or null
+  std::vector<double> phi_;
+  std::vector<float> factors_;  // (R, K)
+};
+
+}  // namespace rwkvx
