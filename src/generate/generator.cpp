@@ -9,6 +9,7 @@
 
 #include "generate/drawing.h"
 #include "generate/language_model.h"
+#include "generate/prompt_cache.h"
 #include "generate/state_file.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
@@ -61,6 +62,7 @@ struct Generator::Impl {
     path = source.path;
     hash = source.hash;
     tokenizer = load_tokenizer(source.tokenizer);
+    rows = describe_state(source.config);
     model = open_language_model(open_tensors(source.weights), source.config, options.device,
                                 "--device");
     if (!source.tokenizer_hash.empty() && source.tokenizer_hash != tokenizer->hash())
@@ -85,7 +87,7 @@ struct Generator::Impl {
     if (!options.prompt_cache.empty())
       cache.emplace(options.prompt_cache, options.prompt_cache_bytes, owner());
   }
-  StateOwner owner() const { return {hash, tokenizer->hash()}; }
+  StateOwner owner() const { return {hash, tokenizer->hash(), rows}; }
 
   // The tokens that are never drawn: those without a text, and those whose text holds one of the
   // banned ones.
@@ -105,6 +107,7 @@ struct Generator::Impl {
   std::unique_ptr<LanguageModel> model;
   std::unique_ptr<Tokenizer> tokenizer;
   std::string hash;
+  std::vector<StateRow> rows;   // of a state
   std::vector<TokenId> silent;  // ids within the vocabulary that stand for no text
   std::optional<PromptCache> cache;
 };
@@ -119,8 +122,13 @@ struct Session::Impl {
     if (ids.empty()) return;
     logits.resize(static_cast<std::size_t>(generator.model->vocab_size()));
     note(ids);
-    const bool cached = tokens == 0 && generator.cache && state->engine() != nullptr;
-    auto done = cached ? static_cast<std::size_t>(generator.cache->find(ids, *state->engine())) : 0;
+    const bool cached = tokens == 0 && generator.cache;
+    std::size_t done = 0;
+    if (cached)
+      if (const auto found = generator.cache->find(ids)) {
+        state = generator.model->import_state(*found);
+        done = static_cast<std::size_t>(found->t);
+      }
     // Pieces that a prefill makes anyway: a signal ends the work within one.
     constexpr auto kPiece = static_cast<std::size_t>(kPromptCacheStep);
     while (done < ids.size()) {
@@ -129,7 +137,9 @@ struct Session::Impl {
       const bool last = done + count == ids.size();
       generator.model->prefill(ids.subspan(done, count), *state, last ? logits.data() : nullptr);
       done += count;
-      if (cached && count == kPiece) generator.cache->keep(ids.first(done), *state->engine());
+      if (cached && count == kPiece)
+        generator.cache->keep(ids.first(done),
+                              [&] { return generator.model->export_state(*state); });
     }
     tokens += static_cast<std::int64_t>(ids.size());
   }
@@ -146,12 +156,6 @@ struct Session::Impl {
   void note(std::span<const TokenId> ids) {
     text_hash = hash_bytes(
         text_hash + std::string(reinterpret_cast<const char*>(ids.data()), ids.size_bytes()));
-  }
-  EngineState& engine_state(const char* what) const {
-    auto* found = state->engine();
-    if (found == nullptr)
-      throw Error(what, "states are files of the processor's engine; use --device cpu");
-    return *found;
   }
 
   Generator::Impl& generator;
@@ -262,18 +266,18 @@ std::int64_t Session::tokens() const { return impl_->tokens + (impl_->pending ? 
 
 void Session::save(const std::filesystem::path& path) {
   impl_->settle();
-  const auto& state = impl_->engine_state("--save-state");
   auto logits = impl_->logits;
   logits.resize(static_cast<std::size_t>(impl_->generator.model->vocab_size()));
-  write_state(path, {state, logits, impl_->text, impl_->text_hash}, impl_->generator.owner());
+  write_state(path,
+              {impl_->generator.model->export_state(*impl_->state), logits, impl_->text,
+               impl_->text_hash},
+              impl_->generator.owner());
 }
 
 void Session::load(const std::filesystem::path& path) {
-  auto& state = impl_->engine_state("--load-state");
-  auto saved =
-      read_state(path, impl_->generator.owner(), state, impl_->generator.model->vocab_size());
+  auto saved = read_state(path, impl_->generator.owner(), impl_->generator.model->vocab_size());
   impl_->tokens = saved.state.t;
-  state = std::move(saved.state);
+  impl_->state = impl_->generator.model->import_state(saved.state);
   impl_->logits = std::move(saved.logits);
   impl_->text = std::move(saved.text);
   impl_->text_hash = saved.text_hash;

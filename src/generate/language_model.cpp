@@ -17,7 +17,6 @@ class EngineSequence : public SequenceState {
   std::unique_ptr<SequenceState> copy() const override {
     return std::make_unique<EngineSequence>(state);
   }
-  EngineState* engine() override { return &state; }
   EngineState state;
 };
 
@@ -28,17 +27,23 @@ class EngineModel : public LanguageModel {
   std::unique_ptr<SequenceState> start() const override {
     return std::make_unique<EngineSequence>(engine_.start());
   }
+  PlainState export_state(const SequenceState& state) const override {
+    return engine_.export_state(static_cast<const EngineSequence&>(state).state);
+  }
+  std::unique_ptr<SequenceState> import_state(const PlainState& state) const override {
+    return std::make_unique<EngineSequence>(engine_.import_state(state));
+  }
   void prefill(std::span<const TokenId> tokens, SequenceState& state, float* logits) override {
-    engine_.prefill(tokens, *state.engine(), logits);
+    engine_.prefill(tokens, of(state), logits);
   }
   void prefill_all(std::span<const TokenId> tokens, SequenceState& state,
                    const UseLogits& use) override {
-    engine_.prefill_all(tokens, *state.engine(), use);
+    engine_.prefill_all(tokens, of(state), use);
   }
   void step(std::span<const TokenId> tokens, std::span<SequenceState* const> states,
             float* logits) override {
     pointers_.clear();
-    for (auto* state : states) pointers_.push_back(state->engine());
+    for (auto* state : states) pointers_.push_back(&of(*state));
     engine_.step(tokens, pointers_, logits);
   }
   std::string device_kind() const override { return "cpu"; }
@@ -47,6 +52,7 @@ class EngineModel : public LanguageModel {
   }
 
  private:
+  static EngineState& of(SequenceState& state) { return static_cast<EngineSequence&>(state).state; }
   Engine engine_;
   std::vector<EngineState*> pointers_;
 };
@@ -73,6 +79,29 @@ class ModuleModel : public LanguageModel {
   std::int64_t vocab_size() const override { return model_->config().vocab_size; }
   std::unique_ptr<SequenceState> start() const override {
     return std::make_unique<ModuleSequence>(model_->start(1));
+  }
+  PlainState export_state(const SequenceState& from) const override {
+    const auto& state = static_cast<const ModuleSequence&>(from).state;
+    PlainState plain;
+    plain.t = state.t.item<int64_t>();
+    for (const auto& layer : state.layers)
+      for (const auto& tensor : layer) {
+        const auto host = tensor.to(torch::kCPU, torch::kFloat32).contiguous();
+        const float* first = host.const_data_ptr<float>();
+        plain.values.emplace_back(first, first + host.numel());
+      }
+    return plain;
+  }
+  std::unique_ptr<SequenceState> import_state(const PlainState& plain) const override {
+    auto state = model_->start(1);
+    state.t.fill_(plain.t);
+    auto values = plain.values.begin();
+    for (auto& layer : state.layers)
+      for (auto& tensor : layer) {
+        const auto given = torch::tensor(*values++).view(tensor.sizes());
+        tensor = given.to(tensor.device(), tensor.scalar_type());
+      }
+    return std::make_unique<ModuleSequence>(std::move(state));
   }
   void prefill(std::span<const TokenId> tokens, SequenceState& state, float* logits) override {
     const torch::NoGradGuard no_grad;

@@ -1,4 +1,4 @@
-// A model to generate with: the engine on the processor, LibTorch's modules on a GPU.
+// A model to generate with: the engine on the CPU, LibTorch's modules on a GPU.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,6 @@ class SequenceState {
  public:
   virtual ~SequenceState() = default;
   virtual std::unique_ptr<SequenceState> copy() const = 0;
-  // The engine's state, or null: only that one can be written to files.
-  virtual EngineState* engine() { return nullptr; }
 };
 
 class LanguageModel {
@@ -29,6 +27,9 @@ class LanguageModel {
   virtual ~LanguageModel() = default;
   virtual std::int64_t vocab_size() const = 0;
   virtual std::unique_ptr<SequenceState> start() const = 0;
+  // A state as files hold it, whatever it was made on, and back.
+  virtual PlainState export_state(const SequenceState& state) const = 0;
+  virtual std::unique_ptr<SequenceState> import_state(const PlainState& state) const = 0;
   // See Engine. logits (V) or (count, V) on the processor.
   virtual void prefill(std::span<const TokenId> tokens, SequenceState& state, float* logits) = 0;
   virtual void prefill_all(std::span<const TokenId> tokens, SequenceState& state,

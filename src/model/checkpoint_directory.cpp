@@ -248,7 +248,7 @@ std::map<std::string, CheckpointDirectory::File> read_checksums(const fs::path& 
   const auto document = parse_json_or_null(read_file(path));
   if (!document.is_object() || !document.contains("files") || !document["files"].is_object() ||
       !document.contains("xxh3_128"))
-    damaged("wanted a JSON object with files and xxh3_128");
+    damaged("expected a JSON object with files and xxh3_128");
   const auto& rows = document["files"];
   if (document["xxh3_128"] !=
       hash_bytes(rows.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)))
@@ -283,17 +283,17 @@ void check_content(const fs::path& path, const CheckpointDirectory::File& file,
 CheckpointDirectory read_checkpoint(const fs::path& path, Verification verification) {
   if (!is_there(path)) throw CheckpointError(path.string(), "there is no such checkpoint");
   if (!is_folder(path))
-    throw CheckpointError(path.string(), "wanted a checkpoint's directory, found a file");
+    throw CheckpointError(path.string(), "expected a checkpoint directory, got a file");
   if (!is_there(path / kChecksumsFile))
     throw CheckpointError((path / kChecksumsFile).string(),
                           is_there(path / kWeightsFile) || is_there(path / kConfigFile)
                               ? "is missing: the checkpoint was not written to its end"
-                              : "is missing: the directory is no checkpoint");
+                              : "is missing: the directory is not a checkpoint");
   CheckpointDirectory directory{path, read_checksums(path / kChecksumsFile)};
   for (const auto* needed : {kConfigFile, kWeightsFile})
     if (!directory.has(needed))
       throw CheckpointError((path / kChecksumsFile).string(),
-                            "does not name " + std::string(needed) + ": this is no checkpoint");
+                            "does not name " + std::string(needed) + ": this is not a checkpoint");
   for (const auto& [name, file] : directory.files) {
     const auto where = path / name;
     std::error_code error;
@@ -302,8 +302,8 @@ CheckpointDirectory read_checkpoint(const fs::path& path, Verification verificat
     const auto size =
         checked(where, "cannot read", [&](auto& code) { return fs::file_size(where, code); });
     if (size != file.size)
-      throw CheckpointError(where.string(), "wanted " + std::to_string(file.size) +
-                                                " bytes, found " + std::to_string(size) +
+      throw CheckpointError(where.string(), "expected " + std::to_string(file.size) +
+                                                " bytes, got " + std::to_string(size) +
                                                 ": the file is " +
                                                 (size < file.size ? "cut off" : "damaged"));
   }
@@ -519,7 +519,7 @@ fs::path resolve_checkpoint(const fs::path& path) {
     if (const auto foreign = foreign_directory(name); !foreign.empty())
       throw CheckpointError(name.string(), foreign);
     if (is_there(name / kWeightsFile) || is_there(name / kConfigFile)) return name;
-    throw CheckpointError(name.string(), "wanted a checkpoint or a run's folder, found no " +
+    throw CheckpointError(name.string(), "expected a checkpoint or a run directory, got no " +
                                              std::string(kChecksumsFile) +
                                              " and no checkpoints in it" + offer(name));
   }
@@ -528,7 +528,7 @@ fs::path resolve_checkpoint(const fs::path& path) {
   const auto folder = checkpoints_folder(folder_of(name));
   if (name.filename() == kLatestName) {
     if (const auto latest = latest_checkpoint(folder)) return *latest;
-    throw CheckpointError(folder.string(), "wanted the latest checkpoint, found no intact one");
+    throw CheckpointError(folder.string(), "expected a checkpoint, got no intact one");
   }
   const auto step = step_of(name.filename().string());
   if (step || name.filename() == kBestName)

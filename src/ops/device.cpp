@@ -74,14 +74,14 @@ c10::Device find_device(const std::string& setting, const std::string& where) {
   const int found = gpu_count();
   const bool wanted = name.kind == DeviceName::Kind::kCuda;
   if (wanted && !kBuiltWithCuda)
-    throw ConfigError(where, "wanted " + setting +
+    throw ConfigError(where, "expected " + setting +
                                  ", but this program was built without CUDA; use cpu, or build it "
                                  "with scripts/build --preset cuda");
   if (wanted && found == 0)
-    throw ConfigError(where, "wanted " + setting + ", but LibTorch finds no NVIDIA GPU (" +
+    throw ConfigError(where, "expected " + setting + ", but LibTorch finds no NVIDIA GPU (" +
                                  no_gpu_reason() + "); use cpu");
   if (wanted && name.index >= found)
-    throw ConfigError(where, "wanted " + setting + ", but the last GPU of this machine is cuda:" +
+    throw ConfigError(where, "expected " + setting + ", but the last GPU of this machine is cuda:" +
                                  std::to_string(found - 1));
   c10::Device chosen(c10::kCPU);
   if (wanted || (name.kind == DeviceName::Kind::kAuto && found > 0))
@@ -93,7 +93,7 @@ c10::Device find_device(const std::string& setting, const std::string& where) {
 bool uses_bfloat16(const std::string& precision, c10::Device device, const std::string& where) {
   if (precision == "bf16" && device.is_cpu())
     throw ConfigError(where,
-                      "expected f32 or auto on the processor, got bf16; name a GPU in "
+                      "expected f32 or auto on the CPU, got bf16; name a GPU in "
                       "train.device, or set f32");
   return !device.is_cpu() && precision != "f32";
 }

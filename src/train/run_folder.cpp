@@ -116,7 +116,7 @@ PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& f
   if (settings.kind == "world")
     throw ConfigError("tokenizer.path", "the world tokenizer needs its vocabulary file");
   if (config.data.train.empty())
-    throw ConfigError("data.train", "names no text, wanted one or more .txt or .jsonl files");
+    throw ConfigError("data.train", "names no text; expected one or more .txt or .jsonl files");
   std::error_code ignored;
   const bool there = fs::exists(folder / kTrainedOnFile, ignored);
   if (!there && fs::exists(folder, ignored) && !fs::is_empty(folder, ignored))
@@ -167,7 +167,7 @@ void RunFolder::look(const TrainOptions& options) {
     throw ConfigError(output_.string(),
                       "already holds a run (" +
                           (existing.empty() ? std::string(kLogFile) : existing.back().name) +
-                          "): go on with --resume, start again with --overwrite, or choose another "
+                          "): resume it with --resume, start again with --overwrite, or choose another "
                           "--output");
   if (options.resume) {
     resume_from_ =
@@ -213,7 +213,7 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
     const auto value = tensor_of(moments.at(name));
     if (value.sizes() != tensor.sizes())
       throw CheckpointError(moments.path().string() + ": " + name,
-                            "wanted shape " + shape_text(tensor.sizes().vec()) + ", found " +
+                            "expected shape " + shape_text(tensor.sizes().vec()) + ", got " +
                                 shape_text(value.sizes().vec()));
     tensor.copy_(value);
   }

@@ -51,9 +51,8 @@ void use_threads(std::int64_t threads) {
 c10::Device training_device(const TrainingConfig& config) {
   const auto device = find_device(config.device, "train.device");
   if (!device.is_cpu() && config.grad_checkpoint != "none")
-    throw ConfigError("train.grad_checkpoint", "wanted none on " + device.str() + ", found " +
-                                                   config.grad_checkpoint +
-                                                   ", which only the processor has");
+    throw ConfigError("train.grad_checkpoint", config.grad_checkpoint + " is only supported on the CPU, and the device is " +
+                          device.str() + "; set it to none");
   uses_bfloat16(config.precision, device, "train.precision");
   return device;
 }
@@ -338,7 +337,7 @@ void Run::log(const nlohmann::ordered_json& line) {
   } catch (const FileError& error) {
     if (saved_ != progress_.step) save();
     throw FileError("", std::string(error.what()) + "; step " + std::to_string(progress_.step) +
-                            " is saved in " + checkpoint_.string() + ": go on with --resume");
+                            " is saved in " + checkpoint_.string() + ": resume it with --resume");
   }
 }
 
@@ -403,7 +402,7 @@ TrainResult Run::train(const TrainOptions& options) {
              (device_.is_cpu()
                   ? ""
                   : "; on " + device_.str() + " in " + (bfloat16() ? "bfloat16" : "float32")));
-    if (resumed) log_info("going on from step " + std::to_string(progress_.step));
+    if (resumed) log_info("resuming from step " + std::to_string(progress_.step));
   }
   if (c.operators == "fused" && device_.is_cpu() && pass_ == nullptr)
     log_warning("train.operators: " + slow_training_note(config_.model));

@@ -99,7 +99,7 @@ TEST_F(TrainCommand, SignalsSaveAndLeave) {
         run_program(train_args({"--output", output, "--set", "train.max_steps=1000000", "--set",
                                 "train.log_every=1", "--resume", "--stop-after", "1"}));
     EXPECT_EQ(more.status, 0) << more.err;
-    EXPECT_THAT(more.err, HasSubstr("going on from step "));
+    EXPECT_THAT(more.err, HasSubstr("resuming from step "));
   }
 }
 
@@ -122,7 +122,7 @@ TEST_F(TrainCommand, SaysWhichValueIsWrongAndWhatIsAllowed) {
   expect_refused(train_set("train.n_layer"), 2, "train.n_layer");
   expect_refused(train_set("train.device=\"gpu\""), 2, "train.device");
   // A GPU that no machine has, in a build with CUDA or without.
-  expect_refused(train_set("train.device=\"cuda:99\""), 2, "train.device: wanted cuda:99");
+  expect_refused(train_set("train.device=\"cuda:99\""), 2, "train.device: expected cuda:99");
   write_file(path("broken.json"), "{\"model\": {\"n_layer\": }");
   expect_refused(run_program({"train", "--config", path("broken.json")}), 2, "broken.json");
   write_file(path("list.json"), "[]");

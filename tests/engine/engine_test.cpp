@@ -407,6 +407,42 @@ TEST(Engine, AReceptanceFarBelowZeroIsAClosedGate) {
   }
 }
 
+// Whatever the position, rings are exported oldest first, as the modules keep them.
+TEST(Engine, AStateInFilesIsTheModulesRowByRow) {
+  const torch::NoGradGuard no_grad;
+  for (const int64_t kernel : {1, 2, 4, 7}) {
+    auto config = small_config();
+    config.shift.kernel = kernel;
+    Built built(config);
+    Engine engine(open_tensors(built.path), config);
+    const auto rows = describe_state(config);
+    const auto tokens = some_tokens(12, config.vocab_size);
+    auto state = engine.start();
+    auto modules = built.model->start(1);
+    std::vector<float> logits(static_cast<size_t>(config.vocab_size)), again(logits);
+    for (const auto token : tokens) {
+      engine.prefill({&token, 1}, state, logits.data());
+      const auto plain = engine.export_state(state);
+      built.model->forward(torch::full({1, 1}, token, torch::kInt64), modules);
+      EXPECT_EQ(plain.t, modules.t.item<int64_t>());
+      ASSERT_EQ(plain.values.size(), rows.size());
+      for (size_t i = 0; i < rows.size(); ++i) {
+        const size_t per_layer = rows.size() / 2;
+        const auto wanted = modules.layers[i / per_layer][i % per_layer].squeeze(0);
+        auto found = torch::tensor(plain.values[i]).view(wanted.sizes());
+        if (rows[i].name.ends_with("wkv")) {  // the same sums at different scales
+          const auto scale = torch::exp(found[2] - wanted[2]);
+          expect_close(found[0] * scale, wanted[0], 0, 1e-4, rows[i].name);
+          expect_close(found[1] * scale, wanted[1], 0, 1e-4, rows[i].name);
+        } else {
+          expect_close(found, wanted, 0, 1e-4, rows[i].name);
+        }
+      }
+      EXPECT_EQ(engine.import_state(plain).values, state.values);
+    }
+  }
+}
+
 TEST(Engine, NamesAWrongTensorAndRefusesATokenOutsideTheVocabulary) {
   const auto config = small_config();
   Built built(config);

@@ -13,12 +13,13 @@ using namespace rwkvx;
 
 namespace {
 
-const StateOwner kOwner{"model", "tokenizer"};
+const StateOwner kOwner{"model", "tokenizer", {{"a.x", {4}}, {"a.ring", {2, 4}, {0}, true}}};
 constexpr std::int64_t kVocabulary = 5;
 
-EngineState sample() {
-  EngineState state;
-  state.values.assign(12, 0.25f);
+PlainState sample() {
+  PlainState state;
+  for (const auto& row : kOwner.rows)
+    state.values.emplace_back(static_cast<std::size_t>(row.count()), 0.25f);
   state.t = 3;
   return state;
 }
@@ -43,8 +44,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::ofstream(path, std::ios::binary)
       .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
   try {
-    const auto found = read_state(path, kOwner, sample(), kVocabulary);
-    if (found.state.values.size() != 12 || found.logits.size() != kVocabulary) std::abort();
+    const auto found = read_state(path, kOwner, kVocabulary);
+    if (found.state.values.size() != 2 || found.state.values[1].size() != 8 || found.logits.size() != kVocabulary)
+      std::abort();
   } catch (const Error&) {
   }
   return 0;

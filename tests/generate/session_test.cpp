@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/base/error.h"
 #include "rwkvx/generate/generator.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"
@@ -213,6 +214,21 @@ TEST(Session, ReleasesWhatItHolds) {
   EXPECT_EQ(session.copy().release_held(), "EN");
   session.feed("next");
   EXPECT_EQ(session.release_held(), "");
+}
+
+TEST(Session, AStateOfTheEarlierFormIsRefusedWithWhatToDo) {
+  Made made([](const auto&) { return make_byte_tokenizer(); });
+  const std::vector<float> values(8);
+  const TensorView view{"state", DType::kF32, {8}, std::as_bytes(std::span(values))};
+  write_safetensors(made.folder / "old", {&view, 1}, {{"format", "rwkvx state 1"}});
+  Session session(*made.generator);
+  try {
+    session.load(made.folder / "old");
+    FAIL();
+  } catch (const DataError& error) {
+    EXPECT_NE(std::string(error.what()).find("earlier version"), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find("--save-state"), std::string::npos);
+  }
 }
 
 }  // namespace

@@ -194,7 +194,7 @@ TEST(CheckpointDirectory, AFileCutOffIsNamed) {
   save(folder / "best", 1);
   fs::resize_file(folder / "best/model.safetensors", 1000);
   expect_refused(folder / "best", "best/model.safetensors: wanted ", Verification::kSizes);
-  expect_refused(folder / "best", "found 1000: the file is cut off", Verification::kTensors);
+  expect_refused(folder / "best", "got 1000: the file is cut off", Verification::kTensors);
 }
 
 TEST(CheckpointDirectory, AFlippedBitIsNamedByFileAndTensor) {
@@ -285,9 +285,9 @@ TEST(CheckpointDirectory, TheNewestIntactOneBesideItIsOffered) {
 TEST(CheckpointDirectory, WhatIsNoCheckpointIsRefused) {
   const ScratchDirectory folder;
   expect_refused(folder / "no/such", "no/such: there is no such checkpoint");
-  expect_refused(folder.path(), "checksums.json: is missing: the directory is no checkpoint");
+  expect_refused(folder.path(), "checksums.json: is missing: the directory is not a checkpoint");
   put(folder / "file", "x");
-  expect_refused(folder / "file", "wanted a checkpoint's directory, found a file");
+  expect_refused(folder / "file", "expected a checkpoint directory, got a file");
 }
 
 TEST(CheckpointDirectory, StepsAreListedInOrderThenBest) {
@@ -322,7 +322,7 @@ TEST(CheckpointDirectory, ARunsFolderMeansItsBestElseItsLatest) {
   EXPECT_NE(complaint([&] { resolve_checkpoint(run); }).find("no such checkpoint or run"),
             std::string::npos);
   fs::create_directories(run);
-  EXPECT_NE(complaint([&] { resolve_checkpoint(run); }).find("wanted a checkpoint or a run"),
+  EXPECT_NE(complaint([&] { resolve_checkpoint(run); }).find("expected a checkpoint or a run"),
             std::string::npos);
   EXPECT_NE(complaint([&] { resolve_checkpoint(run / "latest"); }).find("found no intact one"),
             std::string::npos);

@@ -154,10 +154,10 @@ std::vector<at::Tensor> shift_mix(const at::Tensor& given, const ShiftParameters
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const auto a = given.to(at::kFloat).contiguous();  // (B, T, C)
   const int64_t T = a.size(1), C = a.size(2);
-  TORCH_CHECK(mixes.size() == 2 || mixes.size() == 3, "shift_mix: wanted 2 or 3 mixes, got ",
+  TORCH_CHECK(mixes.size() == 2 || mixes.size() == 3, "shift_mix: expected 2 or 3 mixes, got ",
               mixes.size());
   TORCH_CHECK(!learned.conv.defined() || learned.conv.size(0) <= kShiftMixMostTaps,
-              "shift_mix: wanted at most ", kShiftMixMostTaps, " taps, got ",
+              "shift_mix: expected at most ", kShiftMixMostTaps, " taps, got ",
               learned.conv.defined() ? learned.conv.size(0) : 0);
   const bool shifted = ring.defined();
   const auto shift = shifted ? shift_of(a, learned, phi) : Shift{};
