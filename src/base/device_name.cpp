@@ -8,14 +8,16 @@
 namespace rwkvx {
 
 DeviceName parse_device_name(const std::string& text, const std::string& where) {
-  if (text == "auto") return {DeviceName::Kind::kAuto, 0};
-  if (text == "cpu") return {DeviceName::Kind::kCpu, 0};
-  if (text == "cuda") return {DeviceName::Kind::kCuda, 0};
-  const std::string digits = text.starts_with("cuda:") ? text.substr(5) : "";
-  if (digits.empty() || digits.size() > 2 ||
-      digits.find_first_not_of("0123456789") != std::string::npos)
-    throw ConfigError(where, "wanted auto, cpu or cuda:N, found \"" + text + "\"");
-  return {DeviceName::Kind::kCuda, std::stoi(digits)};
+  const auto colon = text.find(':');
+  const DeviceName name{text.substr(0, colon), 0};
+  const std::string digits = colon == std::string::npos ? "0" : text.substr(colon + 1);
+  const bool letters = !name.kind.empty() && name.kind.find_first_not_of(
+                                                 "abcdefghijklmnopqrstuvwxyz") == std::string::npos;
+  const bool number = !digits.empty() && digits.size() <= 2 &&
+                      digits.find_first_not_of("0123456789") == std::string::npos;
+  if (!letters || !number || (colon != std::string::npos && (name.is_auto() || name.is_cpu())))
+    throw ConfigError(where, "expected auto, cpu or a device such as cuda:0, got \"" + text + "\"");
+  return {name.kind, std::stoi(digits)};
 }
 
 int visible_gpus(const std::filesystem::path& root) {
@@ -42,13 +44,12 @@ int visible_gpus(const std::filesystem::path& root) {
 }
 
 DeviceNote device_note(const DeviceName& setting, const std::string& chosen, int visible,
-                       const std::string& reason) {
+                       const std::string& what, const std::string& reason) {
   if (chosen != "cpu") return {"device: " + chosen};
   if (visible == 0) return {};
-  if (setting.kind != DeviceName::Kind::kAuto) return {"device: cpu"};
-  return {"device: cpu, although this machine has " +
-              (visible == 1 ? "an NVIDIA GPU" : std::to_string(visible) + " NVIDIA GPUs") + ": " +
-              reason,
+  if (!setting.is_auto()) return {"device: cpu"};
+  return {"device: cpu, although this machine has " + std::to_string(visible) + " " + what +
+              (visible == 1 ? "" : "s") + ": " + reason,
           true};
 }
 

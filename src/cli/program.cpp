@@ -19,7 +19,7 @@
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
-#include "rwkvx/ops/device.h"
+#include "rwkvx/cores/device.h"
 
 namespace rwkvx {
 namespace {
@@ -59,7 +59,7 @@ int run_program(int argc, char** argv) {
   } catch (const Error& error) {
     return fail(error.what(), error.exit_status());
   } catch (const c10::Error& error) {
-    const auto text = explain_gpu_fault(error.what_without_backtrace());
+    const auto text = explain_device_fault(error.what_without_backtrace());
     return fail(text.substr(0, text.find('\n')), 1);
   } catch (const std::bad_alloc&) {
     return fail("not enough memory", 1);

@@ -268,10 +268,10 @@ void Session::save(const std::filesystem::path& path) {
   impl_->settle();
   auto logits = impl_->logits;
   logits.resize(static_cast<std::size_t>(impl_->generator.model->vocab_size()));
-  write_state(path,
-              {impl_->generator.model->export_state(*impl_->state), logits, impl_->text,
-               impl_->text_hash},
-              impl_->generator.owner());
+  write_state(
+      path,
+      {impl_->generator.model->export_state(*impl_->state), logits, impl_->text, impl_->text_hash},
+      impl_->generator.owner());
 }
 
 void Session::load(const std::filesystem::path& path) {

@@ -5,8 +5,8 @@
 #include <cstring>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/cores/device.h"
 #include "rwkvx/model/checkpoint.h"
-#include "rwkvx/ops/device.h"
 
 namespace rwkvx {
 namespace {

@@ -41,7 +41,7 @@ class LanguageModel {
   virtual std::string precision() const = 0;
 };
 
-// device: see find_device() in ops/device.h; `where` names the setting in its errors.
+// device: see find_device() in cores/device.h; `where` names the setting in its errors.
 std::unique_ptr<LanguageModel> open_language_model(const TensorFile& file,
                                                    const ModelConfig& config,
                                                    const std::string& device,

@@ -74,8 +74,8 @@ void write_state(const fs::path& path, const SavedState& saved, const StateOwner
   }
   std::vector<TensorView> views;
   for (std::size_t i = 0; i < owner.rows.size(); ++i)
-    views.push_back({owner.rows[i].name, DType::kF32, owner.rows[i].shape,
-                     bytes_of(saved.state.values[i])});
+    views.push_back(
+        {owner.rows[i].name, DType::kF32, owner.rows[i].shape, bytes_of(saved.state.values[i])});
   views.push_back(view_of("logits", DType::kF32, saved.logits));
   views.push_back(view_of("seen.ids", DType::kI32, ids));
   views.push_back(view_of("seen.counts", DType::kF64, counts));
@@ -120,8 +120,8 @@ SavedState read_state(const fs::path& path, const StateOwner& owner, std::int64_
     out.text.sampler.drawn = static_cast<std::uint64_t>(whole_number(file, "drawn"));
     out.text_hash = entry(file, "text");
     const auto ids = list_of<std::int32_t>(file, "seen.ids", DType::kI32);
-    const auto counts =
-        values_of<double>(file, "seen.counts", DType::kF64, {static_cast<std::int64_t>(ids.size())});
+    const auto counts = values_of<double>(file, "seen.counts", DType::kF64,
+                                          {static_cast<std::int64_t>(ids.size())});
     for (std::size_t i = 0; i < ids.size(); ++i) out.text.sampler.seen[ids[i]] = counts[i];
     const auto held = list_of<char>(file, "held", DType::kU8);
     out.text.held.assign(held.begin(), held.end());

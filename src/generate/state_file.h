@@ -24,9 +24,9 @@ struct SavedState {
   std::string text_hash;  // of the tokens so far
 };
 
-// Writes atomically: a safetensors file with checksums, "format" "rwkvx state 2" in its metadata. It
-// holds a float32 tensor for each row of the state under its name ("blocks.0.att.wkv"; rings oldest
-// first), "logits" F32 (V), "seen.ids" I32 and "seen.counts" F64, "held" U8 (the bytes of
+// Writes atomically: a safetensors file with checksums, "format" "rwkvx state 2" in its metadata.
+// It holds a float32 tensor for each row of the state under its name ("blocks.0.att.wkv"; rings
+// oldest first), "logits" F32 (V), "seen.ids" I32 and "seen.counts" F64, "held" U8 (the bytes of
 // DrawingState::held), "prefix" I32, and the rest as metadata; docs/engine.md. Throws FileError.
 void write_state(const std::filesystem::path& path, const SavedState& saved,
                  const StateOwner& owner);

@@ -164,11 +164,12 @@ void RunFolder::look(const TrainOptions& options) {
   }
   const auto existing = list_checkpoints(checkpoints());
   if (!options.resume && !options.overwrite)
-    throw ConfigError(output_.string(),
-                      "already holds a run (" +
-                          (existing.empty() ? std::string(kLogFile) : existing.back().name) +
-                          "): resume it with --resume, start again with --overwrite, or choose another "
-                          "--output");
+    throw ConfigError(
+        output_.string(),
+        "already holds a run (" +
+            (existing.empty() ? std::string(kLogFile) : existing.back().name) +
+            "): resume it with --resume, start again with --overwrite, or choose another "
+            "--output");
   if (options.resume) {
     resume_from_ =
         latest_checkpoint(checkpoints(), std::numeric_limits<std::int64_t>::max(), &damaged_);

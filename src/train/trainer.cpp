@@ -23,11 +23,12 @@
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/cores/device.h"
 #include "rwkvx/data/batcher.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/training_pass.h"
-#include "rwkvx/ops/device.h"
+#include "rwkvx/ops/precision.h"
 #include "rwkvx/train/schedule.h"
 #include "train/run_folder.h"
 
@@ -51,7 +52,8 @@ void use_threads(std::int64_t threads) {
 c10::Device training_device(const TrainingConfig& config) {
   const auto device = find_device(config.device, "train.device");
   if (!device.is_cpu() && config.grad_checkpoint != "none")
-    throw ConfigError("train.grad_checkpoint", config.grad_checkpoint + " is only supported on the CPU, and the device is " +
+    throw ConfigError("train.grad_checkpoint",
+                      config.grad_checkpoint + " is only supported on the CPU, and the device is " +
                           device.str() + "; set it to none");
   uses_bfloat16(config.precision, device, "train.precision");
   return device;
@@ -389,9 +391,7 @@ TrainResult Run::train(const TrainOptions& options) {
     saved_ = progress_.step;
   }
   folder_->begin(config_, *tokenizer_, sets_, progress_.step);
-  if (const auto warning =
-          capability_warning(device_.str(), compute_capability(device_), bfloat16());
-      !warning.empty() && !quiet_)
+  if (const auto warning = device_warning(device_, bfloat16()); !warning.empty() && !quiet_)
     log_warning(warning);
   if (!quiet_) {
     log_info(count_text(parameter_count(config_.model)) + " parameters, vocabulary " +

@@ -12,15 +12,15 @@ namespace rwkvx {
 namespace {
 
 TEST(DeviceName, KnowsAutoCpuAndCuda) {
-  EXPECT_EQ(parse_device_name("auto", "here").kind, DeviceName::Kind::kAuto);
-  EXPECT_EQ(parse_device_name("cpu", "here").kind, DeviceName::Kind::kCpu);
+  EXPECT_EQ(parse_device_name("auto", "here").kind, "auto");
+  EXPECT_EQ(parse_device_name("cpu", "here").kind, "cpu");
   EXPECT_EQ(parse_device_name("cuda", "here").index, 0);
-  EXPECT_EQ(parse_device_name("cuda:12", "here").kind, DeviceName::Kind::kCuda);
+  EXPECT_EQ(parse_device_name("cuda:12", "here").kind, "cuda");
   EXPECT_EQ(parse_device_name("cuda:12", "here").index, 12);
 }
 
 TEST(DeviceName, RefusesOtherTexts) {
-  for (const char* text : {"", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cuda:100", "cpu:0"})
+  for (const char* text : {"", "CPU", "auto:1", "cuda:", "cuda:x", "cuda:-1", "cuda:100", "cpu:0"})
     EXPECT_THROW(parse_device_name(text, "here"), ConfigError) << text;
 }
 
@@ -72,20 +72,20 @@ TEST(VisibleGpus, AreHiddenByTheEnvironment) {
 }
 
 TEST(DeviceNote, NamesTheChoiceWhereThereIsOne) {
-  const DeviceName automatic{DeviceName::Kind::kAuto, 0}, cpu{DeviceName::Kind::kCpu, 0};
-  EXPECT_EQ(device_note(automatic, "cpu", 0, "why").text, "");
-  EXPECT_EQ(device_note(cpu, "cpu", 1, "why").text, "device: cpu");
-  EXPECT_EQ(device_note(automatic, "cuda:0", 1, "").text, "device: cuda:0");
-  EXPECT_FALSE(device_note(automatic, "cuda:0", 1, "").warning);
+  const DeviceName automatic{"auto", 0}, cpu{"cpu", 0};
+  EXPECT_EQ(device_note(automatic, "cpu", 0, "NVIDIA GPU", "why").text, "");
+  EXPECT_EQ(device_note(cpu, "cpu", 1, "NVIDIA GPU", "why").text, "device: cpu");
+  EXPECT_EQ(device_note(automatic, "cuda:0", 1, "NVIDIA GPU", "").text, "device: cuda:0");
+  EXPECT_FALSE(device_note(automatic, "cuda:0", 1, "NVIDIA GPU", "").warning);
 }
 
 TEST(DeviceNote, WarnsOfAGpuThatIsLeftIdle) {
-  const DeviceName automatic{DeviceName::Kind::kAuto, 0};
-  const auto one = device_note(automatic, "cpu", 1, "the driver is too old");
+  const DeviceName automatic{"auto", 0};
+  const auto one = device_note(automatic, "cpu", 1, "NVIDIA GPU", "the driver is too old");
   EXPECT_TRUE(one.warning);
-  EXPECT_EQ(one.text,
-            "device: cpu, although this machine has an NVIDIA GPU: the driver is too old");
-  EXPECT_NE(device_note(automatic, "cpu", 8, "why").text.find("8 NVIDIA GPUs"), std::string::npos);
+  EXPECT_EQ(one.text, "device: cpu, although this machine has 1 NVIDIA GPU: the driver is too old");
+  EXPECT_NE(device_note(automatic, "cpu", 8, "NVIDIA GPU", "why").text.find("8 NVIDIA GPUs"),
+            std::string::npos);
 }
 
 }  // namespace

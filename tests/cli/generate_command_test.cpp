@@ -81,8 +81,9 @@ TEST_F(ModelCommands, RefuseFlagsOutOfRange) {
   expect_refused(generate({"--prompt", "a", "--top-k", "few"}), 2, "--top-k");
   expect_refused(generate({"--prompt", "a", "--samplers", "temprature"}), 2,
                  "did you mean \"temperature\"");
-  expect_refused(generate({"--prompt", "a", "--device", "gpu"}), 2, "--device: wanted auto");
-  expect_refused(generate({"--prompt", "a", "--device", "cuda:99"}), 2, "--device: expected cuda:99");
+  expect_refused(generate({"--prompt", "a", "--device", "gpu"}), 2, "--device: expected auto, cpu");
+  expect_refused(generate({"--prompt", "a", "--device", "cuda:99"}), 2,
+                 "--device: expected cuda:99");
   expect_refused(generate({"--prompt", "a", "--promt-file", "b"}), 2, "--prompt-file");
   expect_refused(generate({"--prompt", "a", "--prompt-file", "b"}), 2, "--prompt-file");
   expect_refused(generate({"--prompt-file", path("none.txt")}), 3, "none.txt");

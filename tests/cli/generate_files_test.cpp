@@ -13,6 +13,7 @@
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/formats/tensor_file.h"
 #include "support/program.h"
 #include "support/tiny_run.h"
 
@@ -322,7 +323,12 @@ TEST_F(GenerateFiles, AConversationOnATerminalKeepsEveryCharacter) {
         generate({"--prompt", line + "\n", "--temperature", "0", "--save-state", path("whole")})
             .status,
         0);
-    EXPECT_EQ(read_file(path("talk")), read_file(path("whole"))) << locale;
+    // A conversation shows the whole of a reply, and so holds nothing back.
+    const auto talk = open_tensor_file(path("talk")), whole = open_tensor_file(path("whole"));
+    for (const auto& tensor : whole.tensors())
+      if (tensor.name != "held")
+        EXPECT_TRUE(std::ranges::equal(tensor.bytes, talk.at(tensor.name).bytes))
+            << locale << ": " << tensor.name;
   }
 }
 

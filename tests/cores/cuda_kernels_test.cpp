@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "cores/cuda/facts.h"
 #include "cores/rwkv4/cuda/wkv_function.h"
 #include "cores/rwkv4/wkv.h"
 #include "cores/shift/cuda/shift_mix_function.h"
@@ -14,9 +15,10 @@
 #include "cores/shift/shift_mix.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/field.h"
+#include "rwkvx/cores/device.h"
 #include "rwkvx/ops/cuda/call.h"
 #include "rwkvx/ops/cuda/host_device.h"
-#include "rwkvx/ops/device.h"
+#include "rwkvx/ops/precision.h"
 #include "support/tensors.h"
 
 namespace rwkvx {
@@ -320,29 +322,28 @@ TEST(CudaDevice, PrecisionIsTheGpusUnlessASettingSaysOtherwise) {
   EXPECT_FALSE(uses_bfloat16("f32", gpu, "p"));
   EXPECT_THROW(uses_bfloat16("bf16", cpu, "train.precision"), ConfigError);
   EXPECT_EQ(peak_device_memory_bytes(cpu), 0);
-  EXPECT_EQ(compute_capability(cpu), 0);
 }
 
 TEST(CudaDevice, WarnsWhereBfloat16IsEmulated) {
   for (const int old : {70, 75}) {
-    const auto text = capability_warning("cuda:1", old, true);
+    const auto text = cuda::capability_warning("cuda:1", old, true);
     EXPECT_NE(text.find("cuda:1"), std::string::npos) << text;
     EXPECT_NE(text.find("7." + std::to_string(old % 10)), std::string::npos) << text;
     EXPECT_NE(text.find("train.precision to f32"), std::string::npos) << text;
-    EXPECT_EQ(capability_warning("cuda:1", old, false), "");
+    EXPECT_EQ(cuda::capability_warning("cuda:1", old, false), "");
   }
   for (const int able : {80, 86, 89, 90, 100, 120, 0})
-    EXPECT_EQ(capability_warning("cuda:0", able, true), "");
+    EXPECT_EQ(cuda::capability_warning("cuda:0", able, true), "");
 }
 
 TEST(CudaDevice, AFaultNamesTheWayToFindIt) {
   for (const char* fault : {"CUDA error: an illegal memory access was encountered\nmore lines",
                             "rwkvx's CUDA kernel could not be started: invalid argument"}) {
-    const auto text = explain_gpu_fault(fault);
+    const auto text = explain_device_fault(fault);
     EXPECT_NE(text.find("CUDA_LAUNCH_BLOCKING=1"), std::string::npos) << text;
     EXPECT_EQ(text.find('\n'), std::string::npos) << text;
   }
-  EXPECT_EQ(explain_gpu_fault("mat1 and mat2 shapes\nx"), "mat1 and mat2 shapes\nx");
+  EXPECT_EQ(explain_device_fault("mat1 and mat2 shapes\nx"), "mat1 and mat2 shapes\nx");
 }
 
 TEST(CudaDevice, ReferenceOperatorsTurnTheKernelsOff) {

@@ -432,8 +432,8 @@ TEST(Engine, AStateInFilesIsTheModulesRowByRow) {
         auto found = torch::tensor(plain.values[i]).view(wanted.sizes());
         if (rows[i].name.ends_with("wkv")) {  // the same sums at different scales
           const auto scale = torch::exp(found[2] - wanted[2]);
-          expect_close(found[0] * scale, wanted[0], 0, 1e-4, rows[i].name);
-          expect_close(found[1] * scale, wanted[1], 0, 1e-4, rows[i].name);
+          expect_close(found[0] * scale, wanted[0], 1e-3, 1e-3, rows[i].name);
+          expect_close(found[1] * scale, wanted[1], 1e-3, 1e-3, rows[i].name);
         } else {
           expect_close(found, wanted, 0, 1e-4, rows[i].name);
         }

@@ -45,7 +45,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
   try {
     const auto found = read_state(path, kOwner, kVocabulary);
-    if (found.state.values.size() != 2 || found.state.values[1].size() != 8 || found.logits.size() != kVocabulary)
+    if (found.state.values.size() != 2 || found.state.values[1].size() != 8 ||
+        found.logits.size() != kVocabulary)
       std::abort();
   } catch (const Error&) {
   }

@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/generate/generator.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"

@@ -193,7 +193,7 @@ TEST(CheckpointDirectory, AFileCutOffIsNamed) {
   const ScratchDirectory folder;
   save(folder / "best", 1);
   fs::resize_file(folder / "best/model.safetensors", 1000);
-  expect_refused(folder / "best", "best/model.safetensors: wanted ", Verification::kSizes);
+  expect_refused(folder / "best", "best/model.safetensors: expected ", Verification::kSizes);
   expect_refused(folder / "best", "got 1000: the file is cut off", Verification::kTensors);
 }
 
@@ -324,7 +324,7 @@ TEST(CheckpointDirectory, ARunsFolderMeansItsBestElseItsLatest) {
   fs::create_directories(run);
   EXPECT_NE(complaint([&] { resolve_checkpoint(run); }).find("expected a checkpoint or a run"),
             std::string::npos);
-  EXPECT_NE(complaint([&] { resolve_checkpoint(run / "latest"); }).find("found no intact one"),
+  EXPECT_NE(complaint([&] { resolve_checkpoint(run / "latest"); }).find("got no intact one"),
             std::string::npos);
   put(run / "config.json", "{}");  // a run's folder may hold its config
   for (const int step : {1, 2}) save(checkpoints / step_name(step), step);

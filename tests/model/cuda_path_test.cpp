@@ -8,7 +8,7 @@
 
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/ops/cuda/call.h"
-#include "rwkvx/ops/device.h"
+#include "rwkvx/ops/precision.h"
 #include "support/tensors.h"
 
 namespace rwkvx {

@@ -7,11 +7,14 @@
 namespace rwkvx {
 
 struct DeviceName {
-  enum class Kind { kAuto, kCpu, kCuda } kind = Kind::kAuto;
-  int index = 0;  // N of cuda:N
+  std::string kind = "auto";  // or "cpu", or the name of a kind of device
+  int index = 0;              // N of cuda:N
+  bool is_auto() const { return kind == "auto"; }
+  bool is_cpu() const { return kind == "cpu"; }
 };
 
-// Throws ConfigError at `where` for any other text.
+// Throws ConfigError at `where` for a text of another form. Whether there is such a kind is not
+// looked at: see cores/device.h.
 DeviceName parse_device_name(const std::string& text, const std::string& where);
 
 // NVIDIA GPUs that this machine shows, whether this program can use them or not: those of the
@@ -24,7 +27,8 @@ struct DeviceNote {
   std::string text;
   bool warning = false;
 };
+// `visible` devices are there, each a `what` ("NVIDIA GPU").
 DeviceNote device_note(const DeviceName& setting, const std::string& chosen, int visible,
-                       const std::string& reason);
+                       const std::string& what, const std::string& reason);
 
 }  // namespace rwkvx

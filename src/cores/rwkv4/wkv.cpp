@@ -4,9 +4,8 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "cores/rwkv4/cuda/wkv_function.h"
 #include "cores/rwkv4/wkv_kernel.h"
-#include "rwkvx/ops/cuda/call.h"
+#include "rwkvx/cores/device.h"
 
 namespace rwkvx {
 namespace {
@@ -150,7 +149,7 @@ std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, 
   TORCH_CHECK(state.sizes() == at::IntArrayRef({B, 3, C}), "wkv: state must be (B, 3, C), got ",
               state.sizes());
   if (T == 0) return {k, state};
-  if (cuda::takes(k)) return cuda::wkv(w, u, k, v, state, r);
+  if (const auto* device = kernels_for(k)) return device->wkv(w, u, k, v, state, r);
   const bool real = k.scalar_type() == at::kFloat || k.scalar_type() == at::kDouble;
   const bool same = v.scalar_type() == k.scalar_type() && state.scalar_type() == k.scalar_type() &&
                     w.scalar_type() == k.scalar_type() && u.scalar_type() == k.scalar_type();

@@ -3,16 +3,16 @@
 #include <ATen/ATen.h>
 
 #include "cores/shift/conv_shift.h"
-#include "cores/shift/cuda/shift_mix_function.h"
 #include "cores/shift/token_shift.h"
-#include "rwkvx/ops/cuda/call.h"
+#include "rwkvx/cores/device.h"
 
 namespace rwkvx {
 
 std::vector<at::Tensor> shift_mix(const at::Tensor& a, const ShiftParameters& learned,
                                   const at::Tensor& phi, const std::vector<at::Tensor>& mixes,
                                   at::Tensor& ring, at::Tensor& prev) {
-  if (cuda::takes(a)) return cuda::shift_mix(a, learned, phi, mixes, ring, prev);
+  if (const auto* device = kernels_for(a))
+    return device->shift_mix(a, learned, phi, mixes, ring, prev);
   const auto b = ring.defined() ? conv_shift(a, learned, phi, ring) : a;  // (B, T, C)
   const auto before = token_shift(b, prev);                               // (B, T, C)
   prev = b.select(/*dim=*/1, -1).detach().clone();                        // (B, C)

@@ -1,6 +1,6 @@
 #include "rwkvx/ops/cuda/call.h"
 
-#include "rwkvx/ops/device.h"
+#include "rwkvx/ops/precision.h"
 
 namespace rwkvx::cuda {
 namespace {

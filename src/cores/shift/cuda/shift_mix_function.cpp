@@ -5,7 +5,7 @@
 #include "cores/shift/cuda/shift_mix.h"
 #include "cores/shift/gate_forms.h"
 #include "rwkvx/ops/cuda/call.h"
-#include "rwkvx/ops/device.h"
+#include "rwkvx/ops/precision.h"
 
 namespace rwkvx::cuda {
 
