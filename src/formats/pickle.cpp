@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "formats/format.h"
 #include "rwkvx/base/error.h"
 
 namespace rwkvx {

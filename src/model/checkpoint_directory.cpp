@@ -269,12 +269,12 @@ void check_content(const fs::path& path, const CheckpointDirectory::File& file,
                    Verification verification) {
   const bool tensors = path.extension() == ".safetensors";
   if (verification == Verification::kTensors && tensors) {
-    const SafetensorsFile content(path);
+    const auto content = read_safetensors(path);
     if (content.has_checksums()) return content.verify();
   }
   const auto hash = hash_file(path);
   if (hash == file.hash) return;
-  if (tensors) SafetensorsFile(path).verify();  // throws, naming the tensor, where it is in one
+  if (tensors) read_safetensors(path).verify();  // throws, naming the tensor, where it is in one
   throw CheckpointError(path.string(), "checksum " + hash + " differs from the stored " +
                                            file.hash + ": the file is damaged");
 }

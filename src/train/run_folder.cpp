@@ -14,6 +14,7 @@
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/cores/names.h"
+#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/checkpoint_directory.h"
 
@@ -209,7 +210,7 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
   if (!directory.has_trainer())
     throw CheckpointError(newest->string(), "holds no trainer state, so it cannot be resumed from");
   load_weights(model, open_tensors(directory.weights()));
-  const SafetensorsFile moments(directory.trainer() / kMomentsFile);
+  const auto moments = read_safetensors(directory.trainer() / kMomentsFile);
   for (const auto& [name, tensor] : optimizer.moments()) {
     const auto value = tensor_of(moments.at(name));
     if (value.sizes() != tensor.sizes())

@@ -35,7 +35,7 @@ class ModelCommands : public TinyRun {
   void edit_tensors(const std::string& name,
                     const std::function<void(std::vector<TensorView>&)>& edit) const {
     const auto from = resolve_checkpoint(path("run"));
-    const SafetensorsFile file(from / kWeightsFile);
+    const auto file = read_safetensors(from / kWeightsFile);
     auto tensors = file.tensors();
     edit(tensors);
     CheckpointWriter writer(path(name));

@@ -5,6 +5,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/formats/safetensors.h"
 #include "support/golden.h"
 #include "support/pth_builder.h"
 #include "support/scratch.h"

@@ -11,6 +11,7 @@
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/engine/quantize.h"
+#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "support/scratch.h"
 

@@ -1,5 +1,3 @@
-#include "rwkvx/formats/pth.h"
-
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -7,6 +5,8 @@
 #include <random>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/formats/safetensors.h"
 #include "support/golden.h"
 #include "support/pth_builder.h"
 #include "support/scratch.h"
@@ -29,7 +29,7 @@ std::string complaint(const std::string& bytes) {
   static const ScratchDirectory folder;  // one for all: this is called by the thousand
   put(folder / "a.pth", bytes);
   try {
-    const PthFile file(folder / "a.pth");
+    const auto file = open_tensor_file(folder / "a.pth");
     // Every byte that it hands out can be read.
     std::size_t sum = 0;
     for (const auto& tensor : file.tensors())
@@ -57,20 +57,20 @@ PthBuilder sample() {
   return builder;
 }
 
-std::vector<float> values(const PthFile& file, const std::string& name) {
+std::vector<float> values(const TensorFile& file, const std::string& name) {
   const auto* tensor = file.find(name);
   return tensor == nullptr ? std::vector<float>{} : to_float32(*tensor);
 }
 
-PthFile open(const ScratchDirectory& folder, const std::string& bytes) {
+TensorFile open(const ScratchDirectory& folder, const std::string& bytes) {
   put(folder / "a.pth", bytes);
-  return PthFile(folder / "a.pth");
+  return open_tensor_file(folder / "a.pth");
 }
 
 TEST(Pth, AFileOfTorchSaveHoldsWhatItsSafetensorsTwinHolds) {
   const auto golden = test::golden_dirs("model").front();
-  const PthFile pth(golden / "hf_rwkv4.pth");
-  const SafetensorsFile twin(golden / "hf_rwkv4.safetensors");
+  const auto pth = open_tensor_file(golden / "hf_rwkv4.pth");
+  const auto twin = read_safetensors(golden / "hf_rwkv4.safetensors");
   ASSERT_EQ(pth.tensors().size(), twin.tensors().size());
   for (const auto& wanted : twin.tensors()) {
     const auto* found = pth.find(wanted.name);
@@ -149,7 +149,7 @@ TEST(Pth, TransposedAndSlicedTensorsAreCopied) {
   EXPECT_EQ(values(file, "transposed"), (std::vector<float>{0, 3, 1, 4, 2, 5}));
   EXPECT_EQ(values(file, "column"), (std::vector<float>{1, 4}));
   EXPECT_EQ(values(file, "row"), (std::vector<float>{3, 4, 5}));
-  const PthFile moved(std::move(file));
+  const auto moved = std::move(file);
   EXPECT_EQ(values(moved, "transposed"), (std::vector<float>{0, 3, 1, 4, 2, 5}));
 }
 

@@ -11,6 +11,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/generate/generator.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"

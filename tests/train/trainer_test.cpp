@@ -454,7 +454,7 @@ void set_weight(const fs::path& checkpoint, const std::string& tensor, std::size
   {
     fs::copy(checkpoint, writer.path(), fs::copy_options::recursive);
     fs::remove(writer.path() / kChecksumsFile);
-    const SafetensorsFile file(checkpoint / kWeightsFile);
+    const auto file = read_safetensors(checkpoint / kWeightsFile);
     auto views = file.tensors();
     std::vector<std::byte> changed;
     for (auto& view : views) {

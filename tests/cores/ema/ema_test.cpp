@@ -9,6 +9,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/cores/names.h"
+#include "rwkvx/formats/safetensors.h"
 #include "support/program.h"
 
 namespace rwkvx {
