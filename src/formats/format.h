@@ -1,4 +1,5 @@
-// What a format of tensor files is. The table of all is in tensor_file.cpp.
+// What a format of tensor files is. Each is defined in a file of its own, as `extern const Format
+// kName`; the table of all is in tensor_file.cpp.
 #pragma once
 
 #include <cstddef>
@@ -19,9 +20,6 @@ struct Format {
   // Throws CheckpointError naming the file, and the tensor if it is one tensor's fault.
   std::shared_ptr<const TensorFile::Contents> (*read)(const std::filesystem::path& path);
 };
-
-extern const Format kSafetensors;
-extern const Format kPth;
 
 // By its name in safetensors files; all of these names, a space before each.
 std::optional<DType> dtype_from(std::string_view name);

@@ -135,7 +135,7 @@ PthFile::PthFile(const std::filesystem::path& from) : file_(from) {
         "it with a later PyTorch");
   if (!file_.text().starts_with("PK\x03\x04"))
     throw CheckpointError(where,
-                          "wanted the zip archive that torch.save writes, found another file");
+                          "expected the zip archive that torch.save writes, got another file");
   const ZipFile zip(where, file_.text());
 
   // Everything lies in one folder of the archive, named after the file that was first written.
@@ -144,7 +144,7 @@ PthFile::PthFile(const std::filesystem::path& from) : file_(from) {
   for (const auto& [name, bytes] : zip.entries())
     if (name.ends_with(kPickle) && name.find('/') == name.size() - kPickle.size()) {
       if (!folder.empty())
-        throw CheckpointError(where, "the archive has two folders with data.pkl");
+        throw CheckpointError(where, "the archive has two directories with data.pkl");
       folder = name.substr(0, name.size() - kPickle.size());
     }
   if (folder.empty())
@@ -152,14 +152,14 @@ PthFile::PthFile(const std::filesystem::path& from) : file_(from) {
   const auto order = zip.entries().find(folder + "/byteorder");
   if (order != zip.entries().end() && order->second != "little")
     throw CheckpointError(where,
-                          "wanted little-endian tensors, found byte order " + shown(order->second));
+                          "expected little-endian tensors, got byte order " + shown(order->second));
 
   const std::string pickle_name = folder + std::string(kPickle);
   const auto in_pickle = where + ": " + shown(pickle_name);
   const auto pickle = read_pickle(in_pickle, zip.at(pickle_name), zip, folder);
   auto at = pickle.result;
   if (pickle.objects[at].kind != Kind::kDict)
-    throw CheckpointError(in_pickle, "wanted a dict of tensors, found " +
+    throw CheckpointError(in_pickle, "expected a dict of tensors, got " +
                                          std::string(kind_name(pickle.objects[at].kind)));
   // A training's file: the model is one entry among others. The dict may hold itself, so there is a
   // limit.
@@ -176,8 +176,8 @@ PthFile::PthFile(const std::filesystem::path& from) : file_(from) {
     const auto& key = pickle.objects[result.items[i]];
     const auto& value = pickle.objects[result.items[i + 1]];
     if (key.kind != Kind::kText)
-      throw CheckpointError(
-          in_pickle, "wanted texts as the dict's keys, found " + std::string(kind_name(key.kind)));
+      throw CheckpointError(in_pickle, "expected strings as the dict's keys, got " +
+                                           std::string(kind_name(key.kind)));
     const std::string name(key.text);
     if (!names.insert(key.text).second)
       throw CheckpointError(in_pickle, "the dict has " + shown(name) + " twice");
@@ -207,7 +207,7 @@ PthFile::PthFile(const std::filesystem::path& from) : file_(from) {
 
 }  // namespace
 
-const Format kPth{
+extern const Format kPth{
     "the .pth that torch.save writes",
     [](std::string_view beginning) {
       return beginning.starts_with("PK") || beginning.starts_with(kOldMark);

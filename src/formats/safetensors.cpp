@@ -94,7 +94,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (value.starts_with("F8_") || value.starts_with("F4") || value.starts_with("F6_"))
       return complain("holds numbers of type " + shown(value) +
                       ", which is not read; convert the weights to BF16, F16 or F32 first");
-    return complain("dtype \"" + shown(value) + "\" is unknown, wanted one of" + dtype_names());
+    return complain("dtype \"" + shown(value) + "\" is unknown, expected one of" + dtype_names());
   }
 
   bool start_object(std::size_t) override {
@@ -131,7 +131,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
         (value == "data_offsets" && entry.has_offsets))
       return complain("has \"" + value + "\" twice");
     if (value == "dtype" || value == "shape" || value == "data_offsets") return true;
-    return complain("unknown key \"" + shown(value) + "\", wanted dtype, shape and data_offsets");
+    return complain("unknown key \"" + shown(value) + "\", expected dtype, shape and data_offsets");
   }
 
   bool end_object() override {
@@ -180,16 +180,16 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool unexpected(const std::string& what) {
     switch (place_) {
       case Place::kMetadata:
-        return complain("metadata \"" + shown(key_) + "\" must be a text, found " + what);
+        return complain("metadata \"" + shown(key_) + "\" must be a string, got " + what);
       case Place::kShape:
         return complain("shape must be at most " + std::to_string(kMaxDimensions) +
-                        " sizes of 0 or more, found " + what);
+                        " sizes of 0 or more, got " + what);
       case Place::kOffsets:
-        return complain("data_offsets must be two numbers of 0 or more, found " + what);
+        return complain("data_offsets must be two numbers of 0 or more, got " + what);
       case Place::kEntry:
         return complain(key_ + " cannot be " + what);
       default:
-        return complain("the header must be an object of objects, found " + what);
+        return complain("the header must be an object of objects, got " + what);
     }
   }
 
@@ -242,14 +242,14 @@ class SafetensorsFile : public TensorFile::Contents {
 void SafetensorsFile::parse() {
   const auto bytes = file_.bytes();
   if (bytes.size() < kLengthBytes)
-    fail("", "wanted a safetensors file, found " + std::to_string(bytes.size()) +
+    fail("", "expected a safetensors file, got " + std::to_string(bytes.size()) +
                  " bytes: it is cut off or of another kind");
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
   const std::uint64_t rest = bytes.size() - kLengthBytes;
   if (header_bytes > kMaxHeaderBytes)
-    fail("", "wanted a safetensors header of at most " + std::to_string(kMaxHeaderBytes) +
-                 " bytes, found a length of " + std::to_string(header_bytes) +
+    fail("", "expected a safetensors header of at most " + std::to_string(kMaxHeaderBytes) +
+                 " bytes, got a length of " + std::to_string(header_bytes) +
                  ": it is damaged or of another kind");
   if (header_bytes > rest)
     fail("", "the header should have " + std::to_string(header_bytes) + " bytes, but only " +
@@ -274,13 +274,13 @@ void SafetensorsFile::parse() {
       fail(entry.name, "should lie in " + range + " of the data, which has " +
                            std::to_string(data.size()) + ": the file is cut off or damaged");
     if (begin != expected)
-      fail(entry.name, "lies in " + range + " of the data, wanted it to begin at " +
+      fail(entry.name, "lies in " + range + " of the data, expected it to begin at " +
                            std::to_string(expected) + ", where the one before ends");
     const auto wanted = byte_count(*entry.dtype, entry.shape);
     if (!wanted || *wanted != end - begin)
       fail(entry.name, "shape " + shape_text(entry.shape) + " of " +
                            std::string(dtype_name(*entry.dtype)) + " needs " +
-                           (wanted ? std::to_string(*wanted) : "too many") + " bytes, found " +
+                           (wanted ? std::to_string(*wanted) : "too many") + " bytes, got " +
                            std::to_string(end - begin));
     expected = end;
     tensors.push_back({std::move(entry.name), *entry.dtype, std::move(entry.shape),
@@ -318,7 +318,7 @@ std::shared_ptr<const TensorFile::Contents> read(const std::filesystem::path& pa
 
 }  // namespace
 
-const Format kSafetensors{
+extern const Format kSafetensors{
     "a .safetensors file",
     [](std::string_view beginning) { return file_kind(beginning) == kSafetensorsKind; }, read};
 

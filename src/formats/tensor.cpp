@@ -105,8 +105,8 @@ std::vector<float> to_float32(const TensorView& tensor) {
       });
     default:
       throw CheckpointError(shown(tensor.name),
-                            "wanted numbers of dtype F64, F32, F16 or BF16, "
-                            "found " +
+                            "expected numbers of dtype F64, F32, F16 or BF16, "
+                            "got " +
                                 std::string(dtype_name(tensor.dtype)));
   }
 }

@@ -11,6 +11,9 @@
 #include "rwkvx/formats/safetensors.h"
 
 namespace rwkvx {
+
+extern const Format kSafetensors, kPth;
+
 namespace {
 
 // Every format that is read: the first that recognizes a file reads it.
@@ -30,11 +33,6 @@ std::string other_kind(std::string_view first) {
   if (lower.find('\0') != std::string::npos) return "";
   if (lower.starts_with("{\"") || lower.starts_with("[{")) return "JSON text";
   return "";
-}
-
-template <class File>
-TensorFile share(std::shared_ptr<File> file) {
-  return {file->path(), file->tensors(), file->metadata(), file};
 }
 
 std::string all_formats() {
@@ -75,7 +73,7 @@ const TensorView& TensorFile::at(std::string_view name) const {
   const auto* tensor = find(name);
   if (tensor == nullptr)
     throw CheckpointError(path().string() + ": " + shown(name),
-                          "wanted this tensor, the file has none");
+                          "expected this tensor, the file has none");
   return *tensor;
 }
 

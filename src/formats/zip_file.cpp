@@ -103,7 +103,7 @@ void ZipFile::read_entry(Cursor& cursor) {
   if (!read_wide(extra, size, stored, offset))
     fail(shown(name) + " has a damaged entry in the archive");
   if (method != 0)
-    fail(shown(name) + " is compressed, wanted the stored entries that torch.save writes");
+    fail(shown(name) + " is compressed, expected the stored entries that torch.save writes");
   if ((flags & 1) != 0) fail(shown(name) + " is encrypted");
   // The local header repeats the name, perhaps with other extra fields.
   if (number_at<std::uint32_t>(offset) != kLocal)

@@ -183,15 +183,15 @@ TEST(Safetensors, EveryMalformedHeaderIsRefusedWithItsReason) {
   const struct {
     std::string bytes, says;
   } cases[] = {
-      {"", "found 0 bytes"},
-      {"1234567", "found 7 bytes"},
-      {std::string(8, '\xff') + "{}", "wanted a safetensors header of at most 100000000 bytes"},
+      {"", "got 0 bytes"},
+      {"1234567", "got 7 bytes"},
+      {std::string(8, '\xff') + "{}", "expected a safetensors header of at most 100000000 bytes"},
       {std::string("\x05\xf5\xe1\x05\0\0\0\0", 8) + "{}", "follow: the file is cut off"},
       {with_header(" {}"), "must begin with '{'"},
       {with_header(""), "must begin with '{'"},
       {with_header("{"), "not valid JSON"},
       {with_header("{} {}"), "not valid JSON"},
-      {with_header(R"({"a":1})"), "an object of objects, found 1"},
+      {with_header(R"({"a":1})"), "an object of objects, got 1"},
       {with_header(R"({"a":[]})"), "a list"},
       {with_header(R"({"a":{)" + tensor + R"(},"a":{)" + tensor + "}}", data),
        "a: the header names it twice"},
@@ -204,21 +204,20 @@ TEST(Safetensors, EveryMalformedHeaderIsRefusedWithItsReason) {
       {with_header(R"({"a":{"dtype":3,"shape":[2],"data_offsets":[0,8]}})", data),
        "a: dtype cannot be 3"},
       {with_header(R"({"a":{"dtype":["F32"],"shape":[2],"data_offsets":[0,8]}})", data), "a list"},
-      {with_header(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", data), "found -2"},
-      {with_header(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", data),
-       "found 2.0"},
+      {with_header(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", data), "got -2"},
+      {with_header(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", data), "got 2.0"},
       {with_header(R"({"a":{"dtype":"F32","shape":[[2]],"data_offsets":[0,8]}})", data),
-       "found a list"},
+       "got a list"},
       {with_header(R"({"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,8]}})",
                    data),
-       "found 18446744073709551615"},
+       "got 18446744073709551615"},
       {with_header(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}})"),
        "needs too many bytes"},
       {with_header(
            R"({"a":{"dtype":"F32","shape":[4611686018427387904,4,0],"data_offsets":[0,0]}})"),
        "needs too many bytes"},
       {with_header(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", data),
-       "a: shape (3) of F32 needs 12 bytes, found 8"},
+       "a: shape (3) of F32 needs 12 bytes, got 8"},
       {with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}})", data),
        "data_offsets must be two"},
       {with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,8]}})", data),
@@ -228,14 +227,14 @@ TEST(Safetensors, EveryMalformedHeaderIsRefusedWithItsReason) {
       {with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", "1234"),
        "cut off or damaged"},
       {with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", data + data),
-       "wanted it to begin at 0"},
+       "expected it to begin at 0"},
       {with_header(
            R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
            data + "1234"),
-       "b: lies in bytes 4 to 12 of the data, wanted it to begin at 8"},
+       "b: lies in bytes 4 to 12 of the data, expected it to begin at 8"},
       {with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", data + "x"),
        "the tensors end at byte 8 of the data, which has 9"},
-      {with_header(R"({"__metadata__":{"a":1}})"), "metadata \"a\" must be a text, found 1"},
+      {with_header(R"({"__metadata__":{"a":1}})"), "metadata \"a\" must be a string, got 1"},
       {with_header(R"({"__metadata__":{"a":"1","a":"2"}})"), "names \"a\" twice"},
       {with_header(R"({"__metadata__":{},"__metadata__":{}})"), "twice"},
       {with_header("{\"\xff\":{}}"), "not valid JSON"},
@@ -419,7 +418,7 @@ TEST(ToFloat32, ReadsFromAnyAddress) {
 TEST(ToFloat32, RefusesIntegersByName) {
   const auto found =
       complaint([] { to_float32(view_of_values(std::vector<std::int64_t>{1}, DType::kI64)); });
-  EXPECT_EQ(found, "x: wanted numbers of dtype F64, F32, F16 or BF16, found I64");
+  EXPECT_EQ(found, "x: expected numbers of dtype F64, F32, F16 or BF16, got I64");
 }
 
 }  // namespace
