@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "rwkvx/base/error.h"
+#include "support/long_tests.h"
 
 namespace rwkvx {
 namespace {
@@ -29,10 +30,13 @@ struct Simulation {
   std::vector<double> a, b;
 };
 
+// Two standard errors of a share of 0.05 or 0.95 of so many cases: 0.01 of 2000.
+double tolerance(int cases) { return 0.01 * std::sqrt(2000.0 / cases); }
+
 TEST(PairedTest, RejectsSystemsWithoutDifferenceInFivePercentOfCases) {
   Simulation simulation(1);
   int by_bootstrap = 0, by_randomisation = 0;
-  const int cases = 2000;
+  const int cases = test::rounds(500, 2000);
   for (int i = 0; i < cases; ++i) {
     simulation.draw(200, 0);
     const auto found =
@@ -40,8 +44,8 @@ TEST(PairedTest, RejectsSystemsWithoutDifferenceInFivePercentOfCases) {
     by_bootstrap += found.p_bootstrap <= 0.05;
     by_randomisation += found.p_randomisation <= 0.05;
   }
-  EXPECT_NEAR(by_bootstrap / static_cast<double>(cases), 0.05, 0.01);
-  EXPECT_NEAR(by_randomisation / static_cast<double>(cases), 0.05, 0.01);
+  EXPECT_NEAR(by_bootstrap / static_cast<double>(cases), 0.05, tolerance(cases));
+  EXPECT_NEAR(by_randomisation / static_cast<double>(cases), 0.05, tolerance(cases));
   RecordProperty("rejected by bootstrap", by_bootstrap);
   RecordProperty("rejected by randomisation", by_randomisation);
 }
@@ -50,27 +54,27 @@ TEST(PairedTestSlow, IntervalsHoldTheTruthInNinetyFivePercentOfCases) {
   Simulation simulation(12);
   const double better = 0.03;
   int covered = 0;
-  const int cases = 2000;
+  const int cases = test::rounds(500, 2000);
   for (int i = 0; i < cases; ++i) {
     simulation.draw(200, better);
     const auto seed = static_cast<std::uint64_t>(i);
     const auto found = compare_paired(simulation.a, simulation.b, 1000, seed);
     covered += found.low <= better && better <= found.high;
   }
-  EXPECT_NEAR(covered / static_cast<double>(cases), 0.95, 0.01);
+  EXPECT_NEAR(covered / static_cast<double>(cases), 0.95, tolerance(cases));
   RecordProperty("covered", covered);
 }
 
 TEST(PairedTest, IntervalsOfAMeanHoldTheTruthInNinetyFivePercentOfCases) {
   Simulation simulation(2);
   int covered = 0;
-  const int cases = 2000;
+  const int cases = test::rounds(500, 2000);
   for (int i = 0; i < cases; ++i) {
     simulation.draw(200, 0);
     const auto mean = mean_interval(simulation.a, 400, static_cast<std::uint64_t>(i));
     covered += mean.low <= 0.5 && 0.5 <= mean.high;
   }
-  EXPECT_NEAR(covered / static_cast<double>(cases), 0.95, 0.01);
+  EXPECT_NEAR(covered / static_cast<double>(cases), 0.95, tolerance(cases));
 }
 
 TEST(PairedTest, FindsADifferenceThatIsThere) {
