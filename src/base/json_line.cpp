@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "rwkvx/base/utf8.h"
+
 namespace rwkvx {
 namespace {
 
@@ -158,25 +160,6 @@ class Reader {
   std::string_view text_;
   std::size_t at_ = 0;
 };
-
-void append_utf8(std::uint32_t code, std::string& out) {
-  const auto tail = [&](int shift) { out += static_cast<char>(0x80 | (code >> shift & 0x3f)); };
-  if (code < 0x80) {
-    out += static_cast<char>(code);
-  } else if (code < 0x800) {
-    out += static_cast<char>(0xc0 | code >> 6);
-    tail(0);
-  } else if (code < 0x10000) {
-    out += static_cast<char>(0xe0 | code >> 12);
-    tail(6);
-    tail(0);
-  } else {
-    out += static_cast<char>(0xf0 | code >> 18);
-    tail(12);
-    tail(6);
-    tail(0);
-  }
-}
 
 // The \uXXXX at the start of `text`, or -1.
 std::int32_t unicode_escape(std::string_view text) {

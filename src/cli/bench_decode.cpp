@@ -12,11 +12,12 @@
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/engine/engine_bench.h"
-#include "rwkvx/generate/threads.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/ops/threads.h"
 #include "rwkvx/train/train_bench.h"
 
 namespace rwkvx {
@@ -46,11 +47,6 @@ ordered_json summary(const std::vector<double>& values) {
   if (values.empty()) return nullptr;
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
   return {{"median", median(values)}, {"lowest", *low}, {"highest", *high}};
-}
-
-double quantile(std::vector<double> values, double share) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
 }
 
 std::string series_name(const EngineBenchSeries& one) {
@@ -142,7 +138,9 @@ ordered_json bench_json(const BenchDecodeFlags& flags, std::int64_t threads,
                          {"bandwidth", summary(bench.bandwidth)},
                          {"products_per_second", summary(bench.products_per_second)},
                          {"series", ordered_json::array()}};
-  for (const auto& one : bench.series)
+  for (const auto& one : bench.series) {
+    auto latencies = one.latencies;
+    std::sort(latencies.begin(), latencies.end());
     result["series"].push_back({{"name", series_name(one)},
                                 {"file_bytes", one.file_bytes},
                                 {"bytes_per_token", one.bytes_per_token},
@@ -150,11 +148,12 @@ ordered_json bench_json(const BenchDecodeFlags& flags, std::int64_t threads,
                                 {"tokens_per_second", summary(one.tokens_per_second)},
                                 {"share_of_bandwidth", summary(one.share_of_bandwidth)},
                                 {"latency",
-                                 {{"p50", quantile(one.latencies, 0.5)},
-                                  {"p95", quantile(one.latencies, 0.95)},
-                                  {"p99", quantile(one.latencies, 0.99)}}},
+                                 {{"p50", nearest_quantile(latencies, 0.5)},
+                                  {"p95", nearest_quantile(latencies, 0.95)},
+                                  {"p99", nearest_quantile(latencies, 0.99)}}},
                                 {"batch_per_second", summary(one.batch_per_second)},
                                 {"prefill_per_second", summary(one.prefill_per_second)}});
+  }
   result["ratios"] = ratios_of(bench);
   result["peak_memory_bytes"] = peak_memory_bytes();
   return result;

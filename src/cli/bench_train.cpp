@@ -16,6 +16,7 @@
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/cores/core.h"

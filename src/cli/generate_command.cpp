@@ -19,10 +19,10 @@
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/config/generate_config.h"
 #include "rwkvx/generate/batch.h"
 #include "rwkvx/generate/generator.h"
-#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {

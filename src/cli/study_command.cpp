@@ -1,5 +1,3 @@
-#include <ATen/Parallel.h>
-
 #include <CLI/CLI.hpp>
 #include <filesystem>
 
@@ -8,6 +6,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
+#include "rwkvx/ops/threads.h"
 #include "rwkvx/study/report.h"
 #include "rwkvx/study/runner.h"
 
@@ -23,7 +22,7 @@ struct StudyFlags {
 
 void run_study(const StudyFlags& flags) {
   const auto file = read_study_file(flags.file);
-  if (file.base.train.threads > 0) at::set_num_threads(static_cast<int>(file.base.train.threads));
+  if (file.base.train.threads > 0) set_threads(file.base.train.threads);
   StudyRunner runner(file, flags.options);
   const InterruptGuard guard;
   if (flags.cell.empty())

@@ -1,13 +1,10 @@
 #include "rwkvx/data/corpus.h"
 
 #include <algorithm>
-#include <atomic>
 #include <csignal>
 #include <exception>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <thread>
 
 #include "documents.h"
 #include "rwkvx/base/error.h"
@@ -17,7 +14,8 @@
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
+#include "rwkvx/base/workers.h"
 
 namespace rwkvx {
 namespace {
@@ -84,28 +82,21 @@ bool asked_to_stop(bool quiet) {
 template <class Do>
 void in_parallel(std::vector<Work>& batch, std::int64_t threads, const std::string& what,
                  const Do& work) {
-  std::atomic<std::size_t> next{0};
-  std::mutex mutex;
-  std::size_t failed = batch.size();
+  const auto count = std::min(threads, static_cast<std::int64_t>(batch.size()));
+  Workers workers(count, [&]() -> Workers::Work {
+    return [&](std::size_t i) {
+      if (!interrupted()) work(batch[i]);
+    };
+  });
+  for (std::size_t i = 0; i < batch.size(); ++i) workers.give(i);
   std::exception_ptr failure;
-  const auto run = [&] {
-    for (std::size_t i = next++; i < batch.size() && !interrupted(); i = next++) {
-      try {
-        work(batch[i]);
-      } catch (...) {
-        const std::lock_guard lock(mutex);
-        if (i < failed) {
-          failed = i;
-          failure = std::current_exception();
-        }
-      }
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    try {
+      workers.wait(i);
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
     }
-  };
-  std::vector<std::thread> pool;
-  const auto count = std::min(static_cast<std::size_t>(threads), batch.size());
-  for (std::size_t i = 1; i < count; ++i) pool.emplace_back(run);
-  run();
-  for (auto& thread : pool) thread.join();
+  }
   throw_if_interrupted(what);
   if (failure) std::rethrow_exception(failure);
 }
@@ -360,10 +351,6 @@ TokenManifest describe(const OpenTexts& texts, const DataConfig& config, const T
   manifest.valid_fraction = part == TextPart::kAll ? 0 : config.valid_fraction;
   manifest.hash = manifest_hash(manifest, texts);
   return manifest;
-}
-
-std::int64_t thread_count(std::int64_t wanted) {
-  return wanted > 0 ? wanted : std::max(1u, std::thread::hardware_concurrency());
 }
 
 std::filesystem::path sets_folder(const DataConfig& config,

@@ -4,6 +4,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/json_line.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -16,8 +17,7 @@ constexpr std::size_t kLongDocument = 64 << 20;
 // The first place at or before `place` where a character may start.
 std::size_t character_start(std::string_view text, std::size_t place) {
   const std::size_t wanted = place;
-  while (place > 0 && wanted - place < 3 && place < text.size() &&
-         (static_cast<unsigned char>(text[place]) & 0xC0) == 0x80)
+  while (place > 0 && wanted - place < 3 && place < text.size() && continues_utf8(text[place]))
     --place;
   return place;
 }

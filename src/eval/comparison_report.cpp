@@ -7,6 +7,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/eval/side_by_side.h"
 #include "rwkvx/report/html.h"
 #include "rwkvx/report/plot.h"
 

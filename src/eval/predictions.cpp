@@ -14,8 +14,8 @@
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/eval/pairs.h"
-#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {

@@ -2,12 +2,9 @@
 
 #include <algorithm>
 #include <charconv>
-#include <condition_variable>
-#include <deque>
 #include <exception>
-#include <mutex>
+#include <memory>
 #include <optional>
-#include <thread>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
@@ -15,9 +12,10 @@
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/base/version.h"
+#include "rwkvx/base/workers.h"
 #include "rwkvx/metrics/unicode.h"
-#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -62,7 +60,6 @@ struct Slot {
   std::uint64_t bad = 0;
   std::string first_bad;
   std::exception_ptr error;  // what ended the batch, after its scored samples
-  bool done = false;
 };
 
 class BatchScorer {
@@ -121,7 +118,7 @@ class BatchScorer {
   }
   std::uint64_t words(std::string_view text) {
     std::uint64_t count = 0;
-    unicode::decode(text, codes_);
+    decode_utf8(text, codes_);
     unicode::for_each_word(codes_, [&](std::span<const std::uint32_t>) { ++count; });
     return count;
   }
@@ -132,57 +129,6 @@ class BatchScorer {
   PairScorer scorer_;
   PairSource::Scratch scratch_;
   TextPair pair_;
-};
-
-// Threads that score slots in any order.
-class Workers {
- public:
-  Workers(std::size_t count, const PairSource& source, const MetricSet& metrics,
-          const ScoringOptions& options) {
-    for (std::size_t i = 0; i < count; ++i)
-      threads_.emplace_back([this, &source, &metrics, &options] {
-        BatchScorer scorer(source, metrics, options);
-        for (;;) {
-          std::unique_lock lock(mutex_);
-          wake_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
-          if (stopping_) return;
-          Slot* slot = waiting_.front();
-          waiting_.pop_front();
-          lock.unlock();
-          scorer.score(*slot);
-          lock.lock();
-          slot->done = true;
-          finished_.notify_one();
-        }
-      });
-  }
-  ~Workers() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    wake_.notify_all();
-    for (auto& thread : threads_) thread.join();
-  }
-  void give(Slot& slot) {
-    {
-      const std::lock_guard lock(mutex_);
-      slot.done = false;
-      waiting_.push_back(&slot);
-    }
-    wake_.notify_one();
-  }
-  void wait(const Slot& slot) {
-    std::unique_lock lock(mutex_);
-    finished_.wait(lock, [&] { return slot.done; });
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable wake_, finished_;
-  std::deque<Slot*> waiting_;
-  bool stopping_ = false;
-  std::vector<std::thread> threads_;
 };
 
 std::string unknown_metric(std::string_view name) {
@@ -416,22 +362,18 @@ ScoreSummary score_pairs(PairSource& source, const MetricSet& metrics,
                          const ScoringOptions& options) {
   std::optional<AtomicFile> per_sample;
   if (!options.per_sample.empty()) per_sample.emplace(options.per_sample);
-  const auto cores = std::max(1U, std::thread::hardware_concurrency());
-  const std::size_t threads =
-      options.threads > 0 ? static_cast<std::size_t>(options.threads) : cores;
+  const auto threads = thread_count(options.threads);
   Progress progress("scoring", static_cast<std::int64_t>(source.size()), options.quiet);
   ScoreSums sums(metrics);
   std::uint64_t bad = 0;
   std::string first_bad;
 
   // This thread reads ahead and adds up in order; the number of slots bounds the memory.
-  std::vector<Slot> slots(threads == 1 ? 1 : 3 * threads);
-  std::optional<BatchScorer> own;
-  std::optional<Workers> workers;
-  if (threads == 1)
-    own.emplace(source, metrics, options);
-  else
-    workers.emplace(threads, source, metrics, options);
+  std::vector<Slot> slots(threads == 1 ? 1 : 3 * static_cast<std::size_t>(threads));
+  Workers workers(threads, [&]() -> Workers::Work {
+    const auto scorer = std::make_shared<BatchScorer>(source, metrics, options);
+    return [&slots, scorer](std::size_t slot) { scorer->score(slots[slot]); };
+  });
   std::exception_ptr read_error;
   bool ended = false;
   std::size_t given = 0, taken = 0;
@@ -445,15 +387,11 @@ ScoreSummary score_pairs(PairSource& source, const MetricSet& metrics,
         ended = true;
       }
       if (ended) break;
-      ++given;
-      if (own)
-        own->score(slot);
-      else
-        workers->give(slot);
+      workers.give(given++ % slots.size());
     }
     if (taken == given) break;
-    auto& slot = slots[taken++ % slots.size()];
-    if (workers) workers->wait(slot);
+    auto& slot = slots[taken % slots.size()];
+    workers.wait(taken++ % slots.size());
     for (std::size_t i = 0; i < slot.scored; ++i) {
       sums.add(slot.scores[i]);
       if (options.each) options.each(slot.scores[i]);

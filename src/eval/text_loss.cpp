@@ -10,6 +10,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/data/token_file.h"
 #include "rwkvx/report/html.h"
@@ -57,12 +58,7 @@ void add_at(std::int64_t position, double loss, std::vector<PositionLoss>& bucke
 
 }  // namespace
 
-double PositionLoss::standard_error() const {
-  if (tokens < 2) return 0;
-  const auto count = static_cast<double>(tokens);
-  const double spread = std::max(0.0, squares - nats * nats / count) / (count - 1);
-  return std::sqrt(spread / count);
-}
+double PositionLoss::standard_error() const { return rwkvx::standard_error(tokens, nats, squares); }
 double TextLoss::perplexity() const { return std::exp(loss()); }
 double TextLoss::bits_per_byte() const {
   return nats / (std::numbers::ln2 * static_cast<double>(bytes));

@@ -19,9 +19,9 @@
 #include "rwkvx/cores/names.h"
 #include "rwkvx/generate/sampler.h"
 #include "rwkvx/generate/text_stream.h"
-#include "rwkvx/generate/threads.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/ops/threads.h"
 
 namespace rwkvx {
 namespace {

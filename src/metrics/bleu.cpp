@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/unicode.h"
 
 namespace rwkvx {
@@ -103,7 +104,7 @@ void for_each_word(const Codes& text, const Use& use) {
   std::string word;
   for (const auto c : text) {
     if (!unicode::is_space(c)) {
-      unicode::append(c, word);
+      append_utf8(c, word);
     } else if (!word.empty()) {
       use(word);
       word.clear();
@@ -149,7 +150,7 @@ std::string bleu_tokenizer_name(BleuTokenizer tokenizer) {
 
 std::string bleu_tokens(std::string_view text, BleuTokenizer tokenizer) {
   Codes codes;
-  unicode::decode(text, codes);
+  decode_utf8(text, codes);
   std::string tokens;
   for_each_word(cut(std::move(codes), tokenizer), [&](const std::string& word) {
     if (!tokens.empty()) tokens += ' ';
@@ -171,7 +172,7 @@ BleuCounts& BleuCounts::operator+=(const BleuCounts& other) {
 void BleuCounter::tokenize(std::string_view text, std::vector<std::uint32_t>& tokens) {
   tokens.clear();
   Codes codes;
-  unicode::decode(text, codes);
+  decode_utf8(text, codes);
   if (lower_case_) unicode::lower(codes);
   while (!codes.empty() && unicode::is_space(codes.back())) codes.pop_back();
   for_each_word(cut(std::move(codes), tokenizer_), [&](const std::string& word) {

@@ -2,18 +2,11 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/statistics.h"
 
 namespace rwkvx {
-
-double quantile(const std::vector<double>& sorted, double q) {
-  const double position = q * static_cast<double>(sorted.size() - 1);
-  const auto below = static_cast<std::size_t>(std::floor(position));
-  const auto above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (sorted[above] - sorted[below]) * (position - static_cast<double>(below));
-}
 
 std::uint32_t NumpyDraws::below(std::uint32_t n) {
   const std::uint32_t last = n - 1;

@@ -7,8 +7,8 @@
 #include <string>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/metrics/bootstrap.h"
-#include "rwkvx/metrics/mean.h"
 
 namespace rwkvx {
 namespace {

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/porter.h"
 #include "rwkvx/metrics/unicode.h"
 
@@ -225,19 +226,19 @@ void RougeTokenizer::tokenize_line(std::string_view line, TokenList& tokens) {
     }
     return;
   }
-  unicode::decode(line, codes_);
+  decode_utf8(line, codes_);
   unicode::lower(codes_);
   if (options_.kind == RougeTokenization::kChar) {
     for (const auto code : codes_) {
       if (unicode::is_space(code)) continue;
-      unicode::append(code, plain_);
+      append_utf8(code, plain_);
       add();
     }
     return;
   }
   unicode::for_each_word(codes_, [&](std::span<const std::uint32_t> word) {
     for (const auto code : word)
-      if (!unicode::is_ignorable(code)) unicode::append(code, plain_);
+      if (!unicode::is_ignorable(code)) append_utf8(code, plain_);
     if (!plain_.empty()) add();
   });
 }

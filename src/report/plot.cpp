@@ -6,9 +6,8 @@
 #include <cstdio>
 #include <string_view>
 
-#include "rwkvx/metrics/unicode.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/report/html.h"
-#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -48,7 +47,7 @@ double text_width(std::u32string_view text) {
 
 std::u32string code_points(std::string_view text) {
   std::vector<std::uint32_t> codes;
-  unicode::decode(replace_invalid_utf8(text), codes);
+  decode_utf8(replace_invalid_utf8(text), codes);
   return {codes.begin(), codes.end()};
 }
 
@@ -64,7 +63,7 @@ std::string shortened(const std::string& text, double width) {
     used += text_width({&code, 1});
     if (used > width) break;
     std::string one;
-    unicode::append(code, one);
+    append_utf8(code, one);
     at_left ? left += one : right.insert(0, one);
   }
   return left + "…" + right;

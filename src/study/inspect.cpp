@@ -6,13 +6,14 @@
 #include <cmath>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/statistics.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/cores/core.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/report/html.h"
 #include "rwkvx/report/page.h"
 #include "rwkvx/report/table.h"
 #include "rwkvx/study/gates.h"
-#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -29,9 +30,7 @@ std::vector<double> numbers(const at::Tensor& values) {
 ordered_json half_lives_of(const at::Tensor& tokens, std::int64_t layer) {
   auto lives = numbers(tokens);
   std::sort(lives.begin(), lives.end());
-  const auto at = [&](double share) {
-    return lives[static_cast<std::size_t>(share * static_cast<double>(lives.size() - 1) + 0.5)];
-  };
+  const auto at = [&](double share) { return nearest_quantile(lives, share); };
   return {{"layer", layer},
           {"tokens",
            {{"least", at(0)},

@@ -6,8 +6,8 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/study/runner.h"
-#include "rwkvx/study/statistics.h"
 #include "study/report_parts.h"
 
 namespace rwkvx {
@@ -91,14 +91,14 @@ Difference compare_variants(const StudyResults& results, const std::string& data
       sum_a[i] += of_a[i] / static_cast<double>(seeds.size());
       sum_b[i] += of_b[i] / static_cast<double>(seeds.size());
     }
-    difference.by_seed.push_back(sample_mean(of_b) - sample_mean(of_a));
+    difference.by_seed.push_back(compensated_mean(of_b) - compensated_mean(of_a));
   }
   difference.paired = compare_paired(sum_a, sum_b, results.resamples(), /*seed=*/1);
   return difference;
 }
 
 std::string spread_text(const std::vector<double>& values, int digits) {
-  return fixed_text(sample_mean(values), digits) + " ± " +
+  return fixed_text(compensated_mean(values), digits) + " ± " +
          fixed_text(sample_deviation(values), digits);
 }
 

@@ -2,10 +2,9 @@
 #include <cmath>
 
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
 #include "rwkvx/study/flops.h"
-#include "rwkvx/study/statistics.h"
-#include "rwkvx/train/train_bench.h"
 #include "study/report_parts.h"
 
 namespace rwkvx {
@@ -21,10 +20,10 @@ Scored scored(const StudyResults& results, const std::string& data, const std::s
   for (const auto seed : results.seeds(data, {variant})) {
     const auto& one = *results.training(variant, data, seed);
     out.parameters = one.at("parameters");
-    out.losses.push_back(sample_mean(values_at(one, {"window_losses"})));
+    out.losses.push_back(compensated_mean(values_at(one, {"window_losses"})));
     out.perplexities.push_back(std::exp(out.losses.back()));
-    out.rouge1.push_back(100 * sample_mean(values_at(one, {"scores", "rouge1"})));
-    out.rouge_l.push_back(100 * sample_mean(values_at(one, {"scores", "rougeL"})));
+    out.rouge1.push_back(100 * compensated_mean(values_at(one, {"scores", "rouge1"})));
+    out.rouge_l.push_back(100 * compensated_mean(values_at(one, {"scores", "rougeL"})));
     out.bleu.push_back(one.at("scores").at("corpus_bleu"));
   }
   return out;

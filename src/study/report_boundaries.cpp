@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
-#include "rwkvx/study/statistics.h"
 #include "study/report_parts.h"
 
 namespace rwkvx {
@@ -67,11 +67,11 @@ void add_gates(const StudyResults& results, const StudyConfig& study, Page& page
   std::size_t apart = 0, enhanced = 0;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const auto& row = rows[i];
-    const double mean = sample_mean(row.difference);
+    const double mean = compensated_mean(row.difference);
     table.rows.push_back({row.data, row.variant, row.level, std::to_string(row.pairs),
-                          fixed_text(sample_mean(row.inside), 3), signed_text(mean, 3),
-                          range_text(row.difference, 4), fixed_text(sample_mean(row.d), 2),
-                          p_text(holm[i]), signed_text(sample_mean(row.share), 2)});
+                          fixed_text(compensated_mean(row.inside), 3), signed_text(mean, 3),
+                          range_text(row.difference, 4), fixed_text(compensated_mean(row.d), 2),
+                          p_text(holm[i]), signed_text(compensated_mean(row.share), 2)});
     if (row.variant != kEnhanced) continue;
     const auto [low, high] = std::minmax_element(row.difference.begin(), row.difference.end());
     bars.push_back({row.data + ", " + row.level, mean, *low, *high});

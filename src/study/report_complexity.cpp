@@ -2,10 +2,10 @@
 #include <cmath>
 
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
 #include "rwkvx/study/flops.h"
 #include "rwkvx/study/statistics.h"
-#include "rwkvx/train/train_bench.h"
 #include "study/report_parts.h"
 
 namespace rwkvx {

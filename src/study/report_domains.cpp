@@ -1,5 +1,5 @@
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
-#include "rwkvx/study/statistics.h"
 #include "study/report_parts.h"
 
 namespace rwkvx {

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <map>
 
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
-#include "rwkvx/study/statistics.h"
 #include "study/report_parts.h"
 
 namespace rwkvx {
@@ -30,11 +30,11 @@ void add_tasks(const StudyResults& results, const StudyConfig& study, Page& page
       const auto& a = found->at("models").at(kBaseline);
       const auto& b = found->at("models").at(kEnhanced);
       const auto loss_a = values_at(a, {"loss"}), loss_b = values_at(b, {"loss"});
-      row.prompt.push_back(sample_mean(values_at(a, {"prompt_loss"})));
-      row.base_loss.push_back(sample_mean(loss_a));
-      row.more_loss.push_back(sample_mean(loss_b));
-      row.base_right.push_back(100 * sample_mean(values_at(a, {"accuracy"})));
-      row.more_right.push_back(100 * sample_mean(values_at(b, {"accuracy"})));
+      row.prompt.push_back(compensated_mean(values_at(a, {"prompt_loss"})));
+      row.base_loss.push_back(compensated_mean(loss_a));
+      row.more_loss.push_back(compensated_mean(loss_b));
+      row.base_right.push_back(100 * compensated_mean(values_at(a, {"accuracy"})));
+      row.more_right.push_back(100 * compensated_mean(values_at(b, {"accuracy"})));
       row.loss.by_seed.push_back(row.more_loss.back() - row.base_loss.back());
       base.resize(loss_a.size());
       more.resize(loss_a.size());
@@ -69,8 +69,8 @@ void add_tasks(const StudyResults& results, const StudyConfig& study, Page& page
          interval_text(row.loss.paired.low, row.loss.paired.high, 3), p_text(holm[i])});
     const auto answer = verdict(row.loss, holm[i]);
     // Where the context helps neither model, equal losses say nothing about memory.
-    const double best = std::min(sample_mean(row.base_loss), sample_mean(row.more_loss));
-    const bool learned = best < 0.9 * sample_mean(row.prompt);
+    const double best = std::min(compensated_mean(row.base_loss), compensated_mean(row.more_loss));
+    const bool learned = best < 0.9 * compensated_mean(row.prompt);
     claims.push_back({"Relying on near tokens harms long-range memory: " + row.task,
                       "loss of the answer " + signed_text(row.loss.paired.difference, 3) +
                           " nats, seeds " + range_text(row.loss.by_seed, 3) + ", p Holm " +
@@ -137,7 +137,7 @@ void add_lengths(const StudyResults& results, const StudyConfig& study, Page& pa
         const auto& values = k == 0 ? base : more;
         const auto [low, high] = std::minmax_element(values.begin(), values.end());
         lines[static_cast<std::size_t>(k)].points.push_back(
-            {static_cast<double>(length), sample_mean(values), *low, *high});
+            {static_cast<double>(length), compensated_mean(values), *low, *high});
       }
       if (length > ctx_len) last_baseline = base, last_enhanced = more;
     }
@@ -200,8 +200,8 @@ void add_gates(const StudyResults& results, const StudyConfig& study, Page& page
                             spread_text(of("below_0.05", 100), 1),
                             spread_text(of("above_0.95", 100), 1), spread_text(of("share", 1), 3)});
       if (step == sites.rbegin()->first)
-        most = std::max(
-            {most, sample_mean(of("below_0.05", 100)), sample_mean(of("above_0.95", 100))});
+        most = std::max({most, compensated_mean(of("below_0.05", 100)),
+                         compensated_mean(of("above_0.95", 100))});
     }
   for (auto& [step, parts] : gradients)
     norms.rows.push_back({std::to_string(step), spread_text(parts["conv"], 4),

@@ -15,6 +15,7 @@
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/data/batcher.h"
@@ -24,8 +25,6 @@
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/study/statistics.h"
-#include "rwkvx/train/train_bench.h"
 #include "rwkvx/train/trainer.h"
 #include "study/probes.h"
 

@@ -18,7 +18,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 #include "tokenizers.h"
 
 namespace rwkvx {
@@ -186,7 +186,7 @@ class SentencePieceTokenizer : public Tokenizer {
     const std::size_t first = utf8_character(text);
     if (first == text.size()) return encode_bytes(text, out);
     std::size_t middle = text.size() / 2;
-    while ((static_cast<unsigned char>(text[middle]) & 0xC0) == 0x80) --middle;
+    while (continues_utf8(text[middle])) --middle;
     middle = std::max(middle, first);
     encode_run(text.substr(0, middle), out);
     encode_run(text.substr(middle), out);

@@ -5,7 +5,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/text_file.h"
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 #include "tokenizers.h"
 
 namespace rwkvx {
@@ -18,22 +18,6 @@ struct Entry {
   TokenId id;
   std::string bytes;
 };
-
-void append_utf8(std::string& out, std::uint32_t code) {
-  const auto tail = [&](int shift) { out += static_cast<char>(0x80 | ((code >> shift) & 0x3F)); };
-  if (code < 0x80) {
-    out += static_cast<char>(code);
-  } else if (code < 0x800) {
-    out += static_cast<char>(0xC0 | (code >> 6));
-    tail(0);
-  } else if (code < 0x10000) {
-    out += static_cast<char>(0xE0 | (code >> 12));
-    tail(6), tail(0);
-  } else {
-    out += static_cast<char>(0xF0 | (code >> 18));
-    tail(12), tail(6), tail(0);
-  }
-}
 
 // A Python literal, '…' "…" b'…' or b"…" as repr() prints it, to its bytes.
 std::string parse_literal(std::string_view literal, const std::string& where) {
@@ -76,7 +60,7 @@ std::string parse_literal(std::string_view literal, const std::string& where) {
       throw DataError(where,
                       "\\" + std::string(1, escape) + std::string(hex) + " is not a character");
     } else {
-      append_utf8(bytes, code);
+      append_utf8(code, bytes);
     }
   }
   return bytes;

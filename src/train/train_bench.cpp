@@ -1,6 +1,5 @@
 #include "rwkvx/train/train_bench.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <torch/types.h>
 
@@ -9,12 +8,12 @@
 #include <functional>
 #include <memory>
 #include <random>
-#include <thread>
 
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/model/training_pass.h"
+#include "rwkvx/ops/threads.h"
 #include "rwkvx/train/optimizer.h"
 
 namespace rwkvx {
@@ -131,18 +130,9 @@ std::unique_ptr<Work> make_work(const std::string& kind, const TrainConfig& conf
 
 }  // namespace
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const auto n = values.size();
-  return n == 0 ? 0 : (values[(n - 1) / 2] + values[n / 2]) / 2;
-}
-
 std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
                                              const TrainBenchOptions& options) {
-  const auto threads = config.train.threads > 0
-                           ? config.train.threads
-                           : std::max<std::int64_t>(1, std::thread::hardware_concurrency());
-  at::set_num_threads(static_cast<int>(threads));
+  set_threads(config.train.threads);
   std::vector<TrainBenchSeries> series;
   std::vector<std::unique_ptr<Work>> works;
   std::vector<std::vector<std::pair<std::string, double>>> before;

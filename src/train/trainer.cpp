@@ -15,7 +15,6 @@
 #include <optional>
 #include <stdexcept>
 #include <string_view>
-#include <thread>
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
@@ -29,6 +28,7 @@
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/training_pass.h"
 #include "rwkvx/ops/precision.h"
+#include "rwkvx/ops/threads.h"
 #include "rwkvx/train/schedule.h"
 #include "train/run_folder.h"
 
@@ -42,11 +42,6 @@ constexpr double kWorkspaceBytes = 16e6;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-void use_threads(std::int64_t threads) {
-  const auto all = static_cast<std::int64_t>(std::max(1u, std::thread::hardware_concurrency()));
-  at::set_num_threads(static_cast<int>(threads > 0 ? threads : all));
 }
 
 c10::Device training_device(const TrainingConfig& config) {
@@ -506,7 +501,7 @@ auto with_memory_advice(const TrainConfig& config, const Work& work) {
 TrainResult train(const TrainConfig& config, const TrainOptions& options) {
   const InterruptGuard guard;
   return with_memory_advice(config, [&] {
-    use_threads(config.train.threads);
+    set_threads(config.train.threads);
     Place place(config.train.output, options);
     return Run(config, place, options.quiet).train(options);
   });
@@ -515,7 +510,7 @@ TrainResult train(const TrainConfig& config, const TrainOptions& options) {
 TrainEstimate estimate_training(const TrainConfig& config, bool quiet) {
   const InterruptGuard guard;
   return with_memory_advice(config, [&] {
-    use_threads(config.train.threads);
+    set_threads(config.train.threads);
     Place place(config.train.output);
     return Run(config, place, quiet).estimate();
   });

@@ -8,7 +8,7 @@
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/eval/scoring.h"
-#include "rwkvx/report/html.h"
+#include "rwkvx/eval/side_by_side.h"
 
 using namespace rwkvx;
 

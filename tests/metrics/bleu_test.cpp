@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/chrf.h"
 #include "rwkvx/metrics/unicode.h"
 #include "support/golden.h"
@@ -168,10 +169,10 @@ TEST(Bleu, EmptyTextsScoreZero) {
 
 std::string lower(const std::string& text) {
   std::vector<std::uint32_t> codes;
-  unicode::decode(text, codes);
+  decode_utf8(text, codes);
   unicode::lower(codes);
   std::string out;
-  for (const auto code : codes) unicode::append(code, out);
+  for (const auto code : codes) append_utf8(code, out);
   return out;
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/rouge.h"
 #include "rwkvx/metrics/unicode.h"
 #include "support/long_tests.h"
@@ -277,11 +278,11 @@ TEST(RougeTokenizations, CutTextsOfEveryScript) {
 TEST(UnicodeWords, FollowTheRulesOfWordBoundaries) {
   const auto words = [](std::string_view text) {
     std::vector<std::uint32_t> codes;
-    unicode::decode(text, codes);
+    decode_utf8(text, codes);
     std::string found;
     unicode::for_each_word(codes, [&](std::span<const std::uint32_t> word) {
       if (!found.empty()) found += '|';
-      for (const auto code : word) unicode::append(code, found);
+      for (const auto code : word) append_utf8(code, found);
     });
     return found;
   };

@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/metrics/bootstrap.h"
-#include "rwkvx/metrics/mean.h"
 #include "rwkvx/metrics/rouge_reference.h"
 #include "support/golden.h"
 

@@ -9,11 +9,11 @@
 #include <string_view>
 #include <vector>
 
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/metrics/bleu.h"
 #include "rwkvx/metrics/chrf.h"
 #include "rwkvx/metrics/diversity.h"
-#include "rwkvx/metrics/mean.h"
 #include "rwkvx/metrics/rouge.h"
 
 namespace rwkvx {

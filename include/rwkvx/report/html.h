@@ -25,10 +25,4 @@ std::string html_section(std::string_view heading, std::string_view body);
 std::string html_table(const std::vector<std::string>& columns,
                        const std::vector<std::vector<std::string>>& rows, bool all_left = false);
 
-// Two texts beside each other with their longest common subsequence of words marked. Words are
-// compared without case. Beyond `most_words` words on either side nothing is marked.
-std::string html_side_by_side(std::string_view left_title, std::string_view left,
-                              std::string_view right_title, std::string_view right,
-                              std::size_t most_words = 2000);
-
 }  // namespace rwkvx

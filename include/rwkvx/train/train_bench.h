@@ -35,6 +35,4 @@ struct TrainBenchOptions {
 std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
                                              const TrainBenchOptions& options);
 
-double median(std::vector<double> values);
-
 }  // namespace rwkvx

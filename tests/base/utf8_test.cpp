@@ -1,4 +1,4 @@
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 
 #include <gtest/gtest.h>
 
