@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 
 struct StudyFlags {
   std::string file, only, cell, docs = "", name = "report";
+  bool parallel = false;
   RunnerOptions options;
 };
 
@@ -40,11 +41,13 @@ std::string quoted(const std::string& text) {
 
 void print_cells(const StudyFlags& flags) {
   const auto file = read_study_file(flags.file);
-  for (const auto& cell : expand_grid(file, flags.only))
+  for (const auto& cell : expand_grid(file, flags.only)) {
+    if (flags.parallel && !cell.training && cell.study->alone) continue;
     print("rwkvx study run " + quoted(flags.file) + " --data " +
           quoted(flags.options.sources.string()) + " --output " +
           quoted(flags.options.output.string()) + " --cell " + cell.key + " --quiet  # " +
           cell.title() + "\n");
+  }
   finish_output();
 }
 
@@ -69,12 +72,22 @@ void add_grid_flags(CLI::App& command, const std::shared_ptr<StudyFlags>& flags)
   command.add_option("--only", flags->only, "one study of the file")->type_name("NAME");
 }
 
+// The table of studies, for the help.
+std::string described_studies() {
+  std::string text = "Studies:\n";
+  for (const auto* study : studies())
+    text += "  " + std::string(study->name) + std::string(13 - study->name.size(), ' ') +
+            std::string(study->question) + "\n";
+  return text;
+}
+
 }  // namespace
 
 void add_study_command(CLI::App& app) {
   auto* command = app.add_subcommand(
       "study", "Compare variants of the model over seeds and data sets, and report what holds");
   command->require_subcommand(1);
+  command->footer(described_studies());
   auto flags = std::make_shared<StudyFlags>();
   flags->options.sources = ".";
 
@@ -88,6 +101,8 @@ void add_study_command(CLI::App& app) {
   auto* cells = command->add_subcommand(
       "cells", "Print one command line per cell, for the jobs of a cluster or for xargs");
   add_grid_flags(*cells, flags);
+  cells->add_flag("--parallel", flags->parallel,
+                  "leave out cells that measure time, which should run alone");
   cells->callback([flags] { print_cells(*flags); });
 
   auto* report =

@@ -52,12 +52,11 @@ std::vector<std::string> names_of(const StudyFile& file, bool variants) {
 
 StudyConfig read_study(const std::string& name, const json& object, const StudyFile& file,
                        const std::string& where) {
-  const std::vector<std::string> known(std::begin(kStudyNames), std::end(kStudyNames));
-  if (std::find(known.begin(), known.end(), name) == known.end())
-    throw ConfigError(where, "no such study" + did_you_mean(name, known));
+  const auto* row = study_named(name);
+  if (row == nullptr) throw ConfigError(where, "no such study" + did_you_mean(name, study_names()));
   check_keys(object, {"data", "variants", "lengths", "batches", "threads", "repeats"}, where);
   StudyConfig study;
-  study.name = name;
+  study.study = row;
   for (const bool variants : {false, true}) {
     const std::string key = variants ? "variants" : "data";
     auto& list = variants ? study.variants : study.data;
@@ -71,7 +70,7 @@ StudyConfig read_study(const std::string& name, const json& object, const StudyF
   }
   if (study.variants.front() != kBaseline)
     throw ConfigError(where + ".variants", "wanted \"baseline\" as the first");
-  if (name != "ablation" &&
+  if (!row->without_enhanced &&
       std::find(study.variants.begin(), study.variants.end(), kEnhanced) == study.variants.end())
     throw ConfigError(where + ".variants", "wanted \"enhanced\" among them");
   study.lengths = read_integers(object, "lengths", where);
@@ -80,7 +79,7 @@ StudyConfig read_study(const std::string& name, const json& object, const StudyF
   if (object.contains("repeats"))
     study.repeats = read_integer(object["repeats"], where + ".repeats");
   if (study.repeats < 2) throw ConfigError(where + ".repeats", "wanted 2 or more");
-  if ((name == "complexity" || name == "failures") && study.lengths.size() < 2)
+  if (row->lengths && study.lengths.size() < 2)
     throw ConfigError(where + ".lengths", "wanted two or more lengths");
   return study;
 }
@@ -138,23 +137,21 @@ class Expansion {
         std::vector<std::string> keys;
         for (const auto& variant : study.variants)
           keys.push_back(add_training(study, variant, data, seed, 0));
-        if (study.name == "complexity") add_probe(Cell::Kind::kComplexity, study, data, seed, keys);
-        if (study.name == "boundaries") add_probe(Cell::Kind::kBoundaries, study, data, seed, keys);
-        if (study.name == "failures") add_probe(Cell::Kind::kFailures, study, data, seed, keys);
+        if (study.study->measure != nullptr) add_measurement(study, data, seed, keys);
       }
-    if (study.name == "ablation")
+    if (study.study->repeats)
       add_training(study, study.variants.back(), study.data.front(), file_.seeds.front(), 1);
   }
   std::vector<Cell> cells;
 
  private:
   std::vector<std::int64_t> seeds_of(const StudyConfig& study) const {
-    return study.name == "complexity" ? std::vector{file_.seeds.front()} : file_.seeds;
+    return study.study->first_seed ? std::vector{file_.seeds.front()} : file_.seeds;
   }
   std::string add_training(const StudyConfig& study, const std::string& variant,
                            const std::string& data, std::int64_t seed, std::int64_t repetition) {
     Cell cell;
-    cell.study = study.name;
+    cell.study = study.study;
     cell.data = data;
     cell.seed = seed;
     cell.variant = variant;
@@ -165,17 +162,17 @@ class Expansion {
     cell.key = key_of(training_spec(file_, cell));
     return add(std::move(cell));
   }
-  void add_probe(Cell::Kind kind, const StudyConfig& study, const std::string& data,
-                 std::int64_t seed, const std::vector<std::string>& needs) {
+  void add_measurement(const StudyConfig& study, const std::string& data, std::int64_t seed,
+                       const std::vector<std::string>& needs) {
     Cell cell;
-    cell.kind = kind;
-    cell.study = study.name;
+    cell.training = false;
+    cell.study = study.study;
     cell.data = data;
     cell.seed = seed;
     cell.needs = needs;
     cell.config = file_.base;
     cell.key = key_of({{"format", kFormat},
-                       {"kind", cell_kind_name(kind)},
+                       {"kind", cell.kind()},
                        {"needs", needs},
                        {"lengths", study.lengths},
                        {"batches", study.batches},
@@ -246,49 +243,37 @@ StudyFile read_study_file(const std::string& path) {
   return file;
 }
 
-std::string cell_kind_name(Cell::Kind kind) {
-  switch (kind) {
-    case Cell::Kind::kTrain:
-      return "train";
-    case Cell::Kind::kComplexity:
-      return "complexity";
-    case Cell::Kind::kBoundaries:
-      return "boundaries";
-    case Cell::Kind::kFailures:
-      return "failures";
-  }
-  return "";
-}
+std::string Cell::kind() const { return training ? "train" : std::string(study->name); }
 
 std::string Cell::title() const {
-  return study + ": " + (kind == Kind::kTrain ? "training " + variant : "measuring") + ", " + data +
-         ", seed " + std::to_string(seed) + (repetition > 0 ? ", once more" : "");
+  return std::string(study->name) + ": " + (training ? "training " + variant : "measuring") + ", " +
+         data + ", seed " + std::to_string(seed) + (repetition > 0 ? ", once more" : "");
 }
 
-const StudyConfig* find_study(const StudyFile& file, const std::string& name) {
+const StudyConfig* find_study(const StudyFile& file, std::string_view name) {
   for (const auto& study : file.studies)
-    if (study.name == name) return &study;
+    if (study.study->name == name) return &study;
   return nullptr;
 }
 
 std::vector<Cell> expand_grid(const StudyFile& file, const std::string& only) {
   if (!only.empty() && find_study(file, only) == nullptr) {
     std::vector<std::string> names;
-    for (const auto& study : file.studies) names.push_back(study.name);
+    for (const auto& study : file.studies) names.emplace_back(study.study->name);
     throw ConfigError("--only",
                       file.path + " has no study \"" + only + "\"" + did_you_mean(only, names));
   }
   Expansion expansion(file);
   for (const auto& study : file.studies)
-    if (only.empty() || study.name == only) expansion.add_study(study);
+    if (only.empty() || study.study->name == only) expansion.add_study(study);
   return std::move(expansion.cells);
 }
 
 const Cell* find_training(const std::vector<Cell>& cells, const std::string& variant,
                           const std::string& data, std::int64_t seed, std::int64_t repetition) {
   for (const auto& cell : cells)
-    if (cell.kind == Cell::Kind::kTrain && cell.variant == variant && cell.data == data &&
-        cell.seed == seed && cell.repetition == repetition)
+    if (cell.training && cell.variant == variant && cell.data == data && cell.seed == seed &&
+        cell.repetition == repetition)
       return &cell;
   return nullptr;
 }

@@ -282,8 +282,8 @@ void StudyRunner::run(const Cell& cell) {
   }
   const auto start = std::chrono::steady_clock::now();
   write_file(place / "cell.json", ordered_json{{"key", cell.key},
-                                               {"kind", cell_kind_name(cell.kind)},
-                                               {"study", cell.study},
+                                               {"kind", cell.kind()},
+                                               {"study", cell.study->name},
                                                {"data", cell.data},
                                                {"variant", cell.variant},
                                                {"seed", cell.seed},
@@ -293,22 +293,21 @@ void StudyRunner::run(const Cell& cell) {
                                           .dump(2) +
                                       "\n");
   ordered_json result;
-  if (cell.kind == Cell::Kind::kTrain) {
+  if (cell.training) {
     result = train_and_measure(cell, data, file_.measure, place);
   } else {
-    const auto& study = *find_study(file_, cell.study);
+    const auto& study = *find_study(file_, cell.study->name);
     std::vector<TrainedModel> models;
     for (std::size_t i = 0; i < cell.needs.size(); ++i)
       models.push_back(
           load_trained(study.variants[i], resolve_checkpoint(folder(cell.needs[i]) / "run")));
-    const auto& config = file_.data.at(cell.data);
-    if (cell.kind == Cell::Kind::kBoundaries)
-      result = measure_boundaries(models, data, config, file_.measure,
-                                  static_cast<std::uint64_t>(cell.seed));
-    else if (cell.kind == Cell::Kind::kFailures)
-      result = measure_failures(models, data, config, study.lengths, cell.config.train.ctx_len);
-    else
-      result = measure_complexity(models, study, cell.config);
+    result = cell.study->measure({.models = models,
+                                  .data = data,
+                                  .source = file_.data.at(cell.data),
+                                  .study = study,
+                                  .measure = file_.measure,
+                                  .base = cell.config,
+                                  .seed = static_cast<std::uint64_t>(cell.seed)});
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

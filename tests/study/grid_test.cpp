@@ -44,7 +44,7 @@ TEST_F(StudyFiles, StudiesShareTheirTrainings) {
   int trainings = 0, probes = 0;
   std::set<std::string> keys;
   for (const auto& cell : cells) {
-    (cell.kind == Cell::Kind::kTrain ? trainings : probes) += 1;
+    (cell.training ? trainings : probes) += 1;
     EXPECT_TRUE(keys.insert(cell.key).second);
     for (const auto& need : cell.needs) EXPECT_TRUE(keys.contains(need)) << "made before";
   }
@@ -87,6 +87,14 @@ TEST_F(StudyFiles, WhatIsWrongIsNamed) {
   document = minimal();
   document["data"]["copy"] = json{{"synth", "copy"}, {"train", {"a.txt"}}};
   EXPECT_THAT(error(document), testing::HasSubstr("one of train, train_pairs and synth"));
+}
+
+TEST(Studies, TheDocsNameEachWithWhatItAsksAndMeasures) {
+  const auto docs = read_file(std::string(RWKVX_SOURCE_DIR) + "/docs/studies.md");
+  for (const auto* study : studies())
+    EXPECT_THAT(docs, testing::HasSubstr("\n| `" + std::string(study->name) + "` | " +
+                                         std::string(study->question) + " | " +
+                                         std::string(study->measures) + " |\n"));
 }
 
 TEST(StudyData, WhatStandsInBothTextsIsCounted) {

@@ -5,7 +5,7 @@
 #include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
 #include "rwkvx/study/flops.h"
-#include "study/report_parts.h"
+#include "study/results.h"
 
 namespace rwkvx {
 namespace {
@@ -34,8 +34,7 @@ std::string step_time(const StudyResults& results, const std::string& variant) {
   const auto* study = find_study(results.file(), "complexity");
   if (study == nullptr) return "–";
   for (const auto& data : study->data) {
-    const auto* found =
-        results.measured(Cell::Kind::kComplexity, data, results.file().seeds.front());
+    const auto* found = results.measured("complexity", data, results.file().seeds.front());
     if (found == nullptr || !found->at("steps").contains(variant)) continue;
     const auto one = found->at("steps").at(variant).get<std::vector<double>>(),
                base = found->at("steps").at(kBaseline).get<std::vector<double>>();
@@ -105,13 +104,10 @@ void add_parts(const StudyResults& results, const std::string& data, Page& page,
   page.table(table);
 }
 
-}  // namespace
-
-void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>& claims) {
-  const auto* study = find_study(results.file(), "ablation");
-  if (study == nullptr) return;
+void report_ablation(const StudyResults& results, const StudyConfig& study, Page& page,
+                     std::vector<Claim>& claims) {
   page.heading(2, "Ablation");
-  for (const auto& data : study->data) {
+  for (const auto& data : study.data) {
     if (results.seeds(data, {kBaseline}).empty()) continue;
     const auto base = scored(results, data, kBaseline);
     ResultTable losses, texts;
@@ -123,7 +119,7 @@ void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>
     std::vector<std::string> names;
     std::vector<Difference> of_loss, of_rouge;
     std::vector<double> p_loss, p_rouge;
-    for (const auto& variant : study->variants) {
+    for (const auto& variant : study.variants) {
       if (variant == kBaseline || results.seeds(data, {kBaseline, variant}).empty()) continue;
       names.push_back(variant);
       of_loss.push_back(compare_variants(results, data, kBaseline, variant, {"window_losses"}));
@@ -187,5 +183,16 @@ void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>
     add_parts(results, data, page, claims);
   }
 }
+
+}  // namespace
+
+extern const Study kAblation{
+    .name = "ablation",
+    .question = "what does each part of the enhancement add?",
+    .measures =
+        "loss, perplexity, BLEU, ROUGE-1 and -L of continuations, parameters, training speed",
+    .repeats = true,
+    .without_enhanced = true,
+    .report = report_ablation};
 
 }  // namespace rwkvx
