@@ -16,7 +16,7 @@
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/data/prompt_pairs.h"
 #include "rwkvx/data/token_file.h"
-#include "rwkvx/synth/synth.h"
+#include "rwkvx/synth/write.h"
 
 namespace rwkvx {
 namespace {
@@ -247,7 +247,7 @@ struct SynthFlags {
 void run_synth(const SynthFlags& flags) {
   const InterruptGuard guard;
   SynthOptions options = flags.options;
-  options.task = synth_task(flags.task);
+  options.task = &synth_task(flags.task, "--task");
   const SynthReport report = write_synth(options, flags.output, flags.quiet);
   if (flags.json) {
     print(dump({{"output", flags.output},
@@ -358,7 +358,12 @@ void add_data_command(CLI::App& app) {
       ->type_name("DIR");
   synth->add_option("--seed", options.seed, "same seed and options, same bytes [1]")
       ->type_name("N");
-  synth->add_option("--task", synth_flags->task, "stories, copy, induction or recall [stories]")
+  std::string tasks = "Tasks:\n";
+  for (const auto* task : synth_tasks())
+    tasks += "  " + std::string(task->name) + std::string(11 - task->name.size(), ' ') +
+             std::string(task->help) + "\n";
+  synth->footer(tasks);
+  synth->add_option("--task", synth_flags->task, "kind of text, see below [stories]")
       ->type_name("NAME");
   auto* stories =
       synth->add_option("--stories", options.stories, "documents of train.txt")->type_name("N");

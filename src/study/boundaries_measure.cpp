@@ -36,7 +36,7 @@ std::vector<Document> probe_documents(const DataSet& data, const DataSetConfig& 
   const std::string separator = DataConfig().separator + "\n";
   std::vector<Document> documents;
   std::int64_t left = bytes;
-  if (config.synth == "stories") {
+  if (!config.synth.empty() && !synth_task(config.synth, "synth").answers) {
     LineReader reader(data.folder / "synth" / "boundaries.jsonl");
     for (std::string line; left > 0 && (line.clear(), reader.append(line));) {
       const auto where = reader.path().string() + ":" + std::to_string(reader.lines());

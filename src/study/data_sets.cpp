@@ -10,7 +10,7 @@
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/data/prompt_pairs.h"
 #include "rwkvx/eval/pairs.h"
-#include "rwkvx/synth/synth.h"
+#include "rwkvx/synth/write.h"
 
 namespace rwkvx {
 namespace {
@@ -122,7 +122,7 @@ Texts read_texts_of(const DataSetConfig& config, const MeasureConfig& measure,
   Texts texts;
   if (!config.synth.empty()) {
     SynthOptions options;
-    options.task = synth_task(config.synth);
+    options.task = &synth_task(config.synth, "synth");
     options.megabytes = config.megabytes;
     options.valid_fraction = std::min(0.5, config.test_megabytes / config.megabytes);
     options.pairs = measure.prompts;

@@ -5,6 +5,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/data/token_file.h"
 #include "rwkvx/eval/pairs.h"
+#include "rwkvx/synth/synth.h"
 #include "study/probes.h"
 
 namespace rwkvx {
@@ -81,7 +82,7 @@ ordered_json loss_by_length(const TrainedModel& trained, const TokenFile& tokens
 // the loss by the length of the context, up to far beyond ctx_len.
 ordered_json measure_failures(const MeasureInput& input) {
   const auto& synth = input.source.synth;
-  const bool task = !synth.empty() && synth != "stories";
+  const bool task = !synth.empty() && synth_task(synth, "synth").answers;
   ordered_json result = {{"task", task ? synth : ""}};
   for (const auto& trained : input.models) {
     auto& out = result["models"][trained.variant];

@@ -198,7 +198,7 @@ void DataSetConfig::check(const std::string& where) const {
   if (kinds != 1) throw ConfigError(where, "wanted one of train, train_pairs and synth");
   if (!train_pairs.empty() && test_pairs.empty())
     throw ConfigError(where, "train_pairs wants test_pairs beside it");
-  if (!synth.empty()) synth_task(synth);
+  if (!synth.empty()) synth_task(synth, where + ".synth");
 }
 
 StudyFile read_study_file(const std::string& path) {
