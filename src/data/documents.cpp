@@ -1,4 +1,4 @@
-#include "documents.h"
+#include "data/documents.h"
 
 #include <algorithm>
 
