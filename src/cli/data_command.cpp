@@ -298,7 +298,7 @@ void add_data_command(CLI::App& app) {
   auto* command = app.add_subcommand("data", "Turn text into token files, look at one, make text");
   command->require_subcommand(1);
 
-  auto* build = command->add_subcommand("build", "Tokenise text files into PREFIX.idx and .bin");
+  auto* build = command->add_subcommand("build", "Tokenize text files into PREFIX.idx and .bin");
   auto build_flags = std::make_shared<BuildFlags>();
   build->add_option("--input", build_flags->inputs, ".txt or .jsonl files")
       ->required()
@@ -311,7 +311,7 @@ void add_data_command(CLI::App& app) {
       ->type_name("PREFIX");
   build
       ->add_option("--separator", build_flags->data.separator,
-                   "line that parts documents of a .txt file [<|endoftext|>]")
+                   "line that separates documents of a .txt file [<|endoftext|>]")
       ->type_name("LINE");
   build
       ->add_option("--text-field", build_flags->data.text_field,
@@ -350,7 +350,7 @@ void add_data_command(CLI::App& app) {
   look->add_flag("--json", inspect_flags->json, "print a JSON object");
   look->callback([inspect_flags] { run_inspect(*inspect_flags); });
 
-  auto* synth = command->add_subcommand("synth", "Write text of our own from a seed");
+  auto* synth = command->add_subcommand("synth", "Write synthetic text from a seed");
   auto synth_flags = std::make_shared<SynthFlags>();
   auto& options = synth_flags->options;
   synth->add_option("--output", synth_flags->output, "folder for the files")

@@ -22,9 +22,9 @@ struct InspectFlags {
 
 void run_inspect(const InspectFlags& flags) {
   if (flags.prompt.empty() == flags.text.empty())
-    throw ConfigError("inspect", "wanted one of --prompt and --text");
+    throw ConfigError("inspect", "expected one of --prompt and --text");
   if (!flags.json && flags.output.empty())
-    throw ConfigError("--output", "wanted a file for the HTML page, or --json");
+    throw ConfigError("--output", "is required without --json; name a file for the HTML page");
   auto text = flags.prompt.empty() ? read_file(flags.text) : flags.prompt;
   if (static_cast<std::int64_t>(text.size()) > flags.bytes)
     text.resize(static_cast<std::size_t>(flags.bytes));

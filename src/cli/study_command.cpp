@@ -64,10 +64,10 @@ void add_grid_flags(CLI::App& command, const std::shared_ptr<StudyFlags>& flags)
   command.add_option("file", flags->file, "study file, see configs/studies/")
       ->required()
       ->type_name("FILE");
-  command.add_option("--output", flags->options.output, "folder for everything that is made")
+  command.add_option("--output", flags->options.output, "directory for data, cells and results")
       ->required()
       ->type_name("DIR");
-  command.add_option("--data", flags->options.sources, "folder that the file's texts lie in [.]")
+  command.add_option("--data", flags->options.sources, "directory of the file's texts [.]")
       ->type_name("DIR");
   command.add_option("--only", flags->only, "one study of the file")->type_name("NAME");
 }
@@ -91,7 +91,7 @@ void add_study_command(CLI::App& app) {
   auto flags = std::make_shared<StudyFlags>();
   flags->options.sources = ".";
 
-  auto* run = command->add_subcommand("run", "Do what is left of a study: train, measure, test");
+  auto* run = command->add_subcommand("run", "Run what is left of a study: train and measure");
   add_grid_flags(*run, flags);
   run->add_option("--cell", flags->cell, "one cell by its key, see `rwkvx study cells`")
       ->type_name("KEY");
@@ -105,12 +105,11 @@ void add_study_command(CLI::App& app) {
                   "leave out cells that measure time, which should run alone");
   cells->callback([flags] { print_cells(*flags); });
 
-  auto* report =
-      command->add_subcommand("report", "Write tables, plots and tests of a study's folder");
+  auto* report = command->add_subcommand("report", "Write a report with tables, plots and tests");
   report->add_option("folder", flags->options.output, "the --output of `rwkvx study run`")
       ->required()
       ->type_name("DIR");
-  report->add_option("--output", flags->docs, "folder for the report [DIR/report]")
+  report->add_option("--output", flags->docs, "directory for the report [DIR/report]")
       ->type_name("DIR");
   report->add_option("--name", flags->name, "NAME.md, and NAME/ for the page and plots [report]")
       ->type_name("NAME");

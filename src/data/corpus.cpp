@@ -28,14 +28,16 @@ void warn_of(const std::vector<std::string>& sources, const Built& built,
              const TokenManifest& manifest) {
   if (manifest.invalid_utf8 > 0)
     log_warning(names(sources) + ": " + count_text(manifest.invalid_utf8) +
-                " sequences are not valid UTF-8; their bytes are kept as they are");
+                " invalid UTF-8 sequence" + (manifest.invalid_utf8 == 1 ? "" : "s") +
+                ", kept as bytes");
   if (manifest.skipped_lines > 0)
     log_warning(names(sources) + ": " + count_text(manifest.skipped_lines) +
-                " lines could not be read and were left out, the first: " + built.first_skipped);
+                (manifest.skipped_lines == 1 ? " bad line was" : " bad lines were") +
+                " skipped, the first: " + built.first_skipped);
 }
 
 OpenTexts open_texts(const std::vector<std::string>& sources) {
-  if (sources.empty()) throw DataError("data", "no text file is named");
+  if (sources.empty()) throw DataError("data", "expected one or more text files, got none");
   OpenTexts texts;
   for (const auto& source : sources) texts.push_back(open_text(source));
   return texts;
@@ -68,11 +70,12 @@ TokenManifest build_tokens(const std::vector<std::string>& sources, const DataCo
 TokenSets build_token_sets(const DataConfig& config, const Tokenizer& tokenizer,
                            const std::filesystem::path& default_folder, std::int64_t threads,
                            bool quiet, const TokenSetsCheck& check) {
-  if (config.train.empty()) throw ConfigError("data.train", "wanted at least one text file");
+  if (config.train.empty())
+    throw ConfigError("data.train", "expected one or more text files, got none");
   if (config.valid.empty() && config.valid_fraction <= 0)
     throw ConfigError(
         "data.valid_fraction",
-        "must be above 0 where data.valid is empty, or there is nothing to validate on");
+        "must be above 0 when data.valid is empty; otherwise there is nothing to validate on");
   threads = thread_count(threads);
   const auto folder = sets_folder(config, default_folder);
   TokenSets sets{folder / "train", folder / "valid", {}, {}, nullptr, nullptr};
@@ -147,7 +150,7 @@ void refuse_while_built(const DataConfig& config, const std::filesystem::path& d
 std::vector<std::string> read_pieces(const std::vector<std::string>& sources,
                                      const DataConfig& config, TextPart part,
                                      std::int64_t max_bytes) {
-  if (sources.empty()) throw DataError("data", "no text file is named");
+  if (sources.empty()) throw DataError("data", "expected one or more text files, got none");
   std::vector<std::string> pieces;
   std::string storage;
   PartReader reader(sources, config, part);

@@ -52,7 +52,7 @@ void tokenize(Work& work, const std::vector<std::string>& sources, const DataCon
   }
 }
 
-// A signal, or nobody who reads the messages any more, ends the work.
+// The work ends on a signal, and when the reader of the messages is gone.
 bool asked_to_stop(bool quiet) {
   if (!quiet && messages_closed()) interrupt_by(SIGPIPE);
   return interrupted();
@@ -158,12 +158,12 @@ Built tokenize_all(const std::vector<std::string>& sources, const DataConfig& co
   manifest.tokens = writer.tokens();
   if (manifest.documents == 0)
     throw DataError(names(sources),
-                    (part == TextPart::kAll ? "holds no text"
-                                            : "is too short to be split: its " + manifest.part +
-                                                  " part holds no text") +
+                    (part == TextPart::kAll
+                         ? "holds no text"
+                         : "is too short to split: its " + manifest.part + " part holds no text") +
                         (built.first_skipped.empty()
                              ? ""
-                             : "; its lines were left out, the first: " + built.first_skipped));
+                             : "; its lines were skipped, the first: " + built.first_skipped));
   return built;
 }
 

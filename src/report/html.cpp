@@ -5,7 +5,7 @@
 namespace rwkvx {
 namespace {
 
-constexpr std::string_view kLightColours =
+constexpr std::string_view kLightColors =
     ":root{color-scheme:light dark;--ink:#1c1e21;--paper:#fff;--line:#d5d8dd;--soft:#f3f4f6;"
     "--mark:#cfe8d4;--s0:#2563a8;--s1:#c2570c;--s2:#2e7d32;--s3:#8e3fa8;--s4:#8a6d00;--s5:#5f6b7a}";
 constexpr std::string_view kStyle =
@@ -68,7 +68,7 @@ std::string escape_html(std::string_view text) {
 std::string html_page(std::string_view title, std::string_view body) {
   return "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>" +
-         escape_html(title) + "</title><style>" + std::string(kLightColours) + std::string(kStyle) +
+         escape_html(title) + "</title><style>" + std::string(kLightColors) + std::string(kStyle) +
          std::string(kPlotStyle) + "</style></head>\n<body><h1>" + escape_html(title) + "</h1>\n" +
          std::string(body) + "</body></html>\n";
 }
@@ -86,10 +86,9 @@ std::string svg_file(std::string_view svg) {
   for (auto at = file.find("var(--"); at != std::string::npos; at = file.find("var(--", at)) {
     const auto close = file.find(')', at);
     const auto name = file.substr(at + 4, close - at - 4) + ":";  // "--s0:"
-    const auto value = kLightColours.find(name) + name.size();
-    const auto colour =
-        kLightColours.substr(value, kLightColours.find_first_of(";}", value) - value);
-    file.replace(at, close + 1 - at, colour);
+    const auto value = kLightColors.find(name) + name.size();
+    const auto color = kLightColors.substr(value, kLightColors.find_first_of(";}", value) - value);
+    file.replace(at, close + 1 - at, color);
   }
   return file;
 }

@@ -90,7 +90,7 @@ std::string line_at(double x1, double y1, double x2, double y2, const std::strin
          place(y2) + "\" class=\"" + kind + "\"/>";
 }
 
-std::string colour(std::size_t i) { return "var(--s" + std::to_string(i % 6) + ")"; }
+std::string color(std::size_t i) { return "var(--s" + std::to_string(i % 6) + ")"; }
 
 std::string close_svg() { return "</svg></div>\n"; }
 std::string open_svg(double height, const std::string& title) {
@@ -156,7 +156,7 @@ std::string svg_bars(const PlotText& text, const std::vector<PlotBar>& bars) {
     const double begin = std::min(x_of(0), x_of(bar.value));
     svg += "<rect x=\"" + place(begin) + "\" y=\"" + place(y) + "\" width=\"" +
            place(std::abs(x_of(bar.value) - x_of(0))) +
-           "\" height=\"18\" style=\"fill:" + colour(i) + "\"/>";
+           "\" height=\"18\" style=\"fill:" + color(i) + "\"/>";
     if (std::isfinite(bar.low) && std::isfinite(bar.high) && bar.low < bar.high)
       svg += line_at(x_of(bar.low), middle, x_of(bar.high), middle, "error") +
              line_at(x_of(bar.low), middle - 4, x_of(bar.low), middle + 4, "error") +
@@ -191,7 +191,7 @@ std::string svg_intervals(const PlotText& text, const std::vector<PlotBar>& inte
     svg += name_at(labels - 8, y + 4, "end", one.label, labels - 12);
     if (!std::isfinite(one.value)) continue;
     const bool apart = one.low > 0 || one.high < 0;
-    const std::string ink = colour(apart ? 0 : 5);
+    const std::string ink = color(apart ? 0 : 5);
     svg += "<path class=\"line\" style=\"stroke:" + ink + ";stroke-width:3\" d=\"M" +
            place(x_of(one.low)) + " " + place(y) + "L" + place(x_of(one.high)) + " " + place(y) +
            "\"/><circle cx=\"" + place(x_of(one.value)) + "\" cy=\"" + place(y) +
@@ -273,18 +273,18 @@ std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) 
       const auto x = place(x_of(point.x));
       path += (path.empty() ? "M" : "L") + x + " " + place(y_of(point.y));
       dots += "<circle cx=\"" + x + "\" cy=\"" + place(y_of(point.y)) +
-              "\" r=\"3\" style=\"fill:" + colour(i) + "\"/>";
+              "\" r=\"3\" style=\"fill:" + color(i) + "\"/>";
       if (!has_band(point)) continue;
       upper += x + "," + place(y_of(point.high)) + " ";
       lower = x + "," + place(y_of(point.low)) + " " + lower;
     }
     if (!upper.empty())
-      svg += "<polygon points=\"" + upper + lower + "\" style=\"fill:" + colour(i) +
-             ";opacity:.18\"/>";
-    svg += "<path class=\"line\" style=\"stroke:" + colour(i) + "\" d=\"" + path + "\"/>" + dots;
+      svg +=
+          "<polygon points=\"" + upper + lower + "\" style=\"fill:" + color(i) + ";opacity:.18\"/>";
+    svg += "<path class=\"line\" style=\"stroke:" + color(i) + "\" d=\"" + path + "\"/>" + dots;
     const auto [x, y] = key[i];
     svg += "<rect x=\"" + place(x) + "\" y=\"" + place(y - 9) +
-           "\" width=\"12\" height=\"10\" style=\"fill:" + colour(i) + "\"/>" +
+           "\" width=\"12\" height=\"10\" style=\"fill:" + color(i) + "\"/>" +
            name_at(x + kMark, y, "start", lines[i].name, kWidth - kRight - kLeft - kMark);
   }
   return svg + close_svg();

@@ -181,8 +181,8 @@ extern const Study kBoundaries{
     .name = "boundaries",
     .question = "does the gate see borders?",
     .measures =
-        "gates behind ends of words, phrases, sentences and paragraphs beside matched "
-        "positions; losses where tokens near by or far away are changed",
+        "gates after the ends of words, phrases, sentences and paragraphs beside matched "
+        "positions; losses where nearby or distant tokens are changed",
     .measure = measure_boundaries,
     .report = report_boundaries};
 

@@ -43,13 +43,14 @@ std::vector<Document> probe_documents(const DataSet& data, const DataSetConfig& 
       const auto value = parse_foreign_json(line, where);
       const JsonObject item(value, where);
       const auto begin = static_cast<std::size_t>(item.integer("offset"));
-      if (begin > text.size()) throw DataError(where, "has an offset behind the end of the text");
+      if (begin > text.size()) throw DataError(where, "has an offset after the end of the text");
       Document document;
       document.text = text.substr(begin, text.find(separator, begin) - begin);
       const char* const names[] = {"words", "phrases", "sentences", "paragraphs"};
       for (int kind = 0; kind < 4; ++kind)
         for (const auto& end : item.array(names[kind])) {
-          if (!end.is_number_integer()) throw DataError(where, "expected ends as whole numbers");
+          if (!end.is_number_integer())
+            throw DataError(where, "expected byte ends, got " + json_shown(end));
           document.boundaries.push_back(
               {static_cast<Boundary::Kind>(kind), end.get<std::int64_t>()});
         }
@@ -71,7 +72,7 @@ std::vector<Document> probe_documents(const DataSet& data, const DataSetConfig& 
 }
 
 // What is compared of one kind of end: the gate (mean over channels and sites) and how much is
-// added, at the token behind the end and at its partner.
+// added, at the token after the end and at its partner.
 struct Matched {
   std::vector<double> gate_inside, gate_end, share_inside, share_end;
   std::vector<double> site_sums;  // of differences, by site

@@ -21,7 +21,7 @@ constexpr int kFormat = 1;
 void check_keys(const json& object, const std::vector<std::string>& known,
                 const std::string& where) {
   if (!object.is_object())
-    throw ConfigError(where, "wanted a JSON object, found " + json_shown(object));
+    throw ConfigError(where, "expected a JSON object, got " + json_shown(object));
   for (const auto& item : object.items())
     if (std::find(known.begin(), known.end(), item.key()) == known.end())
       throw ConfigError(where,
@@ -33,10 +33,13 @@ std::vector<std::int64_t> read_integers(const json& object, const char* name,
   std::vector<std::int64_t> numbers;
   if (!object.contains(name)) return numbers;
   const std::string path = where + "." + name;
-  if (!object[name].is_array()) throw ConfigError(path, "wanted a list of whole numbers");
+  if (!object[name].is_array())
+    throw ConfigError(path, "expected a list of whole numbers, got " + json_shown(object[name]));
   for (const auto& one : object[name]) {
     numbers.push_back(read_integer(one, path));
-    if (numbers.back() < 1) throw ConfigError(path, "wanted numbers of at least 1");
+    if (numbers.back() < 1)
+      throw ConfigError(path,
+                        "expected numbers of at least 1, got " + std::to_string(numbers.back()));
   }
   return numbers;
 }
@@ -66,21 +69,25 @@ StudyConfig read_study(const std::string& name, const json& object, const StudyF
       if (std::find(valid.begin(), valid.end(), one) == valid.end())
         throw ConfigError(where + "." + key, "\"" + one + "\" is not defined in the section \"" +
                                                  key + "\"" + did_you_mean(one, valid));
-    if (list.empty()) throw ConfigError(where + "." + key, "wanted one or more names");
+    if (list.empty()) throw ConfigError(where + "." + key, "expected one or more names, got none");
   }
   if (study.variants.front() != kBaseline)
-    throw ConfigError(where + ".variants", "wanted \"baseline\" as the first");
+    throw ConfigError(where + ".variants",
+                      "the first must be \"baseline\", got \"" + study.variants.front() + "\"");
   if (!row->without_enhanced &&
       std::find(study.variants.begin(), study.variants.end(), kEnhanced) == study.variants.end())
-    throw ConfigError(where + ".variants", "wanted \"enhanced\" among them");
+    throw ConfigError(where + ".variants", "must include \"enhanced\"");
   study.lengths = read_integers(object, "lengths", where);
   study.batches = read_integers(object, "batches", where);
   study.threads = read_integers(object, "threads", where);
   if (object.contains("repeats"))
     study.repeats = read_integer(object["repeats"], where + ".repeats");
-  if (study.repeats < 2) throw ConfigError(where + ".repeats", "wanted 2 or more");
+  if (study.repeats < 2)
+    throw ConfigError(where + ".repeats",
+                      "expected 2 or more, got " + std::to_string(study.repeats));
   if (row->lengths && study.lengths.size() < 2)
-    throw ConfigError(where + ".lengths", "wanted two or more lengths");
+    throw ConfigError(where + ".lengths",
+                      "expected two or more lengths, got " + std::to_string(study.lengths.size()));
   return study;
 }
 
@@ -96,7 +103,7 @@ TrainConfig read_variant(const TrainConfig& base, const json& changes, const std
   };
   if (tokens(config.train) != tokens(base.train))
     throw ConfigError(where, "trains on " + std::to_string(tokens(config.train)) +
-                                 " tokens, wanted " + std::to_string(tokens(base.train)) +
+                                 " tokens, expected " + std::to_string(tokens(base.train)) +
                                  " as for all variants");
   return config;
 }
@@ -195,14 +202,16 @@ class Expansion {
 void DataSetConfig::check(const std::string& where) const {
   const int kinds =
       (train.empty() ? 0 : 1) + (train_pairs.empty() ? 0 : 1) + (synth.empty() ? 0 : 1);
-  if (kinds != 1) throw ConfigError(where, "wanted one of train, train_pairs and synth");
+  if (kinds != 1)
+    throw ConfigError(where,
+                      "expected one of train, train_pairs and synth, got " + std::to_string(kinds));
   if (!train_pairs.empty() && test_pairs.empty())
-    throw ConfigError(where, "train_pairs wants test_pairs beside it");
+    throw ConfigError(where, "train_pairs needs test_pairs");
   if (!synth.empty()) synth_task(synth, where + ".synth");
 }
 
 StudyFile read_study_file(const std::string& path) {
-  if (!std::filesystem::exists(path)) throw ConfigError(path, "there is no such file");
+  if (!std::filesystem::exists(path)) throw ConfigError(path, "does not exist");
   // Variants keep their order, so that tables have them as they were written.
   const auto text = read_file(path);
   const auto document = parse_json(text, path);
@@ -213,12 +222,12 @@ StudyFile read_study_file(const std::string& path) {
   file.path = path;
   for (const char* name : {"seeds", "data", "variants", "studies"})
     if (!document.contains(name))
-      throw ConfigError(path, std::string("wants a section \"") + name + "\"");
+      throw ConfigError(path, std::string("has no section \"") + name + "\"");
   if (document.contains("base")) {
     file.base = config_from_json<TrainConfig>(document["base"], where + "base");
     check_model(file.base.model, where + "base.model");
     if (document["base"].contains("data"))
-      throw ConfigError(where + "base.data", "belongs into the section \"data\"");
+      throw ConfigError(where + "base.data", "belongs in the section \"data\"");
   }
   file.base.train.output = TrainingConfig().output;  // each cell has its own folder
   file.base.train.eval_every = 0;
@@ -227,7 +236,7 @@ StudyFile read_study_file(const std::string& path) {
   if (document.contains("measure"))
     file.measure = config_from_json<MeasureConfig>(document["measure"], where + "measure");
   file.seeds = read_integers(document, "seeds", path);
-  if (file.seeds.empty()) throw ConfigError(where + "seeds", "wanted one or more");
+  if (file.seeds.empty()) throw ConfigError(where + "seeds", "expected one or more, got none");
   for (const auto& item : document["data"].items())
     file.data[item.key()] =
         config_from_json<DataSetConfig>(item.value(), where + "data." + item.key());
@@ -236,7 +245,7 @@ StudyFile read_study_file(const std::string& path) {
         item.key(), read_variant(file.base, json(item.value()), where + "variants." + item.key()));
   for (const char* name : {kBaseline, kEnhanced})
     if (!ordered["variants"].contains(name))
-      throw ConfigError(where + "variants", std::string("wants \"") + name + "\"");
+      throw ConfigError(where + "variants", std::string("has no \"") + name + "\"");
   for (const auto& item : ordered["studies"].items())
     file.studies.push_back(
         read_study(item.key(), json(item.value()), file, where + "studies." + item.key()));

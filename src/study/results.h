@@ -62,7 +62,7 @@ Difference compare_variants(const StudyResults& results, const std::string& data
                             const std::vector<std::string>& path);
 std::vector<double> values_at(const nlohmann::json& result, const std::vector<std::string>& path);
 
-// "1.8234 ± 0.0041": mean and standard deviation; `digits` behind the point.
+// "1.8234 ± 0.0041": mean and standard deviation; `digits` after the decimal point.
 std::string spread_text(const std::vector<double>& values, int digits);
 // "-0.0123 to -0.0071".
 std::string range_text(const std::vector<double>& values, int digits);

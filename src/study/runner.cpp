@@ -34,7 +34,7 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-// Owns a folder, which is made if need be; waits where another process does. Cells share data sets,
+// Owns a directory, created if missing; waits while another process does. Cells share data sets,
 // and several processes may work on one study.
 class OwnedFolder {
  public:
@@ -178,7 +178,7 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
     options.stop_after = std::max<std::int64_t>(0, target - result.step);
     result = train(config, options);
     if (result.signal != 0)
-      throw Interrupted(cell.title(), "interrupted; the same command goes on");
+      throw Interrupted(cell.title(), "interrupted; run the same command to resume");
     trained = load_trained(cell.variant, result.checkpoint);
     if (part == parts && snapshots.size() == static_cast<std::size_t>(parts)) break;
     const TokenFile tokens(data.folder / "tokens" / "valid");
@@ -222,9 +222,9 @@ std::optional<json> read_result(const std::filesystem::path& output, const std::
   };
   if (!result.is_object() || !result.contains("result") || !result["result"].is_object() ||
       (result.contains("checksum") && text_of("checksum") != checksum_of(result["result"])))
-    throw DataError(path.string(),
-                    "is not the result of a cell, or it was changed; remove it and run the study "
-                    "again");
+    throw DataError(
+        path.string(),
+        "is not the result of a cell, or was changed; delete it and run the study again");
   return result;
 }
 
@@ -233,12 +233,11 @@ StudyRunner::StudyRunner(const StudyFile& file, const RunnerOptions& options)
 
 void StudyRunner::refuse_another() const {
   const auto copy = options_.output / "study.json";
-  // A folder that a study was run in has cells.
+  // A directory that a study ran in has cells.
   if (std::filesystem::exists(copy) && !std::filesystem::exists(options_.output / "cells") &&
       read_file(copy) != read_file(file_.path))
     throw FileError(copy.string(),
-                    "already exists and is of another study, so it is not replaced; choose another "
-                    "--output");
+                    "already exists and belongs to another study; choose another --output");
 }
 
 void StudyRunner::keep_file() const {
@@ -339,7 +338,7 @@ void StudyRunner::run_all(const std::string& only) {
   for (const auto& cell : cells) {
     bar.update(count, cell.title());
     if (!options_.quiet && messages_closed()) interrupt_by(SIGPIPE);
-    if (interrupted()) throw Interrupted("study", "interrupted; the same command goes on");
+    if (interrupted()) throw Interrupted("study", "interrupted; run the same command to resume");
     run(cell);
     bar.update(++count, cell.title());
   }

@@ -11,7 +11,7 @@ namespace rwkvx {
 namespace {
 
 void check_finite(std::span<const double> values, const char* what) {
-  if (values.empty()) throw DataError(what, "wanted one or more values, found none");
+  if (values.empty()) throw DataError(what, "expected one or more values, got none");
   for (const double value : values)
     if (!std::isfinite(value)) throw DataError(what, "holds a value that is not finite");
 }
@@ -37,13 +37,13 @@ ExponentFit fit_exponent(std::span<const double> sizes,
                          const std::vector<std::vector<double>>& seconds, std::int64_t resamples,
                          std::uint64_t seed) {
   if (sizes.size() < 2 || sizes.size() != seconds.size())
-    throw DataError("exponent", "wanted times at two or more sizes");
+    throw DataError("exponent", "expected times at two or more sizes");
   std::vector<double> x, y;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     check_finite(seconds[i], "times");
     for (const double value : seconds[i])
       if (!(value > 0) || !(sizes[i] > 0))
-        throw DataError("exponent", "wanted sizes and times above 0");
+        throw DataError("exponent", "expected sizes and times above 0");
     x.push_back(std::log(sizes[i]));
     y.push_back(std::log(median(seconds[i])));
   }

@@ -87,13 +87,16 @@ std::string boundary_line(const SynthDocument& document, std::int64_t number, st
 
 void check(const SynthOptions& options) {
   if (options.stories < 0 || options.stories > 1'000'000'000)
-    throw ConfigError("--stories", std::to_string(options.stories) + " is not in 0 to 1000000000");
+    throw ConfigError("--stories",
+                      "expected 0 to 1000000000, got " + std::to_string(options.stories));
   if (options.stories == 0 && !(options.megabytes > 0 && options.megabytes <= 1'000'000))
-    throw ConfigError("--megabytes", "wanted a size above 0 and at most 1000000");
+    throw ConfigError("--megabytes", "expected a size above 0 and up to 1000000, got " +
+                                         std::to_string(options.megabytes));
   if (!(options.valid_fraction >= 0 && options.valid_fraction <= 1))
-    throw ConfigError("--valid-fraction", "wanted 0 to 1");
+    throw ConfigError("--valid-fraction",
+                      "expected 0 to 1, got " + std::to_string(options.valid_fraction));
   if (options.pairs < 0 || options.pairs > 100'000'000)
-    throw ConfigError("--pairs", std::to_string(options.pairs) + " is not in 0 to 100000000");
+    throw ConfigError("--pairs", "expected 0 to 100000000, got " + std::to_string(options.pairs));
 }
 
 }  // namespace

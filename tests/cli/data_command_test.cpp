@@ -102,7 +102,7 @@ TEST_F(DataCommand, CountsInvalidUtf8InOneWarning) {
   const auto result = run_program({"data", "build", "--input", path("odd.txt"), "--tokenizer",
                                    "byte", "--output", path("odd"), "--quiet"});
   EXPECT_EQ(result.status, 0);
-  EXPECT_THAT(result.err, HasSubstr("2 sequences are not valid UTF-8"));
+  EXPECT_THAT(result.err, HasSubstr("2 invalid UTF-8 sequences"));
   EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1);
   EXPECT_THAT(result.out, HasSubstr("invalid UTF-8     2\n"));
 }
@@ -169,7 +169,7 @@ TEST_F(DataCommand, BadLinesAreLeftOutAndCountedWhereThatIsWanted) {
   const auto built = run_program(skipping);
   ASSERT_EQ(built.status, 0) << built.err;
   EXPECT_EQ(nlohmann::json::parse(built.out)["skipped_lines"], 1);
-  EXPECT_THAT(built.err, HasSubstr("1 lines could not be read and were left out"));
+  EXPECT_THAT(built.err, HasSubstr("1 bad line was skipped"));
   EXPECT_THAT(run_program({"data", "inspect", path("bad")}).out, HasSubstr("skipped lines     1"));
 }
 

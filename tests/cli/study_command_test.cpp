@@ -119,7 +119,7 @@ TEST_F(StudyCommand, CellsOneByOneGiveTheSameResults) {
 TEST_F(StudyCommand, WrongInputIsOneClearLine) {
   auto result = study({"run", path("none.json"), "--output", path("out")});
   EXPECT_EQ(result.status, 2);
-  EXPECT_THAT(result.err, HasSubstr("there is no such file"));
+  EXPECT_THAT(result.err, HasSubstr("does not exist"));
   result = run("out", {"--only", "domain"});
   EXPECT_EQ(result.status, 2);
   EXPECT_THAT(result.err, HasSubstr("did you mean"));

@@ -9,7 +9,7 @@
 
 namespace rwkvx {
 
-// Whether a byte goes on with a character that an earlier byte began.
+// Whether a byte continues a character that an earlier byte began.
 constexpr bool continues_utf8(char byte) {
   return (static_cast<unsigned char>(byte) & 0xC0) == 0x80;
 }

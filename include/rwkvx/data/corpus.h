@@ -1,4 +1,4 @@
-// Text files to token files: .txt with documents parted by a separator line, .jsonl with a text
+// Text files to token files: .txt with documents separated by a separator line, .jsonl with a text
 // field.
 #pragma once
 
@@ -24,10 +24,10 @@ namespace rwkvx {
 enum class TextPart { kAll, kTrain, kValid };
 
 // Tokenizes `sources` into the token file `prefix`, or leaves it as it is where its manifest shows
-// that it came from the same bytes, settings and tokenizer. Makes the folder of `prefix` if needed.
-// Nothing is changed before all of the text was read. A pair without a manifest, or one that does
-// not fit its manifest but is whole, belongs to another program and is refused; what an interrupted
-// call of ours left is built again. One process builds a token file at a time.
+// that it came from the same bytes, settings and tokenizer. Creates the directory of `prefix` if
+// needed. Nothing is changed before all of the text was read. A pair without a manifest, or one
+// that does not fit its manifest but is whole, belongs to another program and is refused; what an
+// interrupted call of ours left is built again. One process builds a token file at a time.
 //
 // A document's text is every byte between two separator lines (line ends included, the separator
 // line never; a line end may be \n or \r\n). Documents without a byte are left out, and so are

@@ -15,7 +15,7 @@ std::string escape_html(std::string_view text);
 // no scripts and no links.
 std::string html_page(std::string_view title, std::string_view body);
 
-// A plot of report/plot.h as a file of its own, in light colours.
+// A plot of report/plot.h as a file of its own, in light colors.
 std::string svg_file(std::string_view svg);
 
 // A section with a heading; `body` is HTML.

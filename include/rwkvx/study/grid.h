@@ -17,8 +17,8 @@
 
 namespace rwkvx {
 
-// Where a data set comes from: text, pairs of prompts and references, or text of our own. Paths are
-// relative to the data folder.
+// Where a data set comes from: text, pairs of prompts and references, or synthetic text. Paths are
+// relative to the data directory.
 struct DataSetConfig {
   std::vector<std::string> train, test;
   std::string train_pairs, test_pairs;
@@ -108,7 +108,7 @@ struct Cell {
   std::int64_t seed = 0;
   std::string variant;             // of a training
   std::int64_t repetition = 0;     // 1: the same training again
-  TrainConfig config;              // of a training, without folders
+  TrainConfig config;              // of a training, without directories
   std::vector<std::string> needs;  // keys of trainings, in the order of the study's variants
   std::string key;                 // hash of all settings that the result depends on
   std::string kind() const;        // "train", or the name of the study that measures

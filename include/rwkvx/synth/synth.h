@@ -1,4 +1,4 @@
-// Text of our own, from a seed: the same seed and options give the same bytes on every machine.
+// Synthetic text from a seed: the same seed and options give the same bytes on every machine.
 #pragma once
 
 #include <cstdint>
