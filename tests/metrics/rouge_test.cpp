@@ -321,11 +321,5 @@ TEST(Rouge, KnowsItsNames) {
     EXPECT_FALSE(rouge_type(name)) << name;
 }
 
-TEST(Mean, CompensatedSumKeepsWhatPlainSumsLose) {
-  EXPECT_EQ(compensated_mean(std::vector<double>{1, 1e100, 1, -1e100}), 0.5);
-  EXPECT_EQ(compensated_mean({}), 0);
-  EXPECT_EQ(plain_mean(std::vector<double>{1, 2, 6}), 3);
-}
-
 }  // namespace
 }  // namespace rwkvx
