@@ -1,5 +1,7 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
+#include <string_view>
 
 #include "cli/commands.h"
 #include "cli/output.h"
@@ -72,12 +74,35 @@ void add_grid_flags(CLI::App& command, const std::shared_ptr<StudyFlags>& flags)
   command.add_option("--only", flags->only, "one study of the file")->type_name("NAME");
 }
 
+// Appends a text in lines of at most 80 columns, all but the first indented.
+void append_wrapped(std::string_view text, std::size_t indent, std::string& out) {
+  std::size_t column = indent;
+  while (!text.empty()) {
+    const auto word = text.substr(0, std::min(text.find(' '), text.size()));
+    if (column + word.size() + 1 > 80) {
+      out += "\n" + std::string(indent, ' ');
+      column = indent;
+    } else if (column > indent) {
+      out += ' ';
+      ++column;
+    }
+    out += word;
+    column += word.size();
+    text.remove_prefix(std::min(word.size() + 1, text.size()));
+  }
+  out += '\n';
+}
+
 // The table of studies, for the help.
 std::string described_studies() {
+  constexpr std::size_t kIndent = 15;
   std::string text = "Studies:\n";
-  for (const auto* study : studies())
-    text += "  " + std::string(study->name) + std::string(13 - study->name.size(), ' ') +
-            std::string(study->question) + "\n";
+  for (const auto* study : studies()) {
+    text += "  " + std::string(study->name);
+    text.append(kIndent - 2 - study->name.size(), ' ');
+    append_wrapped(std::string(study->question) + " " + std::string(study->measures), kIndent,
+                   text);
+  }
   return text;
 }
 
