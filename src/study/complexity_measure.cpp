@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <memory>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/cores/names.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/model/checkpoint_directory.h"
@@ -51,20 +54,14 @@ class Subject {
     return seconds_of([&] { model_->features(row, state); });
   }
   double train(const std::vector<std::int64_t>& tokens) {
-    const auto T = static_cast<std::int64_t>(tokens.size());
-    TrainingPass pass(*model_, T, T, {});
-    const auto step = [&] {
-      pass.loss_and_gradients(tokens.data(), tokens.data(), /*B=*/1, T, /*scale=*/1);
-    };
-    if (T <= 4096) step();  // touches the buffers' memory once
-    return seconds_of(step);
+    const auto gradients = gradients_of(tokens, /*rows=*/1);
+    if (tokens.size() <= 4096) gradients();  // touches the buffers' memory once
+    return seconds_of(gradients);
   }
   // Gradients of a batch of `rows` sequences.
   double step(const std::vector<std::int64_t>& tokens, std::int64_t rows) {
-    const auto T = static_cast<std::int64_t>(tokens.size()) / rows;
-    if (!pass_) pass_ = std::make_unique<TrainingPass>(*model_, rows * T, T, TrainingPassOptions());
-    return seconds_of(
-        [&] { pass_->loss_and_gradients(tokens.data(), tokens.data(), rows, T, /*scale=*/1); });
+    if (!step_) step_ = gradients_of(tokens, rows);
+    return seconds_of(step_);
   }
   // Of one token after `tokens`: the median of some.
   double decode(const std::vector<std::int64_t>& tokens) {
@@ -80,6 +77,22 @@ class Subject {
   }
 
  private:
+  // Computes the gradients of a batch as training does: fused, or by the modules where the fused
+  // pass does not cover the model.
+  std::function<void()> gradients_of(const std::vector<std::int64_t>& tokens, std::int64_t rows) {
+    const auto T = static_cast<std::int64_t>(tokens.size()) / rows;
+    if (TrainingPass::supports(config_)) {
+      const auto pass = std::make_shared<TrainingPass>(*model_, rows * T, T, TrainingPassOptions());
+      return [pass, tokens, rows, T] {
+        pass->loss_and_gradients(tokens.data(), tokens.data(), rows, T, /*scale=*/1);
+      };
+    }
+    return [this, ids = torch::tensor(tokens, torch::kInt64).view({rows, T})] {
+      auto state = model_->start(ids.size(0));
+      const auto logits = model_->forward(ids, state);  // (B, T, V)
+      at::cross_entropy_loss(logits.flatten(0, 1), ids.flatten()).backward();
+    };
+  }
   double step_seconds(std::int64_t sequences, EngineState* given) {
     const auto count = static_cast<std::size_t>(sequences);
     std::vector<EngineState> own(given == nullptr ? count : 0, engine_->start());
@@ -95,13 +108,12 @@ class Subject {
         now[k] = static_cast<Engine::Token>(tokens[static_cast<std::size_t>(i) * count + k]);
       times.push_back(seconds_of([&] { engine_->step(now, states, logits.data()); }));
     }
-    std::nth_element(times.begin(), times.begin() + kDecoded / 2, times.end());
-    return times[kDecoded / 2];
+    return median(std::move(times));
   }
   Rwkv model_;
   ModelConfig config_;
   std::unique_ptr<Engine> engine_;
-  std::unique_ptr<TrainingPass> pass_;
+  std::function<void()> step_;
 };
 
 }  // namespace
@@ -115,8 +127,7 @@ ordered_json measure_complexity(const MeasureInput& input) {
   for (const auto& trained : models) {
     const bool both = trained.variant == kBaseline || trained.variant == kEnhanced;
     if (both) subjects.emplace_back(trained.variant, std::make_unique<Subject>(trained));
-    if (TrainingPass::supports(trained.model->config()))
-      all.emplace_back(trained.variant, std::make_unique<Subject>(trained));
+    all.emplace_back(trained.variant, std::make_unique<Subject>(trained));
   }
   const auto vocab_size = models.front().model->config().vocab_size;
   const int threads = at::get_num_threads();
