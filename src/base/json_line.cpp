@@ -30,7 +30,7 @@ class Reader {
       found = c > ' ' && c < 127 ? std::string("'") + c + "'"
                                  : "byte " + std::to_string(static_cast<unsigned char>(c));
     }
-    throw JsonLineError(at_ + 1, "wanted " + wanted + ", found " + found);
+    throw JsonLineError(at_ + 1, "expected " + wanted + ", got " + found);
   }
   bool done() const { return at_ == text_.size(); }
   char peek() const { return done() ? '\0' : text_[at_]; }
@@ -102,7 +102,7 @@ class Reader {
       blanks();
       const auto name = string();
       blanks();
-      if (!take(':')) fail("':' behind a name");
+      if (!take(':')) fail("':' after a name");
       blanks();
       visit(name, value(depth + 1));
       blanks();
@@ -132,7 +132,7 @@ class Reader {
     if (c == 'u') {
       ++at_;
       for (int i = 0; i < 4; ++i, ++at_)
-        if (hex_digit(peek()) < 0) fail("four hexadecimal digits behind \\u");
+        if (hex_digit(peek()) < 0) fail("four hexadecimal digits after \\u");
       return;
     }
     if (c == '\0' || std::strchr("\"\\/bfnrt", c) == nullptr) fail("an escape that JSON knows");
@@ -179,7 +179,7 @@ void JsonLine::read(std::string_view line) {
     members_.emplace_back(name, value);
   });
   reader.blanks();
-  if (!reader.done()) reader.fail("nothing behind the object");
+  if (!reader.done()) reader.fail("nothing after the object");
 }
 
 bool is_json(std::string_view text) {

@@ -180,7 +180,7 @@ void run_bench_decode(BenchDecodeFlags& flags) {
   for (const auto& text : split(flags.threads)) {
     const auto number = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!number.is_number_unsigned() || number > 1024)
-      throw ConfigError("--threads", "wanted numbers up to 1024 with commas between, found \"" +
+      throw ConfigError("--threads", "expected numbers up to 1024, separated by commas, got \"" +
                                          flags.threads + "\"");
     threads.push_back(number);
   }
@@ -211,7 +211,7 @@ void add_bench_decode(CLI::App& bench) {
   };
   command->add_option("--shape", flags->shape, "tiny, small or base, random weights [tiny]")
       ->type_name("NAME");
-  command->add_option("--model", flags->model, "a checkpoint or run folder instead")
+  command->add_option("--model", flags->model, "checkpoint or run directory to measure instead")
       ->type_name("DIR");
   command->add_option("--types", flags->types, "precisions [f32,bf16,int8,int4]")
       ->type_name("LIST");
@@ -222,11 +222,11 @@ void add_bench_decode(CLI::App& bench) {
   command->add_option("--tokens", flags->options.tokens, "tokens decoded per round [30]")
       ->type_name("N")
       ->check(at_least(1));
-  number("--prompt", flags->options.prompt, "tokens of the prefill; 0: none [1024]");
-  number("--batch", flags->options.batch, "sequences decoded together; 0: none [16]");
+  number("--prompt", flags->options.prompt, "tokens of the prefill; 0 = none [1024]");
+  number("--batch", flags->options.batch, "sequences decoded together; 0 = none [16]");
   command
       ->add_option("--threads", flags->threads,
-                   "processor threads, one number or several; 0: one per core [0]")
+                   "CPU threads, one number or several; 0 = one per core [0]")
       ->type_name("LIST");
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([command, flags] {

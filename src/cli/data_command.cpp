@@ -262,7 +262,7 @@ void run_synth(const SynthFlags& flags) {
     const auto size = [](std::int64_t documents, std::int64_t bytes) {
       return count_text(documents) + " documents, " + bytes_text(static_cast<double>(bytes));
     };
-    print_row("folder", flags.output);
+    print_row("directory", flags.output);
     print_row("train.txt", size(report.train_documents, report.train_bytes) + ", " +
                                count_text(report.words) + " words");
     print_row("valid.txt", size(report.valid_documents, report.valid_bytes));
@@ -311,7 +311,7 @@ void add_data_command(CLI::App& app) {
       ->type_name("PREFIX");
   build
       ->add_option("--separator", build_flags->data.separator,
-                   "line that separates documents of a .txt file [<|endoftext|>]")
+                   "line that separates the documents of a .txt file [<|endoftext|>]")
       ->type_name("LINE");
   build
       ->add_option("--text-field", build_flags->data.text_field,
@@ -326,7 +326,7 @@ void add_data_command(CLI::App& app) {
                    "share at the end that is the valid part [0.1]")
       ->type_name("X")
       ->check(between(0.0, 0.5));
-  build->add_option("--threads", build_flags->threads, "threads; 0: one per core [0]")
+  build->add_option("--threads", build_flags->threads, "CPU threads; 0 = one per core [0]")
       ->type_name("N")
       ->check(between(0, 1024));
   build->add_flag("--json", build_flags->json, "print a JSON object");
@@ -353,7 +353,7 @@ void add_data_command(CLI::App& app) {
   auto* synth = command->add_subcommand("synth", "Write synthetic text from a seed");
   auto synth_flags = std::make_shared<SynthFlags>();
   auto& options = synth_flags->options;
-  synth->add_option("--output", synth_flags->output, "folder for the files")
+  synth->add_option("--output", synth_flags->output, "directory for the files")
       ->required()
       ->type_name("DIR");
   synth->add_option("--seed", options.seed, "same seed and options, same bytes [1]")

@@ -68,10 +68,12 @@ nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const Scorin
   Generator generator(flags.model, options.threads, flags.device);
   DataConfig data;
   const auto saved = read_checkpoint_config(generator.path()).document;
-  if (saved.contains("data")) data = config_from_json<DataConfig>(saved["data"], "data");
+  if (saved.contains("data"))
+    data = config_from_json<DataConfig>(saved["data"], "data", OldNames::kSilent);
   std::int64_t trained_length = 0;
   if (saved.contains("train"))
-    trained_length = config_from_json<TrainingConfig>(saved["train"], "train").ctx_len;
+    trained_length =
+        config_from_json<TrainingConfig>(saved["train"], "train", OldNames::kSilent).ctx_len;
   const auto loss =
       text_loss(generator, flags.text, data, options.threads, options.quiet, trained_length);
   const auto signature = "rwkvx:" + version() + "|task:loss|" + model_signature(generator) +

@@ -1,5 +1,6 @@
 #include "rwkvx/eval/predictions.h"
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -40,31 +41,24 @@ struct Asked {
 }  // namespace
 
 std::string generation_signature(const GenerateConfig& config) {
-  const auto number = [](double value) { return nlohmann::json(value).dump(); };
-  std::string text = "max_tokens:" + std::to_string(config.max_tokens) +
-                     "|temperature:" + number(config.temperature) +
-                     "|top_k:" + std::to_string(config.top_k) + "|top_p:" + number(config.top_p) +
-                     "|seed:" + std::to_string(config.seed);
-  // Named only where they are not at their defaults.
-  const GenerateConfig defaults;
-  const auto add = [&](const char* name, double GenerateConfig::*member) {
-    if (config.*member != defaults.*member)
-      text += "|" + std::string(name) + ":" + number(config.*member);
+  const auto values = config_to_json(config), defaults = config_to_json(GenerateConfig());
+  std::string text;
+  const auto add = [&](const std::string& name, const nlohmann::ordered_json& value) {
+    text +=
+        (text.empty() ? "" : "|") + name + ":" +
+        (name == "samplers" ? value.get<std::string>()
+                            : value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
   };
-  add("min_p", &GenerateConfig::min_p);
-  add("typical", &GenerateConfig::typical);
-  add("repetition_penalty", &GenerateConfig::repetition_penalty);
-  add("presence_penalty", &GenerateConfig::presence_penalty);
-  add("frequency_penalty", &GenerateConfig::frequency_penalty);
-  add("penalty_decay", &GenerateConfig::penalty_decay);
-  if (config.samplers != defaults.samplers) text += "|samplers:" + config.samplers;
-  const auto add_text = [&](const char* name, const std::string& value) {
-    text += "|" + std::string(name) + ":" +
-            nlohmann::json(value).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-  };
-  for (const auto& stop : config.stop) add_text("stop", stop);
-  for (const auto& ban : config.ban) add_text("ban", ban);
-  if (!config.force.empty()) add_text("force", config.force);
+  const std::vector<std::string> always = {"max_new_tokens", "temperature", "top_k", "top_p",
+                                           "seed"};
+  for (const auto& name : always) add(name, values[name]);
+  // The others only where they are not at their defaults.
+  for (const auto& [name, value] : values.items()) {
+    if (std::find(always.begin(), always.end(), name) != always.end() || value == defaults[name])
+      continue;
+    for (const auto& one : value.is_array() ? value : nlohmann::ordered_json::array({value}))
+      add(name, one);
+  }
   return text;
 }
 

@@ -204,7 +204,7 @@ DataSet prepare_data_set(const std::string& name, const DataSetConfig& config,
                          const MeasureConfig& measure, const std::filesystem::path& sources,
                          const std::filesystem::path& folder) {
   const auto about_path = folder / "about.json";
-  const json settings = {{"data", config_to_json(config)},
+  const json settings = {{"data", settings_key(config)},
                          {"prompts", measure.prompts},
                          {"prompt_words", measure.prompt_words},
                          {"reference_words", measure.reference_words}};

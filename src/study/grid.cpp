@@ -94,12 +94,13 @@ StudyConfig read_study(const std::string& name, const json& object, const StudyF
 // The base with the changes of a variant. All variants train on as many tokens.
 TrainConfig read_variant(const TrainConfig& base, const json& changes, const std::string& where) {
   check_keys(changes, {"model", "train"}, where);
-  json merged = config_to_json(base);
-  merged.merge_patch(changes);
+  json merged = config_to_json(base), changed = changes;
+  use_current_names<TrainConfig>(changed, where);
+  merged.merge_patch(changed);
   auto config = config_from_json<TrainConfig>(merged, where);
   check_model(config.model, where + ".model");
   const auto tokens = [](const TrainingConfig& train) {
-    return train.max_steps * train.batch_size * train.accumulation * train.ctx_len;
+    return train.max_steps * train.batch_size * train.grad_accum_steps * train.ctx_len;
   };
   if (tokens(config.train) != tokens(base.train))
     throw ConfigError(where, "trains on " + std::to_string(tokens(config.train)) +
@@ -108,27 +109,14 @@ TrainConfig read_variant(const TrainConfig& base, const json& changes, const std
   return config;
 }
 
-// A model's settings as the keys of cells hold them: a setting that came later is only there where
-// it is not what all models were before.
-ordered_json model_spec(const ModelConfig& config) {
-  auto spec = config_to_json(config);
-  if (config.core == ModelConfig().core) spec.erase("core");
-  return spec;
-}
-ordered_json config_spec(const TrainConfig& config) {
-  auto spec = config_to_json(config);
-  spec["model"] = model_spec(config.model);
-  return spec;
-}
-
 // All that a training's result depends on.
 ordered_json training_spec(const StudyFile& file, const Cell& cell) {
   return {{"format", kFormat},
           {"kind", "train"},
           {"repetition", cell.repetition},
-          {"config", config_spec(cell.config)},
-          {"data", config_to_json(file.data.at(cell.data))},
-          {"measure", config_to_json(file.measure)}};
+          {"config", settings_key(cell.config)},
+          {"data", settings_key(file.data.at(cell.data))},
+          {"measure", settings_key(file.measure)}};
 }
 
 std::string key_of(const ordered_json& spec) { return hash_bytes(spec.dump()).substr(0, 16); }
@@ -185,7 +173,7 @@ class Expansion {
                        {"batches", study.batches},
                        {"threads", study.threads},
                        {"repeats", study.repeats},
-                       {"measure", config_to_json(file_.measure)}});
+                       {"measure", settings_key(file_.measure)}});
     add(std::move(cell));
   }
   std::string add(Cell cell) {

@@ -10,18 +10,18 @@ void add_setting(const StudyResults& results, Page& page) {
   const auto& file = results.file();
   const auto& train = file.base.train;
   page.heading(2, "What was run");
-  const auto tokens = train.max_steps * train.batch_size * train.accumulation * train.ctx_len;
+  const auto tokens = train.max_steps * train.batch_size * train.grad_accum_steps * train.ctx_len;
   page.text(
       "Models of " + std::to_string(file.base.model.n_layer) + " layers and " +
       std::to_string(file.base.model.n_embd) + " channels, tokens of kind \"" +
       file.base.tokenizer.kind + "\", " + count_text(train.max_steps) + " steps of " +
-      count_text(train.batch_size * train.accumulation) + " sequences of " +
+      count_text(train.batch_size * train.grad_accum_steps) + " sequences of " +
       count_text(train.ctx_len) + " tokens: " + count_text(tokens) +
       " tokens for every variant. Each variant was trained with " +
       std::to_string(file.seeds.size()) +
       " seeds; under one seed all variants start from the same values where they have the same "
       "parameters, and see the same batches in the same order. Continuations: up to " +
-      count_text(file.measure.generate.max_tokens) + " tokens, temperature " +
+      count_text(file.measure.generate.max_new_tokens) + " tokens, temperature " +
       number_text(file.measure.generate.temperature, 3) + ", " + count_text(file.measure.prompts) +
       " prompts a model at most.");
   std::string builds, threads;

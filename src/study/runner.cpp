@@ -49,15 +49,15 @@ class OwnedFolder {
 // The tokenizer of a data set: one for all of its cells, trained on its training text if need be.
 TokenizerConfig shared_tokenizer(const TokenizerConfig& config, const DataSet& data) {
   TokenizerConfig shared = config;
-  if (config.kind != "sentencepiece" || !config.path.empty()) return shared;
+  if (config.kind != TokenizerKind::kSentencePiece || !config.path.empty()) return shared;
   const auto folder = data.folder / "tokenizer";
   const OwnedFolder owned(data.folder);
   // tokenizer.json is written last.
   if (!std::filesystem::exists(folder / "tokenizer.json")) {
     DataConfig all;
-    const auto tokenizer =
-        train_sentencepiece(read_pieces({data.train().string()}, all),
-                            {config.vocab_size, config.algorithm, config.coverage});
+    const auto tokenizer = train_sentencepiece(
+        read_pieces({data.train().string()}, all),
+        {config.vocab_size, enum_name(config.model_type), config.character_coverage});
     std::filesystem::create_directories(folder);
     tokenizer->save(folder);
   }
@@ -194,8 +194,8 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
       {"parameters", parameter_count(trained.model->config())},
       {"vocab_size", trained.model->config().vocab_size},
       {"steps", result.step},
-      {"tokens",
-       result.step * config.train.accumulation * config.train.batch_size * config.train.ctx_len},
+      {"tokens", result.step * config.train.grad_accum_steps * config.train.batch_size *
+                     config.train.ctx_len},
       {"valid_loss", result.valid_loss},
       {"weights", hash_file(result.checkpoint / kWeightsFile)},
       {"window_losses",

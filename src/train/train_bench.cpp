@@ -40,7 +40,7 @@ class TrainingWork : public Work {
     if (!reference && TrainingPass::supports(config.model))
       pass_ = std::make_unique<TrainingPass>(
           *model_, tokens_, config_.ctx_len,
-          TrainingPassOptions{config_.grad_checkpoint == "block", config_.l2wrap});
+          TrainingPassOptions{config_.grad_checkpoint == GradCheckpoint::kBlock, config_.l2wrap});
     std::mt19937_64 random(1);
     std::uniform_int_distribution<std::int64_t> id(0, config.model.vocab_size - 1);
     for (auto* ids : {&inputs_, &targets_})
@@ -143,14 +143,14 @@ std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
     before.push_back(works.back()->operators());
   }
   const InterruptGuard guard;
-  Progress bar("measuring", options.repeats, /*quiet=*/false);
-  for (std::int64_t repeat = 0; repeat < options.repeats && !interrupted(); ++repeat) {
+  Progress bar("measuring", options.rounds, /*quiet=*/false);
+  for (std::int64_t round = 0; round < options.rounds && !interrupted(); ++round) {
     for (std::size_t i = 0; i < works.size(); ++i) {
       const auto start = Clock::now();
       works[i]->step();
       series[i].seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
     }
-    bar.update(repeat + 1);
+    bar.update(round + 1);
   }
   bar.finish();
   for (std::size_t i = 0; i < works.size(); ++i) {

@@ -63,7 +63,7 @@ TEST_F(DataCommand, RefusesIdsThatAreNone) {
     const auto result = decode(ids);
     EXPECT_EQ(result.status, 3) << ids;
     EXPECT_THAT(result.err, HasSubstr("standard input: id number 1 is \""));
-    EXPECT_THAT(result.err, HasSubstr("wanted 0 to 256"));
+    EXPECT_THAT(result.err, HasSubstr("expected 0 to 256"));
   }
 }
 

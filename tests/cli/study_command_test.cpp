@@ -31,7 +31,7 @@ class StudyCommand : public TinyRun {
       "seeds": [1, 2],
       "measure": {"prompts": 4, "prompt_words": 8, "reference_words": 6, "test_tokens": 512,
                   "probe_bytes": 2048, "probe_targets": 6, "resamples": 100, "gate_snapshots": 2,
-                  "generate": {"max_tokens": 8}},
+                  "generate": {"max_new_tokens": 8}},
       "data": {"stories": {"synth": "stories", "megabytes": 0.03, "test_megabytes": 0.01},
                "copy": {"synth": "copy", "megabytes": 0.03, "test_megabytes": 0.01}},
       "variants": {"baseline": {"model": {"shift": {"kind": "none"}}}, "enhanced": {}},

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "rwkvx/base/field.h"
-#include "rwkvx/config/generate_config.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/study/study.h"
+#include "rwkvx/generate/generate_config.h"
 
 namespace rwkvx {
 

@@ -26,7 +26,7 @@ struct TrainBenchSeries {
 
 struct TrainBenchOptions {
   std::vector<std::string> kinds = {"baseline", "enhanced", "matrix_products"};
-  std::int64_t repeats = 5;
+  std::int64_t rounds = 5;
 };
 
 // Times whole steps (batch, gradients, norm, AdamW) of config.model with config.train's batch,
