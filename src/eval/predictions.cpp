@@ -21,17 +21,17 @@
 namespace rwkvx {
 namespace {
 
-constexpr std::int64_t kSlots = 16;  // sequences that are continued together
+constexpr std::int64_t kSlots = 16;  // sequences continued together
 
 // A field of a line, or an error that names file, line and field.
 std::string_view field_of(const JsonLine& line, const std::string& name, const std::string& where) {
   const auto value = line.find(name);
   if (value.empty())
-    throw DataError(where, "has no field \"" + name + "\"" + did_you_mean(name, line.names()));
+    throw DataError(where, "no field \"" + name + "\"" + did_you_mean(name, line.names()));
   return value;
 }
 
-// A prompt in work: values as JSON, as they were written.
+// A prompt being continued. Values are JSON, as they were written.
 struct Asked {
   std::string id, prompt, reference;
   std::string text;  // the prompt itself
@@ -94,11 +94,12 @@ std::int64_t write_predictions(Generator& generator, const std::filesystem::path
       try {
         line.read(text);
       } catch (const JsonLineError& error) {
-        throw DataError(where, std::string("is not a JSON object: ") + error.what());
+        throw DataError(where, std::string("not a JSON object: ") + error.what());
       }
       const auto prompt = field_of(line, fields.prompt, where);
       if (json_kind(prompt) != JsonKind::kString)
-        throw DataError(where, "field \"" + fields.prompt + "\" must be a string");
+        throw DataError(where, "field \"" + fields.prompt + "\": expected a string, got " +
+                                   json_kind_name(prompt));
       const auto number = asked++;
       auto& out = open[number];
       const auto id = line.find("id");
@@ -129,7 +130,7 @@ std::int64_t write_predictions(Generator& generator, const std::filesystem::path
       });
   if (interrupted()) throw Interrupted("eval", "interrupted before the last prompt");
   bar.finish();
-  if (written == 0) throw DataError(prompts.string(), "holds no prompts");
+  if (written == 0) throw DataError(prompts.string(), "expected at least one prompt, got none");
   if (written != asked)
     throw Error(prompts.string(), "only " + std::to_string(written) + " of " +
                                       std::to_string(asked) + " prompts were continued");

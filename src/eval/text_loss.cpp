@@ -73,7 +73,7 @@ TextLoss text_loss(Generator& generator, const std::filesystem::path& text, cons
   const TemporaryFolder folder;
   const auto prefix = folder.path() / "text";
   const auto manifest =
-      // Quiet, as messages that nobody reads end the building of data, and not a measurement.
+      // Quiet: a closed standard error would end this as it ends the building of data.
       build_tokens({text.string()}, data, generator.tokenizer(), prefix, threads, /*quiet=*/true);
   const TokenFile tokens(prefix);
   TextLoss result;
@@ -110,7 +110,7 @@ TextLoss text_loss(Generator& generator, const std::filesystem::path& text, cons
   result.words = words.words();
   if (interrupted()) throw Interrupted("eval", "interrupted before the end of the text");
   if (!std::isfinite(result.nats))
-    throw Error(text.string(), "the model's loss on it is not finite");
+    throw Error(text.string(), "the model's loss on this text is not finite");
   return result;
 }
 

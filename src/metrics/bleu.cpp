@@ -19,7 +19,7 @@ bool is_13a_mark(std::uint32_t c) {
          (c >= '(' && c <= '+') || (c >= ':' && c <= '@') || c == '/';
 }
 
-// Goes from left to right over pairs of neighbours that don't overlap: where one fits, both are
+// Goes from left to right over pairs of neighbors that don't overlap: where one fits, both are
 // written with blanks as `blanks` says (before the first, between, behind), and left behind.
 struct Blanks {
   bool before, between, behind;
@@ -127,26 +127,6 @@ Codes cut(Codes text, BleuTokenizer tokenizer) {
 }
 
 }  // namespace
-
-std::optional<BleuTokenizer> bleu_tokenizer(std::string_view name) {
-  for (const auto tokenizer :
-       {BleuTokenizer::k13a, BleuTokenizer::kIntl, BleuTokenizer::kChar, BleuTokenizer::kNone})
-    if (bleu_tokenizer_name(tokenizer) == name) return tokenizer;
-  return std::nullopt;
-}
-
-std::string bleu_tokenizer_name(BleuTokenizer tokenizer) {
-  switch (tokenizer) {
-    case BleuTokenizer::k13a:
-      return "13a";
-    case BleuTokenizer::kIntl:
-      return "intl";
-    case BleuTokenizer::kChar:
-      return "char";
-    default:
-      return "none";
-  }
-}
 
 std::string bleu_tokens(std::string_view text, BleuTokenizer tokenizer) {
   Codes codes;

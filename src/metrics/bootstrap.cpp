@@ -21,7 +21,7 @@ std::uint32_t NumpyDraws::below(std::uint32_t n) {
 ScoreInterval bootstrap(std::span<const RougeScore> scores, double confidence, std::size_t samples,
                         NumpyDraws& draws) {
   if (scores.empty() || samples == 0)
-    throw DataError("bootstrap", "wanted at least one score and one resample, found " +
+    throw DataError("bootstrap", "expected at least one score and one resample, got " +
                                      std::to_string(scores.size()) + " and " +
                                      std::to_string(samples));
   const auto count = static_cast<std::uint32_t>(scores.size());

@@ -90,26 +90,6 @@ std::string rewrite_special(std::string_view text) {
 
 }  // namespace
 
-std::optional<RougeTokenization> rouge_tokenization(std::string_view name) {
-  for (const auto kind : {RougeTokenization::kGoogle, RougeTokenization::kUnicode,
-                          RougeTokenization::kChar, RougeTokenization::kGiven})
-    if (rouge_tokenization_name(kind) == name) return kind;
-  return std::nullopt;
-}
-
-std::string rouge_tokenization_name(RougeTokenization tokenization) {
-  switch (tokenization) {
-    case RougeTokenization::kGoogle:
-      return "google";
-    case RougeTokenization::kUnicode:
-      return "unicode";
-    case RougeTokenization::kChar:
-      return "char";
-    default:
-      return "spm";
-  }
-}
-
 RougeTokenizer::RougeTokenizer(RougeTokens options) : options_(std::move(options)) {}
 
 void RougeTokenizer::Table::clear() {

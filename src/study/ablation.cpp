@@ -79,7 +79,7 @@ void add_parts(const StudyResults& results, const std::string& data, Page& page,
     if (results.seeds(data, {part.from, part.to}).empty()) continue;
     there.push_back(&part);
     differences.push_back(compare_variants(results, data, part.from, part.to, {"window_losses"}));
-    ps.push_back(differences.back().paired.p_randomisation);
+    ps.push_back(differences.back().paired.p_randomization);
   }
   if (there.empty()) return;
   const auto adjusted = holm_adjusted(ps);
@@ -124,8 +124,8 @@ void report_ablation(const StudyResults& results, const StudyConfig& study, Page
       names.push_back(variant);
       of_loss.push_back(compare_variants(results, data, kBaseline, variant, {"window_losses"}));
       of_rouge.push_back(compare_variants(results, data, kBaseline, variant, {"scores", "rougeL"}));
-      p_loss.push_back(of_loss.back().paired.p_randomisation);
-      p_rouge.push_back(of_rouge.back().paired.p_randomisation);
+      p_loss.push_back(of_loss.back().paired.p_randomization);
+      p_rouge.push_back(of_rouge.back().paired.p_randomization);
     }
     const auto holm_loss = holm_adjusted(p_loss), holm_rouge = holm_adjusted(p_rouge);
     std::vector<PlotBar> bars;

@@ -131,7 +131,7 @@ void add_perturbations(const StudyResults& results, const StudyConfig& study, Pa
   std::vector<double> ps;
   for (const auto& row : rows) {
     tests.push_back(compare_paired(row.base, row.more, results.resamples(), /*seed=*/1));
-    ps.push_back(tests.back().p_randomisation);
+    ps.push_back(tests.back().p_randomization);
   }
   if (rows.empty()) return;
   const auto holm = holm_adjusted(ps);

@@ -83,7 +83,7 @@ ordered_json comparison_json(const std::vector<double>& inside, const std::vecto
   const auto paired = compare_paired(inside, end, measure.resamples, seed);
   return {{"inside", paired.mean_a},     {"end", paired.mean_b}, {"difference", paired.difference},
           {"low", paired.low},           {"high", paired.high},  {"d", paired.effect_size},
-          {"p", paired.p_randomisation}, {"n", paired.samples}};
+          {"p", paired.p_randomization}, {"n", paired.samples}};
 }
 
 ordered_json gates_at_ends(const TrainedModel& trained, const std::vector<Document>& documents,

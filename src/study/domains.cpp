@@ -15,8 +15,8 @@ void report_domains(const StudyResults& results, const StudyConfig& study, Page&
     names.push_back(data);
     of_rouge.push_back(compare_variants(results, data, kBaseline, kEnhanced, {"scores", "rougeL"}));
     of_loss.push_back(compare_variants(results, data, kBaseline, kEnhanced, {"window_losses"}));
-    p_rouge.push_back(of_rouge.back().paired.p_randomisation);
-    p_loss.push_back(of_loss.back().paired.p_randomisation);
+    p_rouge.push_back(of_rouge.back().paired.p_randomization);
+    p_loss.push_back(of_loss.back().paired.p_randomization);
   }
   if (names.empty()) return;
   const auto holm_rouge = holm_adjusted(p_rouge), holm_loss = holm_adjusted(p_loss);

@@ -50,7 +50,7 @@ void add_tasks(const StudyResults& results, const StudyConfig& study, Page& page
   }
   if (rows.empty()) return;
   std::vector<double> ps;
-  for (const auto& row : rows) ps.push_back(row.loss.paired.p_randomisation);
+  for (const auto& row : rows) ps.push_back(row.loss.paired.p_randomization);
   const auto holm = holm_adjusted(ps);
   page.heading(3, "Recalling from the context");
   page.text(

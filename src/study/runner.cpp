@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -100,28 +101,27 @@ ordered_json score_continuations(const std::filesystem::path& checkpoint, const 
   Generator generator(checkpoint, config.train.threads, config.train.device);
   const auto predictions = folder / "predictions.jsonl";
   write_predictions(generator, data.prompts(), {}, measure.generate, predictions, /*quiet=*/true);
-  const auto metrics = parse_metrics("rouge1,rougeL,bleu", /*stemmer=*/false, "metrics");
+  const auto metrics = parse_metrics("rouge1,rougeL,bleu", /*settings=*/{}, "metrics");
   PairScorer scorer(metrics);
   const auto source = pairs_from_json(predictions);
   PairBatch batch;
   PairSource::Scratch scratch;
   TextPair pair;
   SampleScores scores;
-  std::vector<double> rouge1, rouge_l, bleu;
-  BleuCounts all;
+  ScoreSums sums(metrics);
+  std::array<std::vector<double>, 3> values;
   while (source->next(batch))
     for (const auto& item : batch.items) {
       source->parse(batch, item, scratch, pair);
       scorer.score(pair, scores);
-      rouge1.push_back(scores.rouge[0].f1);
-      rouge_l.push_back(scores.rouge[1].f1);
-      bleu.push_back(bleu_score(scores.bleu, BleuSmoothing::kExp, std::nullopt, true).score);
-      all += scores.bleu;
+      sums.add(scores);
+      const auto found = sample_scores(metrics, scores.statistics);
+      for (std::size_t i = 0; i < values.size(); ++i) values[i].push_back(found[i].value);
     }
-  return {{"rouge1", rouge1},
-          {"rougeL", rouge_l},
-          {"bleu", bleu},
-          {"corpus_bleu", bleu_score(all).score},
+  return {{"rouge1", values[0]},
+          {"rougeL", values[1]},
+          {"bleu", values[2]},
+          {"corpus_bleu", sums.summary().scores[2].value},
           {"signature", generation_signature(measure.generate)}};
 }
 

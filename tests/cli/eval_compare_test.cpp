@@ -56,10 +56,10 @@ TEST_F(EvalCompare, TellsABetterSystemFromAnEqualOne) {
   ASSERT_EQ(found["comparisons"].size(), 4U);
   const auto& first = found["comparisons"][0];
   EXPECT_EQ(first["b"], better);
-  EXPECT_EQ(first["p_randomisation"], 0.001);
+  EXPECT_EQ(first["p_randomization"], 0.001);
   EXPECT_EQ(first["p_holm"], 0.004);
   EXPECT_GT(first["low"].get<double>(), 0.15);
-  EXPECT_GT(found["comparisons"][2]["p_randomisation"].get<double>(), 0.05);
+  EXPECT_GT(found["comparisons"][2]["p_randomization"].get<double>(), 0.05);
   EXPECT_NEAR(first["mean_b"].get<double>(),
               found["systems"][1]["scores"]["rouge1"]["f1"].get<double>(), 1e-12);
   std::uint64_t samples = 0;
@@ -165,14 +165,16 @@ TEST_F(EvalCompare, RefusesWhatCannotBeCompared) {
     expect_refused(run_program(args), status, text);
   };
   refused({"--compare", base, path("short")}, 3, "has 1 pair but");
-  refused({"--compare", base, path("other")}, 3, "other:1: the references are not those of");
-  refused({"--compare", base}, 2, "wanted two or more files");
-  refused({"--compare", base, base, "--pairs", base}, 2, "cannot be given together");
+  refused({"--compare", base, path("other")}, 3, "other:1: the references differ from those of");
+  refused({"--compare", base}, 2, "expected two or more files");
+  refused({"--compare", base, base, "--pairs", base}, 2, "cannot be combined");
   refused({"--report", path("x"), "--predictions", base, "--references", base}, 2, "--report");
-  refused({"--pairs", "/dev/null", "--report", path("x")}, 3, "found nothing");
-  refused({"--pairs", base, "--format", "xml"}, 2, "wanted json, csv, markdown or latex");
-  refused({"--pairs", base, "--tokenizer", "words"}, 2, "wanted google, unicode, char or spm");
-  refused({"--pairs", base, "--several", "all"}, 2, "wanted best or jackknife");
+  refused({"--pairs", "/dev/null", "--report", path("x")}, 3, "got an empty file");
+  refused({"--pairs", base, "--format", "xml"}, 2,
+          "\"xml\" is not one of json, csv, markdown or latex");
+  refused({"--pairs", base, "--tokenizer", "words"}, 2,
+          "\"words\" is not one of google, unicode, char or spm");
+  refused({"--pairs", base, "--several", "all"}, 2, "\"all\" is not one of best or jackknife");
 }
 
 }  // namespace
