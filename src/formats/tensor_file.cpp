@@ -60,7 +60,7 @@ TensorFile TensorFile::renamed(const std::vector<std::string>& names) const {
 
 void TensorFile::index() {
   std::unordered_map<std::string_view, std::size_t> places;
-  for (const auto& tensor : *tensors_) places.emplace(tensor.name, places.size());
+  for (std::size_t i = 0; i < tensors_->size(); ++i) places.emplace((*tensors_)[i].name, i);
   index_ = std::make_shared<decltype(places)>(std::move(places));
 }
 

@@ -14,7 +14,7 @@ void add_setting(const StudyResults& results, Page& page) {
   page.text(
       "Models of " + std::to_string(file.base.model.n_layer) + " layers and " +
       std::to_string(file.base.model.n_embd) + " channels, tokens of kind \"" +
-      file.base.tokenizer.kind + "\", " + count_text(train.max_steps) + " steps of " +
+      enum_name(file.base.tokenizer.kind) + "\", " + count_text(train.max_steps) + " steps of " +
       count_text(train.batch_size * train.grad_accum_steps) + " sequences of " +
       count_text(train.ctx_len) + " tokens: " + count_text(tokens) +
       " tokens for every variant. Each variant was trained with " +
