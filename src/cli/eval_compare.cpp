@@ -6,6 +6,7 @@
 #include "cli/arguments.h"
 #include "cli/eval_metrics.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/field.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/eval/comparison_report.h"

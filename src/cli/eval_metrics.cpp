@@ -117,7 +117,7 @@ void print_scores(const std::vector<MetricColumn>& columns, const ScoreSummary& 
   };
   std::fprintf(stderr, "%s pairs, %%\n", count_text(static_cast<std::int64_t>(summary.n)).c_str());
   if (std::any_of(summary.scores.begin(), summary.scores.end(), has_precision))
-    std::fprintf(stderr, "%-10s %9s %9s %9s\n", "", "precision", "recall", "score");
+    std::fprintf(stderr, "%-10s %9s %9s %9s\n", "", "precision", "recall", "f1");
   for (std::size_t i = 0; i < columns.size(); ++i) {
     const auto& [name, percent, of_set] = columns[i];
     const auto& score = summary.scores[i];

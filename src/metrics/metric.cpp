@@ -123,10 +123,12 @@ MetricSet parse_metrics(std::string_view names, const nlohmann::json& settings,
     if (std::find(own.begin(), own.end(), known) == own.end()) own.push_back(known);
   }
   MetricSet metrics;
-  for (std::size_t i = 0; i < table.size(); ++i)
-    if (!chosen[i].empty())
-      metrics.push_back(table[i]->make(
-          chosen[i], settings.value(std::string(table[i]->title), nlohmann::json::object())));
+  for (std::size_t i = 0; i < table.size(); ++i) {
+    if (chosen[i].empty()) continue;
+    const std::string title(table[i]->title);
+    metrics.push_back(table[i]->make(
+        chosen[i], settings.contains(title) ? settings.at(title) : nlohmann::json::object()));
+  }
   return metrics;
 }
 

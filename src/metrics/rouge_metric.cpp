@@ -102,7 +102,9 @@ std::string known_rouge(std::string_view name) {
 
 void RougeSettings::check(const std::string& where) const {
   if ((tokenizer == RougeTokenization::kGiven) != !spm_model.empty())
-    throw ConfigError(where + "spm_model", "--spm-model and --tokenizer spm need each other");
+    throw ConfigError(where + "spm_model", spm_model.empty()
+                                               ? "expected a file with --tokenizer spm, got none"
+                                               : "requires --tokenizer spm");
 }
 
 RougeTokens rouge_tokens(const RougeSettings& settings) {

@@ -170,11 +170,9 @@ TEST_F(EvalCompare, RefusesWhatCannotBeCompared) {
   refused({"--compare", base, base, "--pairs", base}, 2, "cannot be combined");
   refused({"--report", path("x"), "--predictions", base, "--references", base}, 2, "--report");
   refused({"--pairs", "/dev/null", "--report", path("x")}, 3, "got an empty file");
-  refused({"--pairs", base, "--format", "xml"}, 2,
-          "\"xml\" is not one of json, csv, markdown or latex");
-  refused({"--pairs", base, "--tokenizer", "words"}, 2,
-          "\"words\" is not one of google, unicode, char or spm");
-  refused({"--pairs", base, "--several", "all"}, 2, "\"all\" is not one of best or jackknife");
+  refused({"--pairs", base, "--format", "xml"}, 2, "json, csv, markdown");
+  refused({"--pairs", base, "--tokenizer", "words"}, 2, "google, unicode, char");
+  refused({"--pairs", base, "--several", "all"}, 2, "jackknife");
 }
 
 }  // namespace
