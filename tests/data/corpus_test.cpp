@@ -178,7 +178,7 @@ TEST_F(Corpus, RefusesTextsWithoutText) {
   EXPECT_THAT(failure({file("a.jsonl", "\n\n")}), HasSubstr("a.jsonl: holds no text"));
   EXPECT_THAT(failure({file("a.jsonl", "{\"text\": \"\"}\n")}), HasSubstr("holds no text"));
   EXPECT_THAT(failure({}), HasSubstr("expected one or more text files, got none"));
-  EXPECT_THAT(failure({file("a.txt", "x")}, TextPart::kTrain), HasSubstr("too short to be split"));
+  EXPECT_THAT(failure({file("a.txt", "x")}, TextPart::kTrain), HasSubstr("too short to split"));
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "out/text.idx"));
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "out/text.json"));
 }

@@ -330,11 +330,11 @@ TEST(SentencePiece, SaysThatTheCharactersDoNotFitTheVocabulary) {
 }
 
 TEST(SentencePiece, RefusesToTrainOnNothing) {
-  EXPECT_THAT(data_error([&] { train_sentencepiece({}, {}); }), HasSubstr("no text to train on"));
+  EXPECT_THAT(data_error([&] { train_sentencepiece({}, {}); }), HasSubstr("expected text to train on, got none"));
   EXPECT_THAT(data_error([&] {
                 train_sentencepiece({"\n\n", "", "\xFF"}, {});
               }),
-              HasSubstr("no text to train on"));
+              HasSubstr("expected text to train on, got none"));
 }
 
 TEST(World, TakesTheLongestMatch) {
