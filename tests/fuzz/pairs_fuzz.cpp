@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
@@ -26,7 +28,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   write_file(file, {reinterpret_cast<const char*>(data), size});
   const auto metrics = parse_metrics(
       "rouge1,rouge2,rougeL,rougeLsum,rougeW,rougeSU4,bleu,chrf++",
-      {{"ROUGE", {{"stemmer", true}, {"tokenizer", size % 2 == 0 ? "google" : "unicode"}}}}, "fuzz");
+      nlohmann::json{
+          {"ROUGE", {{"stemmer", true}, {"tokenizer", size % 2 == 0 ? "google" : "unicode"}}}},
+      "fuzz");
   ScoringOptions options;
   options.threads = 1;
   options.skip_bad = size % 3 == 0;
