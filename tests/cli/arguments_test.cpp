@@ -158,8 +158,9 @@ TEST_F(Arguments, KeepOldNamesWithANotice) {
   EXPECT_EQ(old.status, 0) << old.err;
   EXPECT_EQ(old.out, current.out);
   EXPECT_EQ(current.err, "");
-  EXPECT_THAT(old.err, HasSubstr("rwkvx: --force: renamed to --prefix; the old name works in this "
-                                 "release only\n"));
+  EXPECT_THAT(old.err,
+              HasSubstr("rwkvx: warning: --force: renamed to --prefix; the old name works in this "
+                        "release only\n"));
   EXPECT_EQ(std::count(old.err.begin(), old.err.end(), '\n'), 4) << old.err;
   EXPECT_THAT(generate({"--help"}).out, Not(HasSubstr("--force")));
   EXPECT_THAT(run_program({"bench", "train", "--repeats", "0"}).err,
