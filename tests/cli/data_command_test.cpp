@@ -118,7 +118,7 @@ TEST_F(DataCommand, SaysWhatIsWrongInOneLine) {
   };
   expect_refused(build("empty.txt", "byte"), 3, "empty.txt: holds no text");
   expect_refused(build("none.txt", "byte"), 3, "none.txt: cannot open");
-  expect_refused(build("bad.jsonl", "byte"), 3, "bad.jsonl:2: wanted a text in \"text\"");
+  expect_refused(build("bad.jsonl", "byte"), 3, "bad.jsonl:2: expected a string in \"text\"");
   expect_refused(build("small.txt", path("noise.model")), 3, "noise.model: is not a sentencepiece");
   expect_refused(build("small.txt", path("none")), 3, "none: cannot open");
   expect_refused(run_program({"tokenizer", "train", "--input", path("small.txt"), "--output",
@@ -133,7 +133,7 @@ TEST_F(DataCommand, SaysWhatIsWrongInOneLine) {
   expect_refused(run_program({"data", "synth", "--output", path("s"), "--megabytes", "0"}), 2,
                  "--megabytes");
   expect_refused(run_program({"data", "build", "--inptu", "x"}), 2, "--input");
-  expect_refused(run_program({"tokenizer", "train", "--input", "x", "--output", "y", "--algorithm",
+  expect_refused(run_program({"tokenizer", "train", "--input", "x", "--output", "y", "--model-type",
                               "wordpiece"}),
                  2, "wordpiece");
 }

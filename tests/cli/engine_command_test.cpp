@@ -212,7 +212,7 @@ TEST_F(EngineCommands, QuantizedWeightsGenerateAndAreScored) {
     EXPECT_THAT(eval.out + eval.err, HasSubstr(type));
   }
   expect_refused(run_program({"quantize", path("run"), path("int8"), "--type", "int8"}), 3,
-                 "is there already");
+                 "already exists");
   expect_refused(run_program({"quantize", path("int8"), path("again"), "--type", "int4"}), 3,
                  "quantized already");
   expect_refused(run_program({"quantize", path("run"), path("x"), "--type", "int3"}), 2, "int3");

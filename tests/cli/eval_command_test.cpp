@@ -153,7 +153,7 @@ TEST_F(EvalCommand, RefusesFlagsThatDoNotFitTogether) {
   expect_refused({"--pairs", file, "--metric", "rouge1"}, 2, "did you mean \"--metrics\"");
   expect_refused({"--pairs", file, "--metrics", "rougel"}, 2, "did you mean \"rougeL\"");
   expect_refused({"--pairs", file, "--metrics", "BLEU"}, 2, "did you mean \"bleu\"");
-  expect_refused({"--pairs", file, "--bleu-tokenizer", "13b"}, 2, "13a, intl");
+  expect_refused({"--pairs", file, "--metrics", "bleu", "--bleu-tokenizer", "13b"}, 2, "13a, intl");
   expect_refused({"--pairs", file, "--threads", "-1"}, 2, "--threads");
 }
 

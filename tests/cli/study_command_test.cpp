@@ -142,7 +142,7 @@ TEST_F(StudyCommand, AnotherStudysFileIsLeftAlone) {
   write_file(path("out/study.json"), "{\"mine\": 1}");
   const auto result = run("out");
   EXPECT_EQ(result.status, 3);
-  EXPECT_THAT(result.err, HasSubstr("study.json: already exists and is of another study"));
+  EXPECT_THAT(result.err, HasSubstr("study.json: already exists and belongs to another study"));
   EXPECT_EQ(read_file(path("out/study.json")), "{\"mine\": 1}");
   EXPECT_EQ(std::distance(fs::directory_iterator(path("out")), {}), 1);
 }

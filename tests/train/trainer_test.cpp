@@ -403,7 +403,7 @@ TEST(RunFolder, ResumeNeverStartsAtZeroByItself) {
     EXPECT_EQ(contents(folder.path()), before);
   };
   for (const int step : {6, 7}) fs::resize_file(checkpoints / step_name(step) / kWeightsFile, 100);
-  refused("step-00000006/model.safetensors: wanted ");
+  refused("step-00000006/model.safetensors: expected ");
   fs::remove(checkpoints / step_name(6) / kChecksumsFile);
   refused("step-00000006/checksums.json: is missing");
   for (const int step : {6, 7}) fs::remove_all(checkpoints / step_name(step));
