@@ -28,13 +28,13 @@ at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]];
 
 # Sets cmake and ctest to programs of at least version 3.25; false where there are none.
 find_cmake() {
-  local folder
-  for folder in '' "$root/.venv/bin/"; do
-    local found=${folder}cmake
+  local directory
+  for directory in '' "$root/.venv/bin/"; do
+    local found=${directory}cmake
     command -v "$found" >/dev/null || continue
     if at_least "$("$found" --version | sed -n 's/^cmake version //p')" 3.25; then
       # shellcheck disable=SC2034  # used by the scripts that read this
-      cmake=$found ctest=${folder}ctest
+      cmake=$found ctest=${directory}ctest
       return 0
     fi
   done

@@ -16,7 +16,7 @@ macro(rwkvx_torch_cpu_half prefix)
                             IMPORTED_LOCATION "${TORCH_INSTALL_PREFIX}/lib/lib${_name}.so")
     endif()
   endforeach()
-  # Packages of CUDA 13 share one folder, those of CUDA 12 have one each. libtorch_cpu finds them by a
+  # Packages of CUDA 13 share one directory, those of CUDA 12 have one each. libtorch_cpu finds them by a
   # path of its own when it runs; the linker has to be told.
   file(GLOB _libraries "${TORCH_INSTALL_PREFIX}/lib/libcudart*.so*"
        "${TORCH_INSTALL_PREFIX}/lib/libcupti*.so*"

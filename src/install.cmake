@@ -13,7 +13,7 @@ set_target_properties(rwkvx_all PROPERTIES EXPORT_NAME rwkvx)
 target_link_libraries(rwkvx_all INTERFACE ${rooms})
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/rwkvx)
-# CMAKE_INSTALL_RPATH_USE_LINK_PATH leaves out folders inside the project, such as .venv.
+# CMAKE_INSTALL_RPATH_USE_LINK_PATH leaves out directories inside the project, such as .venv.
 set_target_properties(rwkvx PROPERTIES INSTALL_RPATH "${TORCH_INSTALL_PREFIX}/lib")
 install(TARGETS rwkvx)
 install(TARGETS ${rooms} rwkvx_all EXPORT rwkvxTargets)

@@ -7,13 +7,13 @@ include(${CMAKE_CURRENT_LIST_DIR}/TorchCpuHalf.cmake)
 
 # ---- which LibTorch ------------------------------------------------------------------------------
 
-# TorchConfig.cmake's folder below one of the prefixes, or nothing.
+# TorchConfig.cmake's directory below one of the prefixes, or nothing.
 function(rwkvx_torch_below result)
   set(${result} "" PARENT_SCOPE)
   foreach(prefix ${ARGN})
-    foreach(folder "" /Torch /share/cmake/Torch /lib/cmake/Torch)
-      if(prefix AND EXISTS "${prefix}${folder}/TorchConfig.cmake")
-        set(${result} "${prefix}${folder}" PARENT_SCOPE)
+    foreach(directory "" /Torch /share/cmake/Torch /lib/cmake/Torch)
+      if(prefix AND EXISTS "${prefix}${directory}/TorchConfig.cmake")
+        set(${result} "${prefix}${directory}" PARENT_SCOPE)
         return()
       endif()
     endforeach()
@@ -26,9 +26,9 @@ set(settings ${PROJECT_SOURCE_DIR}/.venv/rwkvx-torch)  # written by scripts/setu
 if(Torch_DIR)
   # Found before, or given with -D.
 elseif(NOT "$ENV{Torch_DIR}" STREQUAL "")
-  set(Torch_DIR "$ENV{Torch_DIR}" CACHE PATH "folder with TorchConfig.cmake" FORCE)
+  set(Torch_DIR "$ENV{Torch_DIR}" CACHE PATH "directory with TorchConfig.cmake" FORCE)
 elseif(given)
-  set(Torch_DIR "${given}" CACHE PATH "folder with TorchConfig.cmake" FORCE)
+  set(Torch_DIR "${given}" CACHE PATH "directory with TorchConfig.cmake" FORCE)
 elseif(EXISTS "${settings}")
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${settings}")
   file(STRINGS "${settings}" lines ENCODING UTF-8)
@@ -42,8 +42,8 @@ elseif(EXISTS "${settings}")
   endforeach()
 endif()
 if(Torch_DIR AND NOT EXISTS "${Torch_DIR}/TorchConfig.cmake")
-  message(FATAL_ERROR "Torch_DIR: expected a folder with TorchConfig.cmake, got ${Torch_DIR}; "
-                      "run scripts/setup, or give -DTorch_DIR=FOLDER")
+  message(FATAL_ERROR "Torch_DIR: expected a directory with TorchConfig.cmake, got ${Torch_DIR}; "
+                      "run scripts/setup, or give -DTorch_DIR=DIR")
 endif()
 
 # ---- its CUDA half -------------------------------------------------------------------------------
@@ -90,8 +90,8 @@ if(built_with_cuda)
   foreach(nvcc "${CMAKE_CUDA_COMPILER}" "${RWKVX_NVCC}")
     if(nvcc AND EXISTS "${nvcc}" AND NOT toolkit)
       file(REAL_PATH "${nvcc}" nvcc)
-      get_filename_component(folder "${nvcc}/../.." ABSOLUTE)
-      foreach(root "${CUDA_TOOLKIT_ROOT_DIR}" "${folder}" /usr/local/cuda /usr)
+      get_filename_component(directory "${nvcc}/../.." ABSOLUTE)
+      foreach(root "${CUDA_TOOLKIT_ROOT_DIR}" "${directory}" /usr/local/cuda /usr)
         if(root AND NOT toolkit AND EXISTS "${root}/include/cublas_v2.h")
           set(toolkit "${root}")
         endif()
@@ -110,7 +110,7 @@ if(built_with_cuda)
   set(lib "LibTorch in ${prefix} (CUDA ${built_with_cuda})")
   if(reason AND (RWKVX_CUDA STREQUAL "ON" OR (RWKVX_CUDA STREQUAL "AUTO" AND capabilities AND cuda_libraries)))
     message(FATAL_ERROR "${lib}: expected a CUDA toolkit beside it, but ${reason}; run scripts/setup "
-                        "--cuda, or build for the processor with -DRWKVX_CUDA=OFF")
+                        "--cuda, or build for the CPU with -DRWKVX_CUDA=OFF")
   elseif(reason)
     message(STATUS "${lib}: its CPU half is used, as ${reason}; scripts/setup --cuda gets the rest")
     set(RWKVX_TORCH_HALF TRUE)

@@ -1,9 +1,12 @@
 #include "rwkvx/base/field.h"
 
 #include <algorithm>
+#include <mutex>
+#include <set>
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/json_file.h"
+#include "rwkvx/base/log.h"
 
 namespace rwkvx {
 namespace {
@@ -17,9 +20,9 @@ std::string bound_text(double value) {
   return number_text(value);
 }
 
-[[noreturn]] void wrong_type(const std::string& path, const std::string& wanted,
-                             const nlohmann::json& found) {
-  throw ConfigError(path, "wanted " + wanted + ", found " + json_shown(found));
+[[noreturn]] void wrong_type(const std::string& path, const std::string& expected,
+                             const nlohmann::json& got) {
+  throw ConfigError(path, "expected " + expected + ", got " + json_shown(got));
 }
 
 }  // namespace
@@ -93,7 +96,7 @@ std::string read_text(const nlohmann::json& json, const std::string& path,
   if (choices.empty()) return text;
   for (const auto& one : allowed)
     if (one == text) return text;
-  throw ConfigError(path, "\"" + text + "\" is not one of " + choices_text(choices) +
+  throw ConfigError(path, "expected " + choices_text(choices) + ", got \"" + text + "\"" +
                               did_you_mean(text, allowed));
 }
 
@@ -107,6 +110,15 @@ std::vector<std::string> read_texts(const nlohmann::json& json, const std::strin
 
 void refuse_no_settings(const nlohmann::json& json, const std::string& where) {
   wrong_type(where, "a JSON object of settings", json);
+}
+
+void note_old_name(const std::string& old_name, std::string_view name) {
+  static std::mutex mutex;
+  static std::set<std::string> noted;
+  const std::lock_guard lock(mutex);
+  if (noted.insert(old_name).second)
+    log_warning(old_name + ": renamed to " + std::string(name) +
+                "; the old name works in this release only");
 }
 
 nlohmann::json parse_json(std::string_view text, const std::string& where) {
@@ -139,7 +151,7 @@ nlohmann::json read_json_file(const std::string& path) { return parse_json(read_
 void set_by_path(nlohmann::json& json, const std::string& assignment) {
   const auto equals = assignment.find('=');
   if (equals == std::string::npos || equals == 0)
-    throw ConfigError("--set " + assignment, "wanted KEY=VALUE, for example train.max_steps=100");
+    throw ConfigError("--set " + assignment, "expected KEY=VALUE, for example train.max_steps=100");
   const std::string text = assignment.substr(equals + 1);
   nlohmann::json value = text;  // unless it is JSON
   if (json_is_shallow(text))

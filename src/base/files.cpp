@@ -75,7 +75,7 @@ std::string read_file(const std::filesystem::path& path) {
 TemporaryFolder::TemporaryFolder() {
   std::string name = (std::filesystem::temp_directory_path() / "rwkvx-XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr)
-    fail(name, "cannot make a temporary folder here (TMPDIR names another place)");
+    fail(name, "cannot create a temporary directory here; set TMPDIR to another one");
   path_ = name;
 }
 

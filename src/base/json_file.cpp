@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 
@@ -57,7 +58,7 @@ std::string json_shown(const nlohmann::json& value) {
   std::string shown = json_dump(value);
   if (shown.size() <= kShown) return shown;
   std::size_t end = kShown;  // not inside a character
-  while ((static_cast<unsigned char>(shown[end]) & 0xC0) == 0x80) --end;
+  while (continues_utf8(shown[end])) --end;
   return shown.substr(0, end) + "…";
 }
 

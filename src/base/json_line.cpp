@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "rwkvx/base/utf8.h"
+
 namespace rwkvx {
 namespace {
 
@@ -28,7 +30,7 @@ class Reader {
       found = c > ' ' && c < 127 ? std::string("'") + c + "'"
                                  : "byte " + std::to_string(static_cast<unsigned char>(c));
     }
-    throw JsonLineError(at_ + 1, "wanted " + wanted + ", found " + found);
+    throw JsonLineError(at_ + 1, "expected " + wanted + ", got " + found);
   }
   bool done() const { return at_ == text_.size(); }
   char peek() const { return done() ? '\0' : text_[at_]; }
@@ -100,7 +102,7 @@ class Reader {
       blanks();
       const auto name = string();
       blanks();
-      if (!take(':')) fail("':' behind a name");
+      if (!take(':')) fail("':' after a name");
       blanks();
       visit(name, value(depth + 1));
       blanks();
@@ -130,7 +132,7 @@ class Reader {
     if (c == 'u') {
       ++at_;
       for (int i = 0; i < 4; ++i, ++at_)
-        if (hex_digit(peek()) < 0) fail("four hexadecimal digits behind \\u");
+        if (hex_digit(peek()) < 0) fail("four hexadecimal digits after \\u");
       return;
     }
     if (c == '\0' || std::strchr("\"\\/bfnrt", c) == nullptr) fail("an escape that JSON knows");
@@ -159,25 +161,6 @@ class Reader {
   std::size_t at_ = 0;
 };
 
-void append_utf8(std::uint32_t code, std::string& out) {
-  const auto tail = [&](int shift) { out += static_cast<char>(0x80 | (code >> shift & 0x3f)); };
-  if (code < 0x80) {
-    out += static_cast<char>(code);
-  } else if (code < 0x800) {
-    out += static_cast<char>(0xc0 | code >> 6);
-    tail(0);
-  } else if (code < 0x10000) {
-    out += static_cast<char>(0xe0 | code >> 12);
-    tail(6);
-    tail(0);
-  } else {
-    out += static_cast<char>(0xf0 | code >> 18);
-    tail(12);
-    tail(6);
-    tail(0);
-  }
-}
-
 // The \uXXXX at the start of `text`, or -1.
 std::int32_t unicode_escape(std::string_view text) {
   if (text.size() < 6 || text[0] != '\\' || text[1] != 'u') return -1;
@@ -196,7 +179,7 @@ void JsonLine::read(std::string_view line) {
     members_.emplace_back(name, value);
   });
   reader.blanks();
-  if (!reader.done()) reader.fail("nothing behind the object");
+  if (!reader.done()) reader.fail("nothing after the object");
 }
 
 bool is_json(std::string_view text) {

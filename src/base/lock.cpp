@@ -75,6 +75,13 @@ bool is_named(int descriptor, const fs::path& path) {
 
 }  // namespace
 
+int lock_descriptor(int descriptor, int operation) {
+  int taken;
+  while ((taken = ::flock(descriptor, operation)) != 0 && errno == EINTR) {
+  }
+  return taken;
+}
+
 fs::path link_target(fs::path path) {
   constexpr int kMostLinks = 40;
   std::error_code error;
@@ -105,9 +112,7 @@ FileLock::FileLock(const fs::path& owned, fs::path lock_file, bool wait)
     if (descriptor_ < 0)
       throw FileError(owned.string(),
                       "cannot be written: " + lock_file_.string() + ": " + std::strerror(errno));
-    int taken;
-    while ((taken = ::flock(descriptor_, LOCK_EX | LOCK_NB)) != 0 && errno == EINTR) {
-    }
+    const int taken = lock_descriptor(descriptor_, LOCK_EX | LOCK_NB);
     if (taken != 0 && errno == EWOULDBLOCK) {
       const auto owner = owner_in(descriptor_);
       ::close(std::exchange(descriptor_, -1));

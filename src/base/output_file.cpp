@@ -45,13 +45,6 @@ fs::path directory_of(const fs::path& path) {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
-int lock(int descriptor, int how) {
-  int taken;
-  while ((taken = ::flock(descriptor, how)) != 0 && errno == EINTR) {
-  }
-  return taken;
-}
-
 [[noreturn]] void fail_on(const fs::path& path, const std::string& what) {
   throw FileError(path.string(), what + ": " + std::strerror(errno));
 }
@@ -75,7 +68,7 @@ void remove_leftovers(const fs::path& directory, std::string_view name) {
     if (!is_temporary(it->path().filename().string(), name)) continue;
     const int descriptor = ::open(it->path().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (descriptor < 0) continue;
-    if (lock(descriptor, LOCK_EX | LOCK_NB) == 0)
+    if (lock_descriptor(descriptor, LOCK_EX | LOCK_NB) == 0)
       ::unlink(it->path().c_str());  // its writer is gone
     ::close(descriptor);
   }
@@ -100,7 +93,7 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), target_(link_tar
     if (descriptor_ < 0) fail("cannot create");
     // Another writer may have taken it for a leftover before it was locked. Where the file system
     // has no locks, nothing is ever taken for one.
-    lock(descriptor_, LOCK_EX);
+    lock_descriptor(descriptor_, LOCK_EX);
     struct stat own {};
     if (::fstat(descriptor_, &own) == 0 && own.st_nlink > 0) break;
     ::close(descriptor_);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/field.h"
 #include "rwkvx/base/nearest.h"
 
 namespace rwkvx {
@@ -21,6 +22,12 @@ namespace {
 
 // Values go past CLI11, which would read lists into them, under such names.
 constexpr char kPlaceholder[] = "value-";
+
+// The options' current names by their old ones, of each command.
+std::map<const CLI::App*, std::map<std::string, std::string>>& old_names() {
+  static std::map<const CLI::App*, std::map<std::string, std::string>> names;
+  return names;
+}
 
 std::string shown(const std::string& text) {
   constexpr std::size_t kShown = 60;
@@ -176,7 +183,12 @@ class Parser {
 
   void take_option(const std::string& word) {
     const auto equals = word.find('=');
-    const auto name = word.substr(0, equals);
+    auto name = word.substr(0, equals);
+    const auto& old = old_names()[command_];
+    if (const auto found = old.find(name); found != old.end()) {
+      note_old_name(name, found->second);
+      name = found->second;
+    }
     auto* option = command_->get_option_no_throw(name);
     if (option == nullptr) {
       if (name.starts_with("--")) refuse(name, "option", names());
@@ -269,6 +281,10 @@ void parse_arguments(CLI::App& app, int argc, const char* const* argv) {
     throw ConfigError(
         "", std::string(error.what()) + " (see " + path_of(parser->command()) + " --help)");
   }
+}
+
+void add_old_name(const CLI::App& command, const std::string& old_name, const std::string& name) {
+  old_names()[&command][old_name] = name;
 }
 
 std::string as_number(const std::string& option, const std::string& text, bool whole) {

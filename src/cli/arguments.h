@@ -15,6 +15,10 @@ namespace rwkvx {
 // nearest option of the same subcommand for one that there is not, and CLI11's requests for help.
 void parse_arguments(CLI::App& app, int argc, const char* const* argv);
 
+// Lets `old_name` stand for the option `name` of the command; its use is noted once. It stands in
+// no help.
+void add_old_name(const CLI::App& command, const std::string& old_name, const std::string& name);
+
 // A number as people write it (".8", "1.", "+0.5", "1e3", "1_000") in the form that parsers take;
 // a whole one where `whole`. Throws ConfigError naming `option` for anything else.
 std::string as_number(const std::string& option, const std::string& text, bool whole);

@@ -12,11 +12,12 @@
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/engine/engine_bench.h"
-#include "rwkvx/generate/threads.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/ops/threads.h"
 #include "rwkvx/train/train_bench.h"
 
 namespace rwkvx {
@@ -46,11 +47,6 @@ ordered_json summary(const std::vector<double>& values) {
   if (values.empty()) return nullptr;
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
   return {{"median", median(values)}, {"lowest", *low}, {"highest", *high}};
-}
-
-double quantile(std::vector<double> values, double share) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<std::size_t>(share * static_cast<double>(values.size() - 1) + 0.5)];
 }
 
 std::string series_name(const EngineBenchSeries& one) {
@@ -142,7 +138,9 @@ ordered_json bench_json(const BenchDecodeFlags& flags, std::int64_t threads,
                          {"bandwidth", summary(bench.bandwidth)},
                          {"products_per_second", summary(bench.products_per_second)},
                          {"series", ordered_json::array()}};
-  for (const auto& one : bench.series)
+  for (const auto& one : bench.series) {
+    auto latencies = one.latencies;
+    std::sort(latencies.begin(), latencies.end());
     result["series"].push_back({{"name", series_name(one)},
                                 {"file_bytes", one.file_bytes},
                                 {"bytes_per_token", one.bytes_per_token},
@@ -150,11 +148,12 @@ ordered_json bench_json(const BenchDecodeFlags& flags, std::int64_t threads,
                                 {"tokens_per_second", summary(one.tokens_per_second)},
                                 {"share_of_bandwidth", summary(one.share_of_bandwidth)},
                                 {"latency",
-                                 {{"p50", quantile(one.latencies, 0.5)},
-                                  {"p95", quantile(one.latencies, 0.95)},
-                                  {"p99", quantile(one.latencies, 0.99)}}},
+                                 {{"p50", nearest_quantile(latencies, 0.5)},
+                                  {"p95", nearest_quantile(latencies, 0.95)},
+                                  {"p99", nearest_quantile(latencies, 0.99)}}},
                                 {"batch_per_second", summary(one.batch_per_second)},
                                 {"prefill_per_second", summary(one.prefill_per_second)}});
+  }
   result["ratios"] = ratios_of(bench);
   result["peak_memory_bytes"] = peak_memory_bytes();
   return result;
@@ -181,7 +180,7 @@ void run_bench_decode(BenchDecodeFlags& flags) {
   for (const auto& text : split(flags.threads)) {
     const auto number = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!number.is_number_unsigned() || number > 1024)
-      throw ConfigError("--threads", "wanted numbers up to 1024 with commas between, found \"" +
+      throw ConfigError("--threads", "expected numbers up to 1024, separated by commas, got \"" +
                                          flags.threads + "\"");
     threads.push_back(number);
   }
@@ -212,7 +211,7 @@ void add_bench_decode(CLI::App& bench) {
   };
   command->add_option("--shape", flags->shape, "tiny, small or base, random weights [tiny]")
       ->type_name("NAME");
-  command->add_option("--model", flags->model, "a checkpoint or run folder instead")
+  command->add_option("--model", flags->model, "checkpoint or run directory to measure instead")
       ->type_name("DIR");
   command->add_option("--types", flags->types, "precisions [f32,bf16,int8,int4]")
       ->type_name("LIST");
@@ -223,11 +222,11 @@ void add_bench_decode(CLI::App& bench) {
   command->add_option("--tokens", flags->options.tokens, "tokens decoded per round [30]")
       ->type_name("N")
       ->check(at_least(1));
-  number("--prompt", flags->options.prompt, "tokens of the prefill; 0: none [1024]");
-  number("--batch", flags->options.batch, "sequences decoded together; 0: none [16]");
+  number("--prompt", flags->options.prompt, "tokens of the prefill; 0 = none [1024]");
+  number("--batch", flags->options.batch, "sequences decoded together; 0 = none [16]");
   command
       ->add_option("--threads", flags->threads,
-                   "processor threads, one number or several; 0: one per core [0]")
+                   "CPU threads, one number or several; 0 = one per core [0]")
       ->type_name("LIST");
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([command, flags] {

@@ -16,6 +16,7 @@
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/cores/core.h"
@@ -43,21 +44,21 @@ const Shape& shape_of(const std::string& name) {
     if (name == shape.name) return shape;
     names.push_back(shape.name);
   }
-  throw ConfigError("--shape",
-                    "\"" + name + "\" is none of " + kBenchShapes + did_you_mean(name, names));
+  throw ConfigError("--shape", "expected one of " + std::string(kBenchShapes) + ", got \"" + name +
+                                   "\"" + did_you_mean(name, names));
 }
 
 struct BenchTrainFlags {
   std::string shape = "tiny", config, only;
   std::vector<std::string> set;
-  std::int64_t ctx_len = 0, batch_size = 0, threads = 0, repeats = 5;
+  std::int64_t ctx_len = 0, batch_size = 0, threads = 0, rounds = 5;
   bool json = false, reference = false, no_memory = false;
 };
 
 TrainConfig bench_config(const BenchTrainFlags& flags) {
   nlohmann::json json = nlohmann::json::object();
   if (!flags.config.empty()) json = read_json_file(flags.config);
-  for (const auto& assignment : flags.set) set_by_path(json, assignment);
+  set_by_paths<TrainConfig>(json, flags.set, flags.config.empty() ? "" : flags.config + ": ");
   if (!json.contains("data")) json["data"]["train"] = {"none, the tokens are random"};
   const auto where = flags.config.empty() ? "--set " : flags.config + ": ";
   auto config = config_from_json<TrainConfig>(json, where);
@@ -83,8 +84,8 @@ TrainConfig bench_config(const BenchTrainFlags& flags) {
 
 // The largest resident size in bytes of a process of its own that only does `kind`.
 double peak_memory_alone(const BenchTrainFlags& flags, const std::string& kind) {
-  std::vector<std::string> args = {"rwkvx",       "bench",  "train",     "--only", kind,
-                                   "--no-memory", "--json", "--repeats", "1"};
+  std::vector<std::string> args = {"rwkvx",       "bench",  "train",    "--only", kind,
+                                   "--no-memory", "--json", "--rounds", "1"};
   if (flags.config.empty())
     args.insert(args.end(), {"--shape", flags.shape});
   else
@@ -172,7 +173,7 @@ void print_table(const ordered_json& result) {
 void run_bench_train(const BenchTrainFlags& flags) {
   const auto config = bench_config(flags);
   TrainBenchOptions options;
-  options.repeats = flags.repeats;
+  options.rounds = flags.rounds;
   if (flags.reference) options.kinds.push_back("reference");
   if (!config.model.shift.enabled()) std::erase(options.kinds, "enhanced");
   if (!flags.only.empty()) {
@@ -235,7 +236,7 @@ void add_bench_train(CLI::App& bench) {
   command->add_option("--shape", flags->shape, "tiny, small or base [tiny]")->type_name("NAME");
   command->add_option("--config", flags->config, "model and batch of a training config instead")
       ->type_name("FILE");
-  command->add_option("--set", flags->set, "override one setting, may be repeated")
+  command->add_option("--set", flags->set, "override one setting; may be repeated")
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->take_all();
@@ -245,12 +246,13 @@ void add_bench_train(CLI::App& bench) {
   command->add_option("--batch-size", flags->batch_size, "sequences; else as many tokens as usual")
       ->type_name("N")
       ->check(at_least(1));
-  command->add_option("--threads", flags->threads, "processor threads [one per core]")
+  command->add_option("--threads", flags->threads, "CPU threads [one per core]")
       ->type_name("N")
       ->check(at_least(1));
-  command->add_option("--repeats", flags->repeats, "measured repetitions [5]")
+  command->add_option("--rounds", flags->rounds, "measured rounds [5]")
       ->type_name("N")
       ->check(at_least(1));
+  add_old_name(*command, "--repeats", "--rounds");
   command->add_flag("--reference", flags->reference, "measure the reference modules too");
   command
       ->add_option("--only", flags->only,

@@ -6,7 +6,7 @@ void add_commands(CLI::App& app) {
   add_train_command(app);
   add_generate_command(app);
   add_eval_command(app);
-  add_quantise_command(app);
+  add_quantize_command(app);
   add_info_command(app);
   add_inspect_command(app);
   add_tokenizer_command(app);

@@ -16,7 +16,7 @@
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/data/prompt_pairs.h"
 #include "rwkvx/data/token_file.h"
-#include "rwkvx/synth/synth.h"
+#include "rwkvx/synth/write.h"
 
 namespace rwkvx {
 namespace {
@@ -247,7 +247,7 @@ struct SynthFlags {
 void run_synth(const SynthFlags& flags) {
   const InterruptGuard guard;
   SynthOptions options = flags.options;
-  options.task = synth_task(flags.task);
+  options.task = &synth_task(flags.task, "--task");
   const SynthReport report = write_synth(options, flags.output, flags.quiet);
   if (flags.json) {
     print(dump({{"output", flags.output},
@@ -262,7 +262,7 @@ void run_synth(const SynthFlags& flags) {
     const auto size = [](std::int64_t documents, std::int64_t bytes) {
       return count_text(documents) + " documents, " + bytes_text(static_cast<double>(bytes));
     };
-    print_row("folder", flags.output);
+    print_row("directory", flags.output);
     print_row("train.txt", size(report.train_documents, report.train_bytes) + ", " +
                                count_text(report.words) + " words");
     print_row("valid.txt", size(report.valid_documents, report.valid_bytes));
@@ -298,7 +298,7 @@ void add_data_command(CLI::App& app) {
   auto* command = app.add_subcommand("data", "Turn text into token files, look at one, make text");
   command->require_subcommand(1);
 
-  auto* build = command->add_subcommand("build", "Tokenise text files into PREFIX.idx and .bin");
+  auto* build = command->add_subcommand("build", "Tokenize text files into PREFIX.idx and .bin");
   auto build_flags = std::make_shared<BuildFlags>();
   build->add_option("--input", build_flags->inputs, ".txt or .jsonl files")
       ->required()
@@ -311,7 +311,7 @@ void add_data_command(CLI::App& app) {
       ->type_name("PREFIX");
   build
       ->add_option("--separator", build_flags->data.separator,
-                   "line that parts documents of a .txt file [<|endoftext|>]")
+                   "line that separates the documents of a .txt file [<|endoftext|>]")
       ->type_name("LINE");
   build
       ->add_option("--text-field", build_flags->data.text_field,
@@ -326,7 +326,7 @@ void add_data_command(CLI::App& app) {
                    "share at the end that is the valid part [0.1]")
       ->type_name("X")
       ->check(between(0.0, 0.5));
-  build->add_option("--threads", build_flags->threads, "threads; 0: one per core [0]")
+  build->add_option("--threads", build_flags->threads, "CPU threads; 0 = one per core [0]")
       ->type_name("N")
       ->check(between(0, 1024));
   build->add_flag("--json", build_flags->json, "print a JSON object");
@@ -350,15 +350,20 @@ void add_data_command(CLI::App& app) {
   look->add_flag("--json", inspect_flags->json, "print a JSON object");
   look->callback([inspect_flags] { run_inspect(*inspect_flags); });
 
-  auto* synth = command->add_subcommand("synth", "Write text of our own from a seed");
+  auto* synth = command->add_subcommand("synth", "Write synthetic text from a seed");
   auto synth_flags = std::make_shared<SynthFlags>();
   auto& options = synth_flags->options;
-  synth->add_option("--output", synth_flags->output, "folder for the files")
+  synth->add_option("--output", synth_flags->output, "directory for the files")
       ->required()
       ->type_name("DIR");
   synth->add_option("--seed", options.seed, "same seed and options, same bytes [1]")
       ->type_name("N");
-  synth->add_option("--task", synth_flags->task, "stories, copy, induction or recall [stories]")
+  std::string tasks = "Tasks:\n";
+  for (const auto* task : synth_tasks())
+    tasks += "  " + std::string(task->name) + std::string(11 - task->name.size(), ' ') +
+             std::string(task->help) + "\n";
+  synth->footer(tasks);
+  synth->add_option("--task", synth_flags->task, "kind of text, see below [stories]")
       ->type_name("NAME");
   auto* stories =
       synth->add_option("--stories", options.stories, "documents of train.txt")->type_name("N");

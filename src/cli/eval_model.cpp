@@ -21,39 +21,6 @@ std::string model_signature(const Generator& generator) {
          (generator.device_kind() == "cpu" ? "" : "|device:cuda");
 }
 
-}  // namespace
-
-void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags) {
-  command.add_option("--model", flags->model, "checkpoint or run folder to evaluate")
-      ->type_name("DIR");
-  command.add_option("--text", flags->text, "with --model: loss on this .txt or .jsonl file")
-      ->type_name("FILE");
-  command
-      .add_option("--prompts", flags->prompts,
-                  "with --model: JSON lines with prompts to continue and references")
-      ->type_name("FILE");
-  command
-      .add_option("--prompt-field", flags->prompt_field, "name of the prompt in --prompts [prompt]")
-      ->type_name("NAME");
-  command
-      .add_option("--save-predictions", flags->save_predictions,
-                  "with --prompts: keep the continuations, JSON lines for --pairs")
-      ->type_name("FILE");
-  command
-      .add_option("--cache", flags->cache,
-                  "with --prompts: keep continuations here as they come, and take those that are "
-                  "there")
-      ->type_name("DIR");
-  command.add_flag("--by-position", flags->by_position,
-                   "with --text: also the loss after 0, 1, 2-3, 4-7, … tokens of a document");
-  command.add_option("--device", flags->device, "with --model: auto, cpu or cuda:N [auto]")
-      ->type_name("NAME");
-  const auto given = std::shared_ptr<nlohmann::json>(flags, &flags->generation);
-  add_setting_flags<GenerateConfig>(command, given);
-}
-
-namespace {
-
 nlohmann::ordered_json position_json(const PositionLoss& sums) {
   return {{"from", sums.from},
           {"to", sums.to},
@@ -64,19 +31,56 @@ nlohmann::ordered_json position_json(const PositionLoss& sums) {
 
 }  // namespace
 
-nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const ScoringOptions& options) {
+void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags) {
+  command.add_option("--model", flags->model, "checkpoint or run directory to evaluate")
+      ->type_name("DIR");
+  command
+      .add_option("--text", flags->text,
+                  "with --model: compute the loss on this .txt or .jsonl file")
+      ->type_name("FILE");
+  command.add_flag("--by-position", flags->by_position,
+                   "with --text: also the loss after 0, 1, 2-3, 4-7, … tokens of a document");
+  command
+      .add_option("--prompts", flags->prompts,
+                  "with --model: JSON lines with prompts; their continuations are scored against "
+                  "the references")
+      ->type_name("FILE");
+  command
+      .add_option("--prompt-field", flags->prompt_field,
+                  "with --prompts: name of the prompt field [prompt]")
+      ->type_name("NAME");
+  command
+      .add_option("--save-predictions", flags->save_predictions,
+                  "with --prompts: write the continuations as JSON lines for --pairs")
+      ->type_name("FILE");
+  command
+      .add_option("--cache", flags->cache,
+                  "with --prompts: directory that caches continuations, so that an interrupted "
+                  "evaluation resumes where it stopped")
+      ->type_name("DIR");
+}
+
+void add_eval_generation_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags) {
+  add_setting_flags<GenerateConfig>(command,
+                                    std::shared_ptr<nlohmann::json>(flags, &flags->generation));
+}
+
+nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const ScoringOptions& options,
+                                       const std::string& report) {
   Generator generator(flags.model, options.threads, flags.device);
   DataConfig data;
   const auto saved = read_checkpoint_config(generator.path()).document;
-  if (saved.contains("data")) data = config_from_json<DataConfig>(saved["data"], "data");
+  if (saved.contains("data"))
+    data = config_from_json<DataConfig>(saved["data"], "data", OldNames::kSilent);
   std::int64_t trained_length = 0;
   if (saved.contains("train"))
-    trained_length = config_from_json<TrainingConfig>(saved["train"], "train").ctx_len;
+    trained_length =
+        config_from_json<TrainingConfig>(saved["train"], "train", OldNames::kSilent).ctx_len;
   const auto loss =
       text_loss(generator, flags.text, data, options.threads, options.quiet, trained_length);
   const auto signature = "rwkvx:" + version() + "|task:loss|" + model_signature(generator) +
                          "|text:" + hash_file(flags.text) + "|state:carried";
-  if (!flags.report.empty()) write_file(flags.report, text_loss_page(loss, signature));
+  if (!report.empty()) write_file(report, text_loss_page(loss, signature));
   nlohmann::ordered_json result = {{"signature", signature},
                                    {"documents", loss.documents},
                                    {"tokens", loss.tokens},
@@ -101,7 +105,7 @@ nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const Scorin
 
 ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& reference_field,
                                 const MetricSet& metrics, const ScoringOptions& options,
-                                bool diversity) {
+                                const std::optional<RougeTokens>& diversity) {
   const auto config = settings_from_flags<GenerateConfig>(flags.generation);
   refuse_idle_samplers(flags.generation, config);
   Generator generator(flags.model, options.threads, flags.device);
@@ -120,7 +124,7 @@ ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& 
   auto summary = score_pairs(*source, metrics, options);
   if (diversity)
     summary.diversity =
-        prediction_diversity(*pairs_from_json(predictions), metrics, options.skip_bad);
+        prediction_diversity(*pairs_from_json(predictions), *diversity, options.skip_bad);
   summary.signature += "|" + model_signature(generator) + "|prompts:" + hash_file(flags.prompts) +
                        "|" + generation_signature(config);
   return summary;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 
 #include "rwkvx/eval/scoring.h"
@@ -14,18 +15,22 @@ namespace rwkvx {
 
 struct EvalModelFlags {
   std::string model, text, prompts, prompt_field = "prompt", save_predictions, device = "auto";
-  std::string cache, report;
+  std::string cache;
   bool by_position = false;
   nlohmann::json generation;  // the generation flags that were given
 };
 
 void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags);
+// The settings of generation.
+void add_eval_generation_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags);
 
-// The result of --model --text.
-nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const ScoringOptions& options);
-// Continues the prompts of --prompts, scores them, and completes the summary's signature.
+// The result of --model --text. Writes an HTML page to `report` unless that is empty.
+nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const ScoringOptions& options,
+                                       const std::string& report);
+// Continues the prompts of --prompts, scores them, and completes the summary's signature; measures
+// their diversity in the tokens of `diversity`, if any.
 ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& reference_field,
                                 const MetricSet& metrics, const ScoringOptions& options,
-                                bool diversity);
+                                const std::optional<RougeTokens>& diversity);
 
 }  // namespace rwkvx

@@ -19,10 +19,10 @@
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
-#include "rwkvx/config/generate_config.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/generate/batch.h"
+#include "rwkvx/generate/generate_config.h"
 #include "rwkvx/generate/generator.h"
-#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -234,12 +234,16 @@ void add_generate_command(CLI::App& app) {
       "generate", "Continue a prompt or a file of prompts; only the text goes to standard output");
   auto flags = std::make_shared<GenerateFlags>();
   auto given = std::make_shared<nlohmann::json>();
-  command->add_option("--model", flags->model, "checkpoint, run folder, .safetensors or .pth file")
+
+  command->option_defaults()->group("Input");
+  command
+      ->add_option("--model", flags->model, "checkpoint, run directory, .safetensors or .pth file")
       ->required()
       ->type_name("PATH");
   command
       ->add_option("--tokenizer", flags->generator.tokenizer,
-                   "with a file of weights: tokenizer folder, .model or RWKV-World .txt")
+                   "with a weights file: tokenizer directory, sentencepiece .model or RWKV-World "
+                   "vocabulary .txt")
       ->type_name("PATH");
   command
       ->add_option_function<std::string>(
@@ -250,54 +254,70 @@ void add_generate_command(CLI::App& app) {
       ->add_option("--prompt-file", flags->prompt_file,
                    "file with the text to continue, - for standard input")
       ->type_name("FILE");
-  add_setting_flags<GenerateConfig>(*command, given);
-  command->add_flag("--echo", flags->echo, "print the prompt before its continuation");
-  command->add_flag("--json-events", flags->events,
-                    "print a JSON line for every token: id, text, logprob, milliseconds");
-  command->add_flag("--interactive", flags->interactive,
-                    "a conversation on the terminal; /help there tells the commands");
-  command
-      ->add_option("--samples", flags->batch.samples,
-                   "continuations of each prompt; several are printed as JSON lines [1]")
-      ->type_name("N")
-      ->check(at_least(1));
   command
       ->add_option("--input", flags->input,
-                   "JSON lines with a prompt each; a file, a pipe, or - for standard input")
-      ->type_name("FILE");
-  command
-      ->add_option("--output", flags->batch.output,
-                   "with --input: JSON lines with the continuations, resumes where they end; - "
-                   "for standard output")
+                   "JSON lines with a prompt each: a file, a pipe, or - for standard input")
       ->type_name("FILE");
   command
       ->add_option("--prompt-field", flags->batch.prompt_field,
-                   "with --input: name of the prompt [prompt]")
+                   "with --input: name of the field with the prompt [prompt]")
       ->type_name("NAME");
-  command->add_option("--batch", flags->batch.slots, "sequences decoded together [16]")
+  command->add_flag("--interactive", flags->interactive,
+                    "a conversation on the terminal; /help there lists the commands");
+
+  command->option_defaults()->group("Sampling");
+  add_setting_flags<GenerateConfig>(*command, given);
+  command
+      ->add_option("--samples", flags->batch.samples,
+                   "continuations per prompt; more than one are printed as JSON lines [1]")
       ->type_name("N")
       ->check(at_least(1));
+  for (const auto* name : {"--max-new-tokens", "--stop", "--ban-text", "--prefix"})
+    command->get_option(name)->group("Length and stops");
+
+  command->option_defaults()->group("Output");
+  command
+      ->add_option("--output", flags->batch.output,
+                   "with --input: JSON lines with the continuations, resumed if the file exists; - "
+                   "for standard output")
+      ->type_name("FILE");
   command->add_flag("--overwrite", flags->batch.overwrite, "with --output: start over");
+  command->add_flag("--echo", flags->echo, "print the prompt before its continuation");
+  command->add_flag("--json-events", flags->events,
+                    "print a JSON line per token: token, text, logprob, milliseconds");
   command->add_flag("--quiet", flags->batch.quiet, "with --input: no progress");
+
+  command->option_defaults()->group("State");
   command
       ->add_option("--load-state", flags->load_state,
-                   "go on from a state that --save-state wrote; the prompt may be empty")
+                   "resume from a state that --save-state wrote; the prompt may be empty")
       ->type_name("FILE");
-  command->add_option("--save-state", flags->save_state, "keep the state after the text")
+  command
+      ->add_option("--save-state", flags->save_state, "save the state after the text to this file")
       ->type_name("FILE");
   command
       ->add_option("--prompt-cache", flags->generator.prompt_cache,
-                   "folder where states of prompts' beginnings are kept and found again")
+                   "directory that caches the states of prompt prefixes")
       ->type_name("DIR");
-  command->add_option("--prompt-cache-mib", flags->cache_mib, "size of that folder at most [1024]")
+  command
+      ->add_option("--prompt-cache-mib", flags->cache_mib,
+                   "maximum size of that directory in MiB [1024]")
       ->type_name("N")
       ->check(at_least(1));
-  command
-      ->add_option("--threads", flags->generator.threads, "processor threads; 0: one per core [0]")
+
+  command->option_defaults()->group("Machine");
+  command->add_option("--batch", flags->batch.slots, "sequences decoded together [16]")
+      ->type_name("N")
+      ->check(at_least(1));
+  command->add_option("--threads", flags->generator.threads, "CPU threads; 0 = one per core [0]")
       ->type_name("N")
       ->check(at_least(0));
   command->add_option("--device", flags->generator.device, "auto, cpu or cuda:N [auto]")
       ->type_name("NAME");
+  command->footer(
+      "Example:\n"
+      "  rwkvx generate --model runs/mine --prompt \"To be\" --max-new-tokens 100 \\\n"
+      "    --temperature 0.8 --top-p 0.9 --stop \"THE END\" --seed 1");
   command->callback([command, flags, given] { run_generate(*command, *flags, *given); });
 }
 

@@ -16,7 +16,8 @@ void add_info_command(CLI::App& app) {
   };
   auto* command = app.add_subcommand("info", "Describe a checkpoint or a weights file");
   auto flags = std::make_shared<InfoFlags>();
-  command->add_option("--model", flags->model, "checkpoint, run folder, .safetensors or .pth file")
+  command
+      ->add_option("--model", flags->model, "checkpoint, run directory, .safetensors or .pth file")
       ->required()
       ->type_name("PATH");
   command->add_flag("--json", flags->json, "print a JSON object");

@@ -22,9 +22,9 @@ struct InspectFlags {
 
 void run_inspect(const InspectFlags& flags) {
   if (flags.prompt.empty() == flags.text.empty())
-    throw ConfigError("inspect", "wanted one of --prompt and --text");
+    throw ConfigError("inspect", "expected either --prompt or --text");
   if (!flags.json && flags.output.empty())
-    throw ConfigError("--output", "wanted a file for the HTML page, or --json");
+    throw ConfigError("--output", "expected a file name for the HTML page, or --json");
   auto text = flags.prompt.empty() ? read_file(flags.text) : flags.prompt;
   if (static_cast<std::int64_t>(text.size()) > flags.bytes)
     text.resize(static_cast<std::size_t>(flags.bytes));
@@ -44,7 +44,7 @@ void add_inspect_command(CLI::App& app) {
   auto* command = app.add_subcommand(
       "inspect", "Show a model's gates on a text, its kernels and how long it remembers");
   auto flags = std::make_shared<InspectFlags>();
-  command->add_option("--model", flags->model, "checkpoint or run folder")
+  command->add_option("--model", flags->model, "checkpoint or run directory")
       ->required()
       ->type_name("DIR");
   command->add_option("--prompt", flags->prompt, "the text to look at")->type_name("TEXT");

@@ -16,7 +16,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -25,15 +25,15 @@ namespace {
 constexpr std::size_t kTurnsKept = 100;
 
 constexpr char kHelp[] =
-    "/undo        take back the last turn\n"
-    "/reset       begin a new text\n"
-    "/save FILE   keep the state in a file\n"
-    "/load FILE   go on from a state\n"
-    "/quit        end, as Ctrl-D does\n"
-    "A line that ends with \\ goes on in the next one. Ctrl-C ends a reply. Every other line is\n"
-    "text, /usr/bin too; to say one of the words above, put a second slash before it (//undo).\n";
+    "/undo        undo the last turn\n"
+    "/reset       start a new text\n"
+    "/save FILE   save the state to a file\n"
+    "/load FILE   resume from a state\n"
+    "/quit        quit, as Ctrl-D does\n"
+    "A line that ends with \\ continues on the next one. Ctrl-C ends a reply. Every other line is\n"
+    "text, /usr/bin too; to send one of the words above as text, double its slash (//undo).\n";
 
-// Whether a line is a command: one of these words, the last two with a name behind them.
+// Whether a line is a command: one of these words, the last two with a name after them.
 bool is_command(const std::string& line) {
   if (line == "/undo" || line == "/reset" || line == "/help" || line == "/quit") return true;
   const auto name = line.substr(0, line.find(' '));
@@ -85,14 +85,14 @@ void run_interactive(Generator& generator, Session session, const GenerateConfig
     if (std::setlocale(LC_CTYPE, "") == nullptr || MB_CUR_MAX == 1)
       std::setlocale(LC_CTYPE, "C.UTF-8");
     ::using_history();
-    print("/help tells the commands\n");
+    print("/help lists the commands\n");
   }
   std::deque<Session> before;
   const auto command = [&](const std::string& line) {
     const auto name = line.substr(0, line.find(' '));
     const auto rest = name.size() < line.size() ? line.substr(name.size() + 1) : "";
     if (name == "/undo") {
-      if (before.empty()) throw Error("/undo", "there is no turn to take back");
+      if (before.empty()) throw Error("/undo", "there is no turn to undo");
       session = std::move(before.back());
       before.pop_back();
     } else if (name == "/reset") {

@@ -1,7 +1,7 @@
 // A conversation with a model on the terminal.
 #pragma once
 
-#include "rwkvx/config/generate_config.h"
+#include "rwkvx/generate/generate_config.h"
 #include "rwkvx/generate/generator.h"
 
 namespace rwkvx {

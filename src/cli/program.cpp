@@ -7,12 +7,14 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <memory>
 #include <new>
 #include <sstream>
 #include <string>
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/help.h"
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
@@ -35,14 +37,15 @@ int fail(const std::string& message, int status) {
 int run_program(int argc, char** argv) {
   // A write to a closed pipe is an error of that write: messages that nobody reads stop nothing.
   std::signal(SIGPIPE, SIG_IGN);
-  CLI::App app{"Trains, runs and evaluates RWKV language models", "rwkvx"};
+  CLI::App app{"Train, run and evaluate RWKV language models", "rwkvx"};
   app.set_version_flag("--version",
                        "rwkvx " + version() + " (" + build_id() + "; " + build_libraries() + ")");
   app.require_subcommand(1);
-  app.get_formatter()->column_width(34);
+  app.formatter(std::make_shared<HelpFormatter>());
   add_commands(app);
   try {
     try {
+      if (argc <= 1) throw CLI::CallForHelp();
       parse_arguments(app, argc, argv);
     } catch (const CLI::Success& asked) {  // for help or the version
       std::ostringstream text;

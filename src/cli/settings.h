@@ -6,12 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "cli/arguments.h"
 #include "rwkvx/base/field.h"
-#include "rwkvx/config/generate_config.h"
+#include "rwkvx/generate/generate_config.h"
 
 namespace rwkvx {
 
-// "max_tokens" as "--max-tokens".
+// "top_k" as "--top-k".
 inline std::string flag_name(std::string_view field) {
   std::string name = "--";
   for (const char c : field) name += c == '_' ? '-' : c;
@@ -27,8 +28,10 @@ void add_setting_flags(CLI::App& command, std::shared_ptr<nlohmann::json> given)
   for_each_field<Config>([&]<class Value>(const Field<Config, Value>& field) {
     const std::string key(field.name), flag = flag_name(field.name);
     std::string help(field.help);
-    const auto initial = config_to_json(defaults)[key].dump();
-    if constexpr (!std::is_same_v<Value, std::vector<std::string>>) help += " [" + initial + "]";
+    const auto value = value_to_json(defaults.*field.member);
+    const auto initial = value.is_string() ? value.template get<std::string>() : value.dump();
+    if (!field.old_name.empty()) add_old_name(command, flag_name(field.old_name), flag);
+    if (!value.is_array() && !initial.empty()) help += " [" + initial + "]";
     if constexpr (std::is_same_v<Value, bool>) {
       command.add_flag_callback(
           flag, [given, key] { (*given)[key] = true; }, help);
@@ -83,18 +86,16 @@ Config settings_from_flags(const nlohmann::json& given) {
 // text, and are not among `samplers`.
 inline void refuse_idle_samplers(const nlohmann::json& given, const GenerateConfig& config) {
   const auto chain = config.sampler_chain();
-  const auto defaults = config_to_json(GenerateConfig());
-  const auto settings = config_to_json(config);
-  for (const auto& item : given.items()) {
-    const auto& name = item.key();
-    const bool penalty = name.find("penalty") != std::string::npos;
-    const bool sampler = penalty || name == "temperature" || name == "top_k" || name == "top_p" ||
-                         name == "min_p" || name == "typical";
-    const std::string wanted = penalty ? "penalties" : name;
-    if (sampler && settings[name] != defaults[name] &&
-        std::find(chain.begin(), chain.end(), wanted) == chain.end())
-      throw ConfigError(flag_name(name), "has no effect: --samplers leaves out \"" + wanted + "\"");
-  }
+  const auto settings = config_to_json(config), defaults = config_to_json(GenerateConfig());
+  config.for_each_sampler([&]<class Sampler>(const Sampler& sampler) {
+    if (std::find(chain.begin(), chain.end(), sampler.kName) != chain.end()) return;
+    for_each_field<Sampler>([&](const auto& field) {
+      const std::string name(field.name);
+      if (given.contains(name) && settings[name] != defaults[name])
+        throw ConfigError(flag_name(name), "has no effect: --samplers leaves out \"" +
+                                               std::string(sampler.kName) + "\"");
+    });
+  });
   if (given.contains("penalty_decay") && config.penalty_decay != 1 && config.frequency_penalty == 0)
     throw ConfigError("--penalty-decay", "has no effect: it needs --frequency-penalty");
 }

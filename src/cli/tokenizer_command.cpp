@@ -130,7 +130,8 @@ void run_decode(const CodeFlags& flags) {
         id >= tokenizer->vocab_size())
       throw DataError(where, "id number " + std::to_string(number) + " is \"" +
                                  input.substr(begin, std::min<std::size_t>(end - begin, 20)) +
-                                 "\", wanted 0 to " + std::to_string(tokenizer->vocab_size() - 1));
+                                 "\", expected 0 to " +
+                                 std::to_string(tokenizer->vocab_size() - 1));
     print(tokenizer->piece_in_text(id, at_start));
     begin = input.find_first_not_of(kBetween, end);
   }
@@ -148,22 +149,25 @@ void add_tokenizer_command(CLI::App& app) {
   train->add_option("--input", flags->inputs, ".txt or .jsonl files")
       ->required()
       ->type_name("FILE");
-  train->add_option("--output", flags->output, "folder for the tokenizer")
+  train->add_option("--output", flags->output, "directory for the tokenizer")
       ->required()
       ->type_name("DIR");
   train->add_option("--vocab-size", flags->training.vocab_size, "number of pieces [1024]")
       ->type_name("N")
       ->check(between(kLeastPieces, 1 << 20));
-  train->add_option("--algorithm", flags->training.algorithm, "unigram or bpe [unigram]")
+  train->add_option("--model-type", flags->training.model_type, "unigram or bpe [unigram]")
+      ->type_name("NAME")
       ->check(CLI::IsMember({"unigram", "bpe"}));
+  add_old_name(*train, "--algorithm", "--model-type");
   train
-      ->add_option("--coverage", flags->training.coverage,
+      ->add_option("--character-coverage", flags->training.character_coverage,
                    "share of characters that get pieces of their own [0.9995]")
       ->type_name("X")
       ->check(between(0.9, 1.0));
+  add_old_name(*train, "--coverage", "--character-coverage");
   train
       ->add_option("--separator", flags->data.separator,
-                   "line that parts documents of a .txt file [<|endoftext|>]")
+                   "line that separates the documents of a .txt file [<|endoftext|>]")
       ->type_name("LINE");
   train
       ->add_option("--text-field", flags->data.text_field,
@@ -193,7 +197,7 @@ void add_tokenizer_command(CLI::App& app) {
   encode->add_flag("--pieces", encode_options->pieces,
                    "one id a line, with its piece as a JSON string");
   add("decode", "Print the text of ids, without anything added",
-      "ids parted by spaces, commas or lines; else standard input", run_decode);
+      "ids separated by spaces, commas or line ends; else standard input", run_decode);
 }
 
 }  // namespace rwkvx

@@ -10,9 +10,9 @@
 namespace rwkvx {
 
 inline constexpr const char* kTokenizerHelp =
-    "folder of a tokenizer, sentencepiece .model, RWKV-World .txt, or the word byte";
+    "tokenizer directory, sentencepiece .model, RWKV-World vocabulary .txt, or byte";
 
-// A path, or "byte" where no file or folder has that name.
+// A path, or "byte" where no file or directory has that name.
 inline std::unique_ptr<Tokenizer> open_tokenizer(const std::string& name) {
   if (name == "byte" && !std::filesystem::exists(name)) return make_byte_tokenizer();
   return load_tokenizer(name);

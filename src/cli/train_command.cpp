@@ -25,9 +25,9 @@ struct TrainFlags {
 
 TrainConfig read_config(const TrainFlags& flags) {
   if (!std::filesystem::exists(flags.config))
-    throw ConfigError("--config", "there is no file " + flags.config);
+    throw ConfigError("--config", "no such file: " + flags.config);
   auto json = read_json_file(flags.config);
-  for (const auto& assignment : flags.set) set_by_path(json, assignment);
+  set_by_paths<TrainConfig>(json, flags.set, flags.config + ": ");
   if (!flags.output.empty()) json["train"]["output"] = flags.output;
   if (!flags.device.empty()) json["train"]["device"] = flags.device;
   const auto config = config_from_json<TrainConfig>(json, flags.config + ": ");
@@ -64,7 +64,7 @@ void report(const TrainResult& result) {
             : result.finished  ? "finished at step "
                                : "stopped and saved at step ") +
            std::to_string(result.step) + loss + ": " + result.checkpoint.string());
-  if (!result.finished) log_info("go on with the same command and --resume");
+  if (!result.finished) log_info("to resume, repeat the command with --resume");
 }
 
 void run_train(const TrainFlags& flags) {
@@ -90,18 +90,18 @@ void add_train_command(CLI::App& app) {
   command->add_option("--config", flags->config, "JSON file, see configs/")
       ->required()
       ->type_name("FILE");
-  command->add_option("--set", flags->set, "override one setting, may be repeated")
+  command->add_option("--set", flags->set, "override one setting; may be repeated")
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->take_all();
-  command->add_option("--output", flags->output, "folder for the run, instead of train.output")
+  command->add_option("--output", flags->output, "directory for the run, instead of train.output")
       ->type_name("DIR");
   command->add_option("--device", flags->device, "auto, cpu or cuda:N, instead of train.device")
       ->type_name("NAME");
-  command->add_flag("--resume", flags->options.resume, "go on from the newest intact checkpoint");
+  command->add_flag("--resume", flags->options.resume, "resume from the newest intact checkpoint");
   command->add_flag("--overwrite", flags->options.overwrite,
                     "replace an earlier run; with --resume: where it cannot be resumed");
-  command->add_option("--stop-after", flags->options.stop_after, "save and leave after N steps")
+  command->add_option("--stop-after", flags->options.stop_after, "save and stop after N steps")
       ->type_name("N")
       ->check(at_least(0));
   command->add_flag("--dry-run", flags->dry_run,

@@ -83,15 +83,16 @@ std::string rwkv_version(std::span<const TensorView> tensors) {
 
 TensorFile with_official_names(const TensorFile& file) {
   const auto where = file.path().string();
-  auto tensors = file.tensors();
+  std::vector<std::string> official;
   std::unordered_set<std::string> names;
-  for (auto& tensor : tensors) {
-    const auto found = tensor.name;
-    tensor.name = official_name(found);
-    if (!names.insert(tensor.name).second)
-      throw CheckpointError(where + ": " + found,
-                            "is another tensor by the name of " + tensor.name);
+  for (const auto& tensor : file.tensors()) {
+    official.push_back(official_name(tensor.name));
+    if (!names.insert(official.back()).second)
+      throw CheckpointError(where + ": " + tensor.name,
+                            "is another tensor by the name of " + official.back());
   }
+  auto renamed = file.renamed(official);
+  const auto& tensors = renamed.tensors();
   // ChatRWKV stores weights for one device transposed, divided and with the decay already
   // exponentiated; nothing else in the file tells how far that went.
   for (const auto* mark : {"_rescale_layer", "_strategy", "_version"})
@@ -120,7 +121,7 @@ TensorFile with_official_names(const TensorFile& file) {
                                     : std::to_string(tensors.size()) + " others, first " +
                                           tensors.front().name.substr(0, 200)));
   }
-  return {file.path(), std::move(tensors), file.metadata(), std::make_shared<TensorFile>(file)};
+  return renamed;
 }
 
 TensorFile open_tensors(const std::filesystem::path& path) {

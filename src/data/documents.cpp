@@ -1,9 +1,10 @@
-#include "documents.h"
+#include "data/documents.h"
 
 #include <algorithm>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/json_line.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -16,8 +17,7 @@ constexpr std::size_t kLongDocument = 64 << 20;
 // The first place at or before `place` where a character may start.
 std::size_t character_start(std::string_view text, std::size_t place) {
   const std::size_t wanted = place;
-  while (place > 0 && wanted - place < 3 && place < text.size() &&
-         (static_cast<unsigned char>(text[place]) & 0xC0) == 0x80)
+  while (place > 0 && wanted - place < 3 && place < text.size() && continues_utf8(text[place]))
     --place;
   return place;
 }
@@ -52,7 +52,7 @@ std::string kind_of(std::string_view value) {
   if (line.starts_with('{') || !is_json(line))
     throw DataError(where, "is not valid JSON: " + std::string(error.what()) +
                                "; a .jsonl file holds one JSON object per line");
-  throw DataError(where, "wanted a JSON object, found " + kind_of(line));
+  throw DataError(where, "expected a JSON object, got " + kind_of(line));
 }
 
 }  // namespace
@@ -192,14 +192,13 @@ std::string_view document_text(const Document& document, const std::vector<std::
     std::sort(names.begin(), names.end());
     std::string found;
     for (const auto& name : names) found += (found.empty() ? "" : ", ") + name;
-    throw DataError(where,
-                    "has no field \"" + text_field + "\"" +
-                        (found.empty() ? "" : ", only " + found.substr(0, 100)) +
-                        "; the one with the text is named by data.text_field in a training, by "
-                        "--text-field in other commands, and by the model in eval");
+    throw DataError(where, "has no field \"" + text_field + "\"" +
+                               (found.empty() ? "" : ", only " + found.substr(0, 100)) +
+                               "; name the field with the text: data.text_field in a training, "
+                               "--text-field in other commands (eval uses the model's)");
   }
   if (json_kind(field) != JsonKind::kString)
-    throw DataError(where, "wanted a text in \"" + text_field + "\", found " + kind_of(field));
+    throw DataError(where, "expected a string in \"" + text_field + "\", got " + kind_of(field));
   storage.clear();
   storage.reserve(field.size());
   if (const auto decoded = json_text(field, storage); storage.empty()) storage = decoded;

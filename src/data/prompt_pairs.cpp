@@ -26,7 +26,7 @@ std::vector<std::size_t> word_starts(const std::string& text) {
 std::vector<PromptPair> cut_pairs(const DataConfig& data, const PairCutting& cutting) {
   const auto& sources = data.valid.empty() ? data.train : data.valid;
   if (sources.empty())
-    throw ConfigError("data.train", "names no text, wanted one or more .txt or .jsonl files");
+    throw ConfigError("data.train", "expected one or more .txt or .jsonl files, got none");
   const auto part = data.valid.empty() ? TextPart::kValid : TextPart::kAll;
   const std::int64_t needed = cutting.prompt_words + cutting.reference_words;
   std::vector<PromptPair> all;
@@ -44,7 +44,7 @@ std::vector<PromptPair> cut_pairs(const DataConfig& data, const PairCutting& cut
   if (all.empty())
     throw DataError(sources.front(), "no document of the validation part has " +
                                          std::to_string(needed) +
-                                         " words; ask for fewer words of prompt or reference");
+                                         " words; ask for shorter prompts or references");
   const auto count = static_cast<std::int64_t>(all.size());
   if (count <= cutting.count) return all;
   std::vector<PromptPair> spread;

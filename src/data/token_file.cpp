@@ -49,14 +49,14 @@ Index parse_index(const TokenFilePaths& paths, std::uint64_t bin_bytes) {
   const std::string where = paths.index.string();
   if (bytes.size() < kHeaderBytes || !bytes.starts_with(kMagic))
     throw DataError(where,
-                    "is not a binidx index: wanted MMIDIDX and a header of 34 bytes, found " +
+                    "is not a binidx index: expected MMIDIDX and a header of 34 bytes, got " +
                         std::to_string(bytes.size()) + " bytes");
   if (const auto version = value_at<std::uint64_t>(bytes, 9); version != 1)
-    throw DataError(where, "wanted version 1, found " + std::to_string(version));
+    throw DataError(where, "expected version 1, got " + std::to_string(version));
   Index index;
   const auto type = static_cast<unsigned char>(bytes[17]);
   if (type != kTypeU16 && type != kTypeI32)
-    throw DataError(where, "wanted token type 8 (u16) or 4 (i32), found " + std::to_string(type));
+    throw DataError(where, "expected token type 8 (u16) or 4 (i32), got " + std::to_string(type));
   index.width = type == kTypeU16 ? 2 : 4;
   const auto items = value_at<std::uint64_t>(bytes, 18);
   const auto marks = value_at<std::uint64_t>(bytes, 26);
@@ -83,7 +83,7 @@ Index parse_index(const TokenFilePaths& paths, std::uint64_t bin_bytes) {
                       "item " + std::to_string(item) + " has the size " + std::to_string(size));
     if (offset != start * index.width)
       throw DataError(where, "item " + std::to_string(item) + " starts at byte " +
-                                 std::to_string(offset) + ", wanted " +
+                                 std::to_string(offset) + ", expected " +
                                  std::to_string(start * index.width) +
                                  ": items must follow one another without gap or overlap");
     if (static_cast<std::uint64_t>(start + size) > bin_bytes / width)
@@ -136,7 +136,7 @@ TokenFile::TokenFile(const std::filesystem::path& prefix) : paths_(prefix), toke
 TokenFile::Bounds TokenFile::document(std::int64_t document) const {
   if (document < 0 || document >= documents())
     throw DataError(paths_.index.string(), "has " + std::to_string(documents()) +
-                                               " documents, wanted number " +
+                                               " documents, so there is no number " +
                                                std::to_string(document));
   const auto at = static_cast<std::size_t>(document);
   return {bounds_[at], bounds_[at + 1]};
@@ -144,9 +144,9 @@ TokenFile::Bounds TokenFile::document(std::int64_t document) const {
 
 void TokenFile::read(std::int64_t offset, std::int64_t count, std::int64_t* out) const {
   if (offset < 0 || count < 0 || offset > size_ || count > size_ - offset)
-    throw DataError(paths_.tokens.string(), "has " + std::to_string(size_) + " tokens, wanted " +
-                                                std::to_string(count) + " from number " +
-                                                std::to_string(offset));
+    throw DataError(paths_.tokens.string(), "has " + std::to_string(size_) +
+                                                " tokens, cannot read " + std::to_string(count) +
+                                                " from number " + std::to_string(offset));
   const char* from = tokens_.text().data() + offset * width_;
   if (width_ == 2) {
     for (std::int64_t i = 0; i < count; ++i) {

@@ -7,6 +7,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/cores/parameters.h"
+#include "rwkvx/formats/safetensors.h"
 
 namespace rwkvx {
 namespace {

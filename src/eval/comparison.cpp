@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/field.h"
 
 namespace rwkvx {
 namespace {
@@ -15,11 +16,11 @@ SystemScores score_file(const std::filesystem::path& file, const PairFields& fie
                         const MetricSet& metrics, const ScoringOptions& scoring) {
   SystemScores system;
   system.name = file.string();
-  system.values.resize(metrics.size());
+  system.values.resize(metric_columns(metrics).size());
   auto options = scoring;
   options.each = [&](const SampleScores& sample) {
-    const auto values = sample_values(metrics, sample);
-    for (std::size_t i = 0; i < values.size(); ++i) system.values[i].push_back(values[i]);
+    const auto scores = sample_scores(metrics, sample.statistics);
+    for (std::size_t i = 0; i < scores.size(); ++i) system.values[i].push_back(scores[i].value);
     system.lines.push_back(sample.line);
     system.reference_words.push_back(sample.reference_words);
     system.prompt_words.push_back(sample.prompt_words);
@@ -61,7 +62,7 @@ void order_by_ids(const SystemScores& first, SystemScores& other) {
         throw DataError(line_of(other, i), "has the id " + other.ids[i] + " where " +
                                                line_of(first, i) + " has " + first.ids[i] +
                                                "; expected the same order, as not every sample "
-                                               "has an id of its own");
+                                               "has a unique id");
     return;
   }
   std::vector<std::size_t> order;
@@ -85,11 +86,12 @@ void check_same_samples(const SystemScores& first, SystemScores& other) {
   };
   if (first.lines.size() != other.lines.size())
     throw DataError(other.name, "has " + count(other) + " but " + first.name + " has " +
-                                    count(first) + "; wanted the same samples in both");
+                                    count(first) + "; expected the same samples in both");
   order_by_ids(first, other);
   for (std::size_t i = 0; i < first.lines.size(); ++i)
     if (first.references_hash[i] != other.references_hash[i])
-      throw DataError(line_of(other, i), "the references are not those of " + line_of(first, i) +
+      throw DataError(line_of(other, i), "the references differ from those of " +
+                                             line_of(first, i) +
                                              "; expected the same samples in both");
 }
 
@@ -130,27 +132,26 @@ Comparison compare_files(const std::vector<std::filesystem::path>& files, const 
                          const MetricSet& metrics, const CompareOptions& options,
                          const ScoringOptions& scoring) {
   Comparison result;
-  result.metrics = metrics;
+  result.columns = metric_columns(metrics);
   result.options = options;
-  auto wanted = fields;
-  if (options.buckets == LengthOf::kPrompt && wanted.prompt.empty()) wanted.prompt = "prompt";
+  auto named = fields;
+  if (options.buckets == LengthOf::kPrompt && named.prompt.empty()) named.prompt = "prompt";
   for (const auto& file : files) {
-    result.systems.push_back(score_file(file, wanted, metrics, scoring));
+    result.systems.push_back(score_file(file, named, metrics, scoring));
     auto& system = result.systems.back();
     check_same_samples(result.systems.front(), system);
     for (const auto& values : system.values) system.means.push_back(interval_of(values, options));
   }
   const auto& first = result.systems.front();
-  const auto names = metric_names(metrics);
   std::vector<double> p_values;
   for (std::size_t k = 1; k < result.systems.size(); ++k) {
     if (first.lines.size() < 2)
-      throw DataError(first.name, "wanted at least 2 pairs to compare systems by, found 1");
-    for (std::size_t i = 0; i < names.size(); ++i) {
+      throw DataError(first.name, "expected at least 2 pairs to compare systems by, got 1");
+    for (std::size_t i = 0; i < result.columns.size(); ++i) {
       const auto paired = compare_paired(first.values[i], result.systems[k].values[i],
                                          options.resamples, options.seed);
-      result.comparisons.push_back({names[i], k, paired, 1});
-      p_values.push_back(paired.p_randomisation);
+      result.comparisons.push_back({i, k, paired, 1});
+      p_values.push_back(paired.p_randomization);
     }
   }
   const auto adjusted = holm_adjusted(p_values);
@@ -159,8 +160,7 @@ Comparison compare_files(const std::vector<std::filesystem::path>& files, const 
   result.signature =
       first.summary.signature +
       "|interval:95,bootstrap-percentile|resamples:" + std::to_string(options.resamples) +
-      "|seed:" + std::to_string(options.seed) +
-      "|length:" + (options.buckets == LengthOf::kPrompt ? "prompt" : "reference") +
+      "|seed:" + std::to_string(options.seed) + "|length:" + enum_name(options.buckets) +
       (result.comparisons.empty() ? "" : "|tests:paired-bootstrap,sign-flip|adjust:holm");
   return result;
 }

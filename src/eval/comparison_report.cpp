@@ -7,16 +7,12 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/eval/side_by_side.h"
 #include "rwkvx/report/html.h"
 #include "rwkvx/report/plot.h"
 
 namespace rwkvx {
 namespace {
-
-// ROUGE is from 0 to 1, the others from 0 to 100; all are shown from 0 to 100.
-double scale(const MetricSet& metrics, std::size_t metric) {
-  return metric < metrics.rouge.size() ? 100 : 1;
-}
 
 // One sample has no spread to show.
 std::string range_of(std::size_t samples, double low, double high) {
@@ -24,23 +20,13 @@ std::string range_of(std::size_t samples, double low, double high) {
   return "[" + fixed_text(low, 2) + ", " + fixed_text(high, 2) + "]";
 }
 
-// The score of the whole set: of BLEU and chrF not the mean of the samples.
-double set_score(const MetricSet& metrics, const ScoreSummary& summary, std::size_t metric) {
-  if (metric < metrics.rouge.size()) return 100 * summary.rouge[metric].f1;
-  metric -= metrics.rouge.size();
-  if (metrics.bleu && metric-- == 0) return summary.bleu->score;
-  if (metrics.chrf && metric-- == 0) return *summary.chrf;
-  return *summary.chrf_words;
-}
-
 std::string bucket_name(const LengthBucket& bucket) {
   return bucket.from == bucket.to ? std::to_string(bucket.from)
                                   : std::to_string(bucket.from) + "–" + std::to_string(bucket.to);
 }
 
-std::string length_section(const Comparison& comparison, std::size_t metric,
-                           const std::string& name) {
-  const double times = scale(comparison.metrics, metric);
+std::string length_section(const Comparison& comparison, std::size_t metric) {
+  const auto& [name, times, of_set] = comparison.columns[metric];
   std::vector<PlotLine> lines;
   ResultTable table;
   table.columns = {"words", "samples"};
@@ -111,11 +97,13 @@ void read_texts(const std::string& file, const PairFields& fields,
       ++found;
     }
   if (found < by_line.size())
-    throw DataError(file, "has become shorter since it was scored; --report reads it twice");
+    throw DataError(
+        file,
+        "has become shorter since it was scored; --report reads it twice, so keep it unchanged");
 }
 
 std::string samples_section(const Comparison& comparison, const PairFields& fields,
-                            std::size_t count, const std::string& metric) {
+                            std::size_t count) {
   const auto picked = chosen(comparison, count);
   std::map<std::size_t, SampleTexts> texts;
   for (const auto& system : comparison.systems) {
@@ -124,14 +112,15 @@ std::string samples_section(const Comparison& comparison, const PairFields& fiel
     read_texts(system.name, fields, by_line, texts);
   }
   std::string html = "<p>Words of the longest common subsequence are marked.</p>\n";
-  const double times = scale(comparison.metrics, 0);
+  const auto& metric = comparison.columns.front();
   for (const auto& [sample, text] : texts)
     for (std::size_t k = 0; k < comparison.systems.size(); ++k) {
       const auto& system = comparison.systems[k];
-      html += html_side_by_side(
-          "reference, line " + std::to_string(system.lines[sample]), text.reference,
-          system.name + ", " + metric + " " + fixed_text(times * system.values[0][sample], 2),
-          text.predictions[k]);
+      html += html_side_by_side("reference, line " + std::to_string(system.lines[sample]),
+                                text.reference,
+                                system.name + ", " + metric.name + " " +
+                                    fixed_text(metric.percent * system.values[0][sample], 2),
+                                text.predictions[k]);
     }
   return html;
 }
@@ -139,24 +128,23 @@ std::string samples_section(const Comparison& comparison, const PairFields& fiel
 }  // namespace
 
 ResultTable scores_table(const Comparison& comparison) {
-  const auto names = metric_names(comparison.metrics);
   ResultTable table;
   table.columns = {"system", "n"};
-  for (const auto& name : names) {
-    table.columns.push_back(name);
+  for (const auto& column : comparison.columns) {
+    table.columns.push_back(column.name);
     table.columns.push_back("95 %");
   }
   for (const auto& system : comparison.systems) {
     auto& row = table.rows.emplace_back();
     row = {system.name, std::to_string(system.summary.n)};
-    for (std::size_t i = 0; i < names.size(); ++i) {
-      const double times = scale(comparison.metrics, i);
-      row.push_back(fixed_text(set_score(comparison.metrics, system.summary, i), 2));
-      // BLEU and chrF of a set are not means of samples, so a mean's interval is not theirs.
-      row.push_back(i < comparison.metrics.rouge.size()
-                        ? range_of(system.summary.n, times * system.means[i].low,
-                                   times * system.means[i].high)
-                        : "–");
+    for (std::size_t i = 0; i < comparison.columns.size(); ++i) {
+      const auto& column = comparison.columns[i];
+      const auto& mean = system.means[i];
+      row.push_back(fixed_text(column.percent * system.summary.scores[i].value, 2));
+      // An interval of the samples' mean is not one of a score of the whole set.
+      row.push_back(column.of_set ? "–"
+                                  : range_of(system.summary.n, column.percent * mean.low,
+                                             column.percent * mean.high));
     }
   }
   table.note = comparison.signature;
@@ -166,18 +154,14 @@ ResultTable scores_table(const Comparison& comparison) {
 ResultTable differences_table(const Comparison& comparison) {
   ResultTable table;
   table.columns = {"system", "metric", "difference", "95 %", "d", "p boot", "p rand", "p Holm"};
-  const auto names = metric_names(comparison.metrics);
   for (const auto& item : comparison.comparisons) {
-    const auto metric = static_cast<std::size_t>(
-        std::find(names.begin(), names.end(), item.metric) - names.begin());
-    const double times = scale(comparison.metrics, metric);
+    const auto& [name, times, of_set] = comparison.columns[item.column];
     const auto& paired = item.paired;
     table.rows.push_back(
-        {comparison.systems[item.system].name, item.metric,
-         fixed_text(times * paired.difference, 2),
+        {comparison.systems[item.system].name, name, fixed_text(times * paired.difference, 2),
          range_of(comparison.systems.front().summary.n, times * paired.low, times * paired.high),
          fixed_text(paired.effect_size, 2), p_text(paired.p_bootstrap),
-         p_text(paired.p_randomisation), p_text(item.p_holm)});
+         p_text(paired.p_randomization), p_text(item.p_holm)});
   }
   return table;
 }
@@ -185,12 +169,14 @@ ResultTable differences_table(const Comparison& comparison) {
 ResultTable summary_table(const MetricSet& metrics, const ScoreSummary& summary) {
   ResultTable table;
   table.columns = {"metric", "precision", "recall", "score"};
-  const auto names = metric_names(metrics);
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const bool rouge = i < metrics.rouge.size();
-    table.rows.push_back({names[i], rouge ? fixed_text(100 * summary.rouge[i].precision, 2) : "",
-                          rouge ? fixed_text(100 * summary.rouge[i].recall, 2) : "",
-                          fixed_text(set_score(metrics, summary, i), 2)});
+  const auto columns = metric_columns(metrics);
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    const auto& score = summary.scores[i];
+    const auto shown = [&](const double* value) {
+      return value == nullptr ? "" : fixed_text(columns[i].percent * *value, 2);
+    };
+    table.rows.push_back({columns[i].name, shown(score.part("precision")),
+                          shown(score.part("recall")), shown(&score.value)});
   }
   table.note = summary.signature;
   return table;
@@ -198,19 +184,19 @@ ResultTable summary_table(const MetricSet& metrics, const ScoreSummary& summary)
 
 std::string comparison_page(const Comparison& comparison, const PairFields& fields,
                             std::size_t samples) {
-  const auto names = metric_names(comparison.metrics);
+  const auto& first = comparison.columns.front().name;
   const bool several = comparison.systems.size() > 1;
   const auto scores = scores_table(comparison);
   std::string body = "<p><code>" + escape_html(comparison.signature) + "</code></p>\n";
   body += html_section("Scores", html_table(scores.columns, scores.rows));
   std::string bars;
-  for (std::size_t i = 0; i < names.size(); ++i) {
-    const double times = scale(comparison.metrics, i);
+  for (std::size_t i = 0; i < comparison.columns.size(); ++i) {
+    const auto& [name, times, of_set] = comparison.columns[i];
     std::vector<PlotBar> values;
     for (const auto& system : comparison.systems)
       values.push_back({system.name, times * system.means[i].mean, times * system.means[i].low,
                         times * system.means[i].high});
-    bars += svg_bars({names[i], "mean of the samples and its 95 % interval", ""}, values);
+    bars += svg_bars({name, "mean of the samples and its 95 % interval", ""}, values);
   }
   body += html_section("Means of the samples", bars);
   if (several) {
@@ -218,15 +204,15 @@ std::string comparison_page(const Comparison& comparison, const PairFields& fiel
     body += html_section(
         "Differences from " + comparison.systems.front().name,
         "<p>Of the means of the samples. d: Cohen's d of the differences; p boot: paired "
-        "bootstrap; p rand: approximate randomisation; p Holm: the latter, adjusted for all rows."
+        "bootstrap; p rand: approximate randomization; p Holm: the latter, adjusted for all rows."
         "</p>\n" +
             html_table(differences.columns, differences.rows));
   }
-  body += html_section(names.front() + " by length", length_section(comparison, 0, names.front()));
+  body += html_section(first + " by length", length_section(comparison, 0));
   if (samples > 0)
     body += html_section(several ? "Samples: largest gains, largest losses, some between"
                                  : "Samples: best, worst, some between",
-                         samples_section(comparison, fields, samples, names.front()));
+                         samples_section(comparison, fields, samples));
   return html_page(several ? "Comparison" : "Evaluation", body);
 }
 

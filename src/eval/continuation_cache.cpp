@@ -19,7 +19,7 @@ std::string key_of(std::string_view prompt, std::uint64_t sequence) {
 }
 
 void warn(const std::string& reason) {
-  log_warning("--cache: " + reason + "; going on without keeping continuations");
+  log_warning("--cache: " + reason + "; continuing without the cache");
 }
 
 // The first bytes of every line.
@@ -27,21 +27,22 @@ constexpr std::string_view kBeginning = "{\"key\":\"";
 
 }  // namespace
 
-ContinuationCache::ContinuationCache(const std::filesystem::path& folder, std::string_view identity)
-    : path_(folder / (hash_bytes(identity) + ".jsonl")) {
+ContinuationCache::ContinuationCache(const std::filesystem::path& directory,
+                                     std::string_view identity)
+    : path_(directory / (hash_bytes(identity) + ".jsonl")) {
   std::error_code failed;
-  std::filesystem::create_directories(folder, failed);
-  const bool writable = !failed && ::access(folder.c_str(), W_OK | X_OK) == 0;
+  std::filesystem::create_directories(directory, failed);
+  const bool writable = !failed && ::access(directory.c_str(), W_OK | X_OK) == 0;
   if (failed)
-    warn(folder.string() + ": cannot make this directory: " + failed.message());
+    warn(directory.string() + ": cannot create this directory: " + failed.message());
   else if (!writable)
-    warn(folder.string() + ": cannot be written: " + std::strerror(errno));
+    warn(directory.string() + ": cannot be written: " + std::strerror(errno));
   if (writable) file_.emplace(path_);
   if (!std::filesystem::exists(path_, failed)) return;
   const auto lines = read_file(path_);
   const auto refuse = [&](std::size_t line) {
     throw DataError(path_.string() + ":" + std::to_string(line),
-                    "is not a cached continuation; move the file away");
+                    "not a cached continuation; move or delete the file");
   };
   std::size_t number = 0;
   for (std::size_t begin = 0; begin < lines.size();) {

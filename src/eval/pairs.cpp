@@ -41,7 +41,8 @@ class TextSource : public PairSource {
       batch.items.push_back(item);
     }
     if (batch.items.empty() && predictions_.lines() == 0)
-      throw DataError(predictions_.path().string(), "wanted one prediction a line, found no lines");
+      throw DataError(predictions_.path().string(),
+                      "expected one prediction per line, got no lines");
     return !batch.items.empty();
   }
 
@@ -73,7 +74,7 @@ class TextSource : public PairSource {
     throw DataError(predictions_.path().string(), "has " + lines_text(predictions_.lines()) +
                                                       " but " + references_.path().string() +
                                                       " has " + lines_text(references_.lines()) +
-                                                      "; wanted one item a line in both");
+                                                      "; expected one item per line in both");
   }
   LineReader predictions_, references_;
 };
@@ -95,7 +96,7 @@ class JsonSource : public PairSource {
       batch.items.push_back({lines_.lines(), begin, batch.bytes.size(), batch.bytes.size()});
     }
     any_ = any_ || !batch.items.empty();
-    if (!any_) throw DataError(name(), "wanted one JSON object a line, found nothing");
+    if (!any_) throw DataError(name(), "expected one JSON object per line, got an empty file");
     return !batch.items.empty();
   }
 
@@ -129,7 +130,7 @@ class JsonSource : public PairSource {
                                        "a string"));
       if (pair.references.empty())
         throw DataError(where, "field \"" + fields_.reference +
-                                   "\": wanted at least one reference, found an empty array");
+                                   "\": expected at least one reference, got an empty array");
     } else {
       pair.references.push_back(
           text(reference, scratch, where, fields_.reference, "a string or an array of strings"));
@@ -139,7 +140,7 @@ class JsonSource : public PairSource {
     if (!pair.id.empty() && json_kind(pair.id) != JsonKind::kString &&
         json_kind(pair.id) != JsonKind::kNumber)
       throw DataError(
-          where, "field \"id\": wanted a string or a number, found " + json_kind_name(pair.id));
+          where, "field \"id\": expected a string or a number, got " + json_kind_name(pair.id));
   }
 
   std::uint64_t bytes_read() const override { return lines_.bytes_read(); }
@@ -153,14 +154,14 @@ class JsonSource : public PairSource {
     if (value.empty())
       throw DataError(where, "no field \"" + field + "\"" +
                                  did_you_mean(field, scratch.json.names()) +
-                                 "; --prediction-field and --reference-field name the fields");
+                                 "; set --prediction-field or --reference-field");
     return value;
   }
   static std::string_view text(std::string_view value, Scratch& scratch, const std::string& where,
-                               const std::string& field, const std::string& wanted) {
+                               const std::string& field, const std::string& expected) {
     if (json_kind(value) != JsonKind::kString)
-      throw DataError(
-          where, "field \"" + field + "\": wanted " + wanted + ", found " + json_kind_name(value));
+      throw DataError(where, "field \"" + field + "\": expected " + expected + ", got " +
+                                 json_kind_name(value));
     return json_text(value, scratch.room);
   }
   LineReader lines_;
@@ -178,7 +179,7 @@ LineReader::LineReader(std::filesystem::path path) : path_(std::move(path)) {
   if (::fstat(descriptor_, &status) == 0) {
     if (S_ISDIR(status.st_mode)) {
       ::close(descriptor_);
-      throw FileError(path_.string(), "is a directory, wanted a file");
+      throw FileError(path_.string(), "expected a file, got a directory");
     }
     if (S_ISREG(status.st_mode)) {
       ::close(descriptor_);
@@ -204,9 +205,8 @@ bool LineReader::fill() {
   end_ = static_cast<std::size_t>(got);
   if (bytes_ == 0 && text_ == nullptr)
     if (const auto kind = file_kind({buffer_.data(), end_}); !kind.empty())
-      throw DataError(path_.string(), "is " + kind +
-                                          ", expected lines of text; from a pipe they "
-                                          "must come decompressed");
+      throw DataError(path_.string(), "expected lines of text, got " + kind +
+                                          "; decompress it before piping it in");
   bytes_ += end_;
   return got > 0;
 }

@@ -1,5 +1,6 @@
 #include "rwkvx/eval/predictions.h"
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -14,23 +15,23 @@
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/eval/pairs.h"
-#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {
 
-constexpr std::int64_t kSlots = 16;  // sequences that are continued together
+constexpr std::int64_t kSlots = 16;  // sequences continued together
 
 // A field of a line, or an error that names file, line and field.
 std::string_view field_of(const JsonLine& line, const std::string& name, const std::string& where) {
   const auto value = line.find(name);
   if (value.empty())
-    throw DataError(where, "has no field \"" + name + "\"" + did_you_mean(name, line.names()));
+    throw DataError(where, "no field \"" + name + "\"" + did_you_mean(name, line.names()));
   return value;
 }
 
-// A prompt in work: values as JSON, as they were written.
+// A prompt being continued. Values are JSON, as they were written.
 struct Asked {
   std::string id, prompt, reference;
   std::string text;  // the prompt itself
@@ -40,31 +41,24 @@ struct Asked {
 }  // namespace
 
 std::string generation_signature(const GenerateConfig& config) {
-  const auto number = [](double value) { return nlohmann::json(value).dump(); };
-  std::string text = "max_tokens:" + std::to_string(config.max_tokens) +
-                     "|temperature:" + number(config.temperature) +
-                     "|top_k:" + std::to_string(config.top_k) + "|top_p:" + number(config.top_p) +
-                     "|seed:" + std::to_string(config.seed);
-  // Named only where they are not at their defaults.
-  const GenerateConfig defaults;
-  const auto add = [&](const char* name, double GenerateConfig::*member) {
-    if (config.*member != defaults.*member)
-      text += "|" + std::string(name) + ":" + number(config.*member);
+  const auto values = config_to_json(config), defaults = config_to_json(GenerateConfig());
+  std::string text;
+  const auto add = [&](const std::string& name, const nlohmann::ordered_json& value) {
+    text +=
+        (text.empty() ? "" : "|") + name + ":" +
+        (name == "samplers" ? value.get<std::string>()
+                            : value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
   };
-  add("min_p", &GenerateConfig::min_p);
-  add("typical", &GenerateConfig::typical);
-  add("repetition_penalty", &GenerateConfig::repetition_penalty);
-  add("presence_penalty", &GenerateConfig::presence_penalty);
-  add("frequency_penalty", &GenerateConfig::frequency_penalty);
-  add("penalty_decay", &GenerateConfig::penalty_decay);
-  if (config.samplers != defaults.samplers) text += "|samplers:" + config.samplers;
-  const auto add_text = [&](const char* name, const std::string& value) {
-    text += "|" + std::string(name) + ":" +
-            nlohmann::json(value).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-  };
-  for (const auto& stop : config.stop) add_text("stop", stop);
-  for (const auto& ban : config.ban) add_text("ban", ban);
-  if (!config.force.empty()) add_text("force", config.force);
+  const std::vector<std::string> always = {"max_new_tokens", "temperature", "top_k", "top_p",
+                                           "seed"};
+  for (const auto& name : always) add(name, values[name]);
+  // The others only where they are not at their defaults.
+  for (const auto& [name, value] : values.items()) {
+    if (std::find(always.begin(), always.end(), name) != always.end() || value == defaults[name])
+      continue;
+    for (const auto& one : value.is_array() ? value : nlohmann::ordered_json::array({value}))
+      add(name, one);
+  }
   return text;
 }
 
@@ -100,11 +94,12 @@ std::int64_t write_predictions(Generator& generator, const std::filesystem::path
       try {
         line.read(text);
       } catch (const JsonLineError& error) {
-        throw DataError(where, std::string("is not a JSON object: ") + error.what());
+        throw DataError(where, std::string("not a JSON object: ") + error.what());
       }
       const auto prompt = field_of(line, fields.prompt, where);
       if (json_kind(prompt) != JsonKind::kString)
-        throw DataError(where, "field \"" + fields.prompt + "\" must be a string");
+        throw DataError(where, "field \"" + fields.prompt + "\": expected a string, got " +
+                                   json_kind_name(prompt));
       const auto number = asked++;
       auto& out = open[number];
       const auto id = line.find("id");
@@ -135,7 +130,7 @@ std::int64_t write_predictions(Generator& generator, const std::filesystem::path
       });
   if (interrupted()) throw Interrupted("eval", "interrupted before the last prompt");
   bar.finish();
-  if (written == 0) throw DataError(prompts.string(), "holds no prompts");
+  if (written == 0) throw DataError(prompts.string(), "expected at least one prompt, got none");
   if (written != asked)
     throw Error(prompts.string(), "only " + std::to_string(written) + " of " +
                                       std::to_string(asked) + " prompts were continued");

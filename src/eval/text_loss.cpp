@@ -10,6 +10,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/data/token_file.h"
 #include "rwkvx/report/html.h"
@@ -57,12 +58,7 @@ void add_at(std::int64_t position, double loss, std::vector<PositionLoss>& bucke
 
 }  // namespace
 
-double PositionLoss::standard_error() const {
-  if (tokens < 2) return 0;
-  const auto count = static_cast<double>(tokens);
-  const double spread = std::max(0.0, squares - nats * nats / count) / (count - 1);
-  return std::sqrt(spread / count);
-}
+double PositionLoss::standard_error() const { return rwkvx::standard_error(tokens, nats, squares); }
 double TextLoss::perplexity() const { return std::exp(loss()); }
 double TextLoss::bits_per_byte() const {
   return nats / (std::numbers::ln2 * static_cast<double>(bytes));
@@ -77,7 +73,7 @@ TextLoss text_loss(Generator& generator, const std::filesystem::path& text, cons
   const TemporaryFolder folder;
   const auto prefix = folder.path() / "text";
   const auto manifest =
-      // Quiet, as messages that nobody reads end the building of data, and not a measurement.
+      // Quiet: a closed standard error would end this as it ends the building of data.
       build_tokens({text.string()}, data, generator.tokenizer(), prefix, threads, /*quiet=*/true);
   const TokenFile tokens(prefix);
   TextLoss result;
@@ -114,7 +110,7 @@ TextLoss text_loss(Generator& generator, const std::filesystem::path& text, cons
   result.words = words.words();
   if (interrupted()) throw Interrupted("eval", "interrupted before the end of the text");
   if (!std::isfinite(result.nats))
-    throw Error(text.string(), "the model's loss on it is not finite");
+    throw Error(text.string(), "the model's loss on this text is not finite");
   return result;
 }
 

@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "formats/format.h"
 #include "rwkvx/base/error.h"
 
 namespace rwkvx {
@@ -86,7 +87,7 @@ class Unpickler {
   Unpickler(std::string where, std::string_view pickle, const ZipFile& zip, std::string folder)
       : where_(std::move(where)), cursor_(pickle), zip_(zip), folder_(std::move(folder)) {
     if (pickle.size() > kMaxPickleBytes)
-      fail("has " + std::to_string(pickle.size()) + " bytes, wanted at most " +
+      fail("has " + std::to_string(pickle.size()) + " bytes, expected at most " +
            std::to_string(kMaxPickleBytes) + " for a dict of tensors");
   }
 
@@ -169,7 +170,7 @@ class Unpickler {
     if (stack_.size() <= floor) malformed("the stack is empty");
     auto& object = objects_[stack_.back()];
     if (object.kind != kind)
-      malformed("wanted " + std::string(kind_name(kind)) + ", found " +
+      malformed("expected " + std::string(kind_name(kind)) + ", got " +
                 std::string(kind_name(object.kind)));
     return object;
   }
@@ -191,7 +192,7 @@ class Unpickler {
       case 0x80: {  // PROTO
         const auto version = number<std::uint8_t>();
         if (version < 2 || version > 5)
-          fail("wanted a pickle of protocol 2 to 5, found " + std::to_string(version));
+          fail("expected a pickle of protocol 2 to 5, got " + std::to_string(version));
         return;
       }
       case 0x95: {  // FRAME: says only how far to read ahead
@@ -287,7 +288,7 @@ class Unpickler {
   const Object& of_kind(Index index, Kind kind) const {
     const auto& object = objects_[index];
     if (object.kind != kind)
-      malformed("wanted " + std::string(kind_name(kind)) + ", found " +
+      malformed("expected " + std::string(kind_name(kind)) + ", got " +
                 std::string(kind_name(object.kind)));
     return object;
   }
@@ -335,9 +336,9 @@ class Unpickler {
   // ("storage", class, key, device, elements); the device does not matter here.
   void push_storage(const Object& id) {
     if (id.items.size() != 5 || of_kind(id.items[0], Kind::kText).text != "storage")
-      malformed("wanted the five parts of a storage");
+      malformed("expected the five parts of a storage");
     const auto& storage_class = of_kind(id.items[1], Kind::kGlobal);
-    if (storage_class.global != Global::kStorageClass) malformed("wanted a storage's class");
+    if (storage_class.global != Global::kStorageClass) malformed("expected a storage's class");
     const auto key = of_kind(id.items[2], Kind::kText).text;
     const auto count = of_kind(id.items[4], Kind::kInteger).integer;
     Object storage(Kind::kStorage);
@@ -349,8 +350,8 @@ class Unpickler {
                                &bytes) ||
         static_cast<std::uint64_t>(bytes) != storage.text.size())
       fail("storage " + shown(key) + " should hold " + std::to_string(count) + " elements of " +
-           std::string(dtype_name(storage.dtype)) + ", found " +
-           std::to_string(storage.text.size()) + " bytes");
+           std::string(dtype_name(storage.dtype)) + ", got " + std::to_string(storage.text.size()) +
+           " bytes");
     push(std::move(storage));
   }
 
@@ -358,7 +359,7 @@ class Unpickler {
     const auto& items = arguments.items;
     switch (callee.global) {
       case Global::kOrderedDict:
-        if (!items.empty()) malformed("wanted an empty OrderedDict");
+        if (!items.empty()) malformed("expected an empty OrderedDict");
         return push_items(Kind::kDict, {});
       case Global::kRebuildParameter:
         if (items.empty()) malformed("a parameter has no tensor");
@@ -411,7 +412,7 @@ class Unpickler {
 
 std::string_view kind_name(Kind kind) {
   static constexpr std::array<std::string_view, 11> kNames{
-      "None",   "a boolean", "an integer", "a float",   "a text",  "a tuple",
+      "None",   "a boolean", "an integer", "a float",   "a string", "a tuple",
       "a list", "a dict",    "a class",    "a storage", "a tensor"};
   return kNames[static_cast<std::size_t>(kind)];
 }

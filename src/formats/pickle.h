@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "formats/zip_file.h"
-#include "rwkvx/formats/safetensors.h"
+#include "rwkvx/formats/tensor.h"
 
 namespace rwkvx {
 
@@ -52,8 +52,6 @@ struct Pickle {
   std::vector<Object> objects;
   Object::Index result = 0;  // the one it leaves
 };
-
-inline constexpr std::size_t kMaxDimensions = 32;  // of a tensor
 
 // Runs a pickle of protocol 2 to 5 as far as a state dict needs it. Storages are the entries
 // `folder`/data/KEY of `zip`, whose bytes the objects refer to. Throws CheckpointError with

@@ -1,5 +1,3 @@
-#include "rwkvx/formats/pth.h"
-
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -8,9 +6,11 @@
 #include <unordered_set>
 #include <utility>
 
+#include "formats/format.h"
 #include "formats/pickle.h"
 #include "formats/zip_file.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
 
 namespace rwkvx {
 namespace {
@@ -106,15 +106,37 @@ std::optional<Object::Index> wrapped_dict(const Pickle& pickle, Object::Index at
   return found;
 }
 
-}  // namespace
+// Where a pickle begins that PyTorch wrote without an archive around it.
+constexpr std::string_view kOldMark = "\x80\x02\x8a\x0a";
 
-PthFile::PthFile(std::filesystem::path path)
-    : path_(std::move(path)), file_(std::make_unique<MappedFile>(path_)) {
-  const auto where = path_.string();
-  if (!file_->text().starts_with("PK\x03\x04"))
+// State dicts in PyTorch's .pth files (the zip form that torch.save has written since 1.6), read
+// without PyTorch and without running anything that the file asks for. Tensors stay in the mapping;
+// only those that are not contiguous are copied. A pickle is a program: here it may build dicts,
+// lists, tuples, texts, numbers and tensors, and anything else is refused, with the opcode, global
+// or tensor at fault. The tensors are the dict's in its order; where it has none itself, the dict
+// in it under "state_dict", "model_state_dict", "model" or "module" is meant. The metadata are the
+// dict's entries that are texts, numbers, booleans or None, as text.
+class PthFile : public TensorFile::Contents {
+ public:
+  explicit PthFile(const std::filesystem::path& from);
+
+ private:
+  MappedFile file_;
+  std::vector<std::vector<std::byte>> copies_;  // of tensors that were not contiguous
+};
+
+PthFile::PthFile(const std::filesystem::path& from) : file_(from) {
+  path = from;
+  const auto where = path.string();
+  if (file_.text().starts_with(kOldMark))
+    throw CheckpointError(
+        where,
+        "was saved by PyTorch before 1.6, whose files are not read; load and save "
+        "it with a later PyTorch");
+  if (!file_.text().starts_with("PK\x03\x04"))
     throw CheckpointError(where,
-                          "wanted the zip archive that torch.save writes, found another file");
-  const ZipFile zip(where, file_->text());
+                          "expected the zip archive that torch.save writes, got another file");
+  const ZipFile zip(where, file_.text());
 
   // Everything lies in one folder of the archive, named after the file that was first written.
   constexpr std::string_view kPickle = "/data.pkl";
@@ -122,7 +144,7 @@ PthFile::PthFile(std::filesystem::path path)
   for (const auto& [name, bytes] : zip.entries())
     if (name.ends_with(kPickle) && name.find('/') == name.size() - kPickle.size()) {
       if (!folder.empty())
-        throw CheckpointError(where, "the archive has two folders with data.pkl");
+        throw CheckpointError(where, "the archive has two directories with data.pkl");
       folder = name.substr(0, name.size() - kPickle.size());
     }
   if (folder.empty())
@@ -130,14 +152,14 @@ PthFile::PthFile(std::filesystem::path path)
   const auto order = zip.entries().find(folder + "/byteorder");
   if (order != zip.entries().end() && order->second != "little")
     throw CheckpointError(where,
-                          "wanted little-endian tensors, found byte order " + shown(order->second));
+                          "expected little-endian tensors, got byte order " + shown(order->second));
 
   const std::string pickle_name = folder + std::string(kPickle);
   const auto in_pickle = where + ": " + shown(pickle_name);
   const auto pickle = read_pickle(in_pickle, zip.at(pickle_name), zip, folder);
   auto at = pickle.result;
   if (pickle.objects[at].kind != Kind::kDict)
-    throw CheckpointError(in_pickle, "wanted a dict of tensors, found " +
+    throw CheckpointError(in_pickle, "expected a dict of tensors, got " +
                                          std::string(kind_name(pickle.objects[at].kind)));
   // A training's file: the model is one entry among others. The dict may hold itself, so there is a
   // limit.
@@ -149,17 +171,17 @@ PthFile::PthFile(std::filesystem::path path)
   const auto& result = pickle.objects[at];
 
   std::unordered_set<std::string_view> names;
-  std::uint64_t may_copy = kMaxCopiedPerFileByte * file_->bytes().size();
+  std::uint64_t may_copy = kMaxCopiedPerFileByte * file_.bytes().size();
   for (std::size_t i = 0; i + 1 < result.items.size(); i += 2) {
     const auto& key = pickle.objects[result.items[i]];
     const auto& value = pickle.objects[result.items[i + 1]];
     if (key.kind != Kind::kText)
-      throw CheckpointError(
-          in_pickle, "wanted texts as the dict's keys, found " + std::string(kind_name(key.kind)));
+      throw CheckpointError(in_pickle, "expected strings as the dict's keys, got " +
+                                           std::string(kind_name(key.kind)));
     const std::string name(key.text);
     if (!names.insert(key.text).second)
       throw CheckpointError(in_pickle, "the dict has " + shown(name) + " twice");
-    if (const auto text = scalar_text(value)) metadata_[name] = *text;
+    if (const auto text = scalar_text(value)) metadata[name] = *text;
     if (value.kind != Kind::kTensor) continue;
     Layout layout;
     const auto problem = check_layout(value, layout);
@@ -179,14 +201,19 @@ PthFile::PthFile(std::filesystem::path path)
       may_copy -= bytes;
       content = copies_.emplace_back(gather(value, layout.elements));
     }
-    tensors_.push_back({name, value.dtype, value.shape, content});
+    tensors.push_back({name, value.dtype, value.shape, content});
   }
 }
 
-const TensorView* PthFile::find(std::string_view name) const {
-  for (const auto& tensor : tensors_)
-    if (tensor.name == name) return &tensor;
-  return nullptr;
-}
+}  // namespace
+
+extern const Format kPth{
+    "the .pth that torch.save writes",
+    [](std::string_view beginning) {
+      return beginning.starts_with("PK") || beginning.starts_with(kOldMark);
+    },
+    [](const std::filesystem::path& path) -> std::shared_ptr<const TensorFile::Contents> {
+      return std::make_shared<PthFile>(path);
+    }};
 
 }  // namespace rwkvx

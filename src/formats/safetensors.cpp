@@ -1,8 +1,6 @@
 #include "rwkvx/formats/safetensors.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -10,56 +8,22 @@
 #include <unordered_set>
 #include <utility>
 
+#include "formats/format.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/file_kind.h"
+#include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 
 namespace rwkvx {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "tensor files are little-endian and are used as they are mapped");
-
 constexpr std::uint64_t kLengthBytes = 8;  // the header's length, before the header
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr std::uint64_t kAlignment = 64;
-constexpr std::size_t kMaxDimensions = 32;
 constexpr std::size_t kPieceBytes = 1 << 20;
 constexpr char kMetadataKey[] = "__metadata__";
 constexpr char kChecksumKey[] = "checksum";
 constexpr char kChecksumPrefix[] = "checksum.";
-
-struct DTypeRow {
-  DType dtype;
-  std::string_view name;
-  std::size_t size;
-};
-constexpr std::array kDTypes{
-    DTypeRow{DType::kF64, "F64", 8},   DTypeRow{DType::kF32, "F32", 4},
-    DTypeRow{DType::kF16, "F16", 2},   DTypeRow{DType::kBF16, "BF16", 2},
-    DTypeRow{DType::kI64, "I64", 8},   DTypeRow{DType::kI32, "I32", 4},
-    DTypeRow{DType::kI16, "I16", 2},   DTypeRow{DType::kI8, "I8", 1},
-    DTypeRow{DType::kU64, "U64", 8},   DTypeRow{DType::kU32, "U32", 4},
-    DTypeRow{DType::kU16, "U16", 2},   DTypeRow{DType::kU8, "U8", 1},
-    DTypeRow{DType::kBool, "BOOL", 1},
-};
-
-const DTypeRow& row_of(DType dtype) {
-  for (const auto& row : kDTypes)
-    if (row.dtype == dtype) return row;
-  return kDTypes[1];  // not reached: every enumerator has its row
-}
-
-std::optional<DType> dtype_from(std::string_view name) {
-  for (const auto& row : kDTypes)
-    if (row.name == name) return row.dtype;
-  return std::nullopt;
-}
-
-// Names come from the file: a message shows the beginning of a long one.
-std::string shown(std::string_view name) {
-  constexpr std::size_t kShown = 200;
-  return name.size() <= kShown ? std::string(name) : std::string(name.substr(0, kShown)) + "…";
-}
 
 std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -130,9 +94,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     if (value.starts_with("F8_") || value.starts_with("F4") || value.starts_with("F6_"))
       return complain("holds numbers of type " + shown(value) +
                       ", which is not read; convert the weights to BF16, F16 or F32 first");
-    problem = "dtype \"" + shown(value) + "\" is unknown, wanted one of";
-    for (const auto& row : kDTypes) problem += " " + std::string(row.name);
-    return false;
+    return complain("dtype \"" + shown(value) + "\" is unknown, expected one of" + dtype_names());
   }
 
   bool start_object(std::size_t) override {
@@ -169,7 +131,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
         (value == "data_offsets" && entry.has_offsets))
       return complain("has \"" + value + "\" twice");
     if (value == "dtype" || value == "shape" || value == "data_offsets") return true;
-    return complain("unknown key \"" + shown(value) + "\", wanted dtype, shape and data_offsets");
+    return complain("unknown key \"" + shown(value) + "\", expected dtype, shape and data_offsets");
   }
 
   bool end_object() override {
@@ -218,16 +180,16 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   bool unexpected(const std::string& what) {
     switch (place_) {
       case Place::kMetadata:
-        return complain("metadata \"" + shown(key_) + "\" must be a text, found " + what);
+        return complain("metadata \"" + shown(key_) + "\" must be a string, got " + what);
       case Place::kShape:
         return complain("shape must be at most " + std::to_string(kMaxDimensions) +
-                        " sizes of 0 or more, found " + what);
+                        " sizes of 0 or more, got " + what);
       case Place::kOffsets:
-        return complain("data_offsets must be two numbers of 0 or more, found " + what);
+        return complain("data_offsets must be two numbers of 0 or more, got " + what);
       case Place::kEntry:
         return complain(key_ + " cannot be " + what);
       default:
-        return complain("the header must be an object of objects, found " + what);
+        return complain("the header must be an object of objects, got " + what);
     }
   }
 
@@ -257,87 +219,37 @@ std::string header_hash(std::span<const TensorView> tensors,
   return hasher.hex();
 }
 
-float from_half(std::uint16_t half) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(half & 0x8000u) << 16;
-  const std::uint32_t exponent = (half >> 10) & 31u, fraction = half & 1023u;
-  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (fraction << 13));
-  if (exponent != 0)
-    return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
-  const float magnitude = static_cast<float>(fraction) * 0x1p-24f;  // zero or subnormal: exact
-  return sign != 0 ? -magnitude : magnitude;
-}
-
-// bytes may be unaligned.
-template <class Stored, class Convert>
-std::vector<float> convert_all(std::span<const std::byte> bytes, const Convert& convert) {
-  std::vector<float> values(bytes.size() / sizeof(Stored));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    Stored stored;
-    std::memcpy(&stored, bytes.data() + i * sizeof(Stored), sizeof(Stored));
-    values[i] = convert(stored);
+class SafetensorsFile : public TensorFile::Contents {
+ public:
+  explicit SafetensorsFile(const std::filesystem::path& from) : file_(from) {
+    path = from;
+    parse();
   }
-  return values;
-}
 
-}  // namespace
+  bool has_checksums() const override;
+  void verify() const override;
 
-std::string_view dtype_name(DType dtype) { return row_of(dtype).name; }
-std::size_t dtype_size(DType dtype) { return row_of(dtype).size; }
-
-std::string shape_text(std::span<const std::int64_t> shape) {
-  std::string text = "(";
-  for (std::size_t i = 0; i < shape.size(); ++i)
-    text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + ")";
-}
-
-std::int64_t TensorView::numel() const {
-  std::int64_t count = 1;
-  for (const auto size : shape) count *= size;
-  return count;
-}
-
-std::vector<float> to_float32(const TensorView& tensor) {
-  switch (tensor.dtype) {
-    case DType::kF64:
-      return convert_all<double>(tensor.bytes, [](double x) { return static_cast<float>(x); });
-    case DType::kF32:
-      return convert_all<float>(tensor.bytes, [](float x) { return x; });
-    case DType::kF16:
-      return convert_all<std::uint16_t>(tensor.bytes, from_half);
-    case DType::kBF16:
-      return convert_all<std::uint16_t>(tensor.bytes, [](std::uint16_t x) {
-        return std::bit_cast<float>(static_cast<std::uint32_t>(x) << 16);
-      });
-    default:
-      throw CheckpointError(shown(tensor.name),
-                            "wanted numbers of dtype F64, F32, F16 or BF16, "
-                            "found " +
-                                std::string(dtype_name(tensor.dtype)));
+ private:
+  [[noreturn]] void fail(const std::string& tensor, const std::string& reason) const {
+    throw CheckpointError(tensor.empty() ? path.string() : path.string() + ": " + shown(tensor),
+                          reason);
   }
-}
+  void parse();
 
-SafetensorsFile::SafetensorsFile(std::filesystem::path path)
-    : path_(std::move(path)), file_(std::make_unique<MappedFile>(path_)) {
-  parse();
-}
-
-void SafetensorsFile::fail(const std::string& tensor, const std::string& reason) const {
-  throw CheckpointError(tensor.empty() ? path_.string() : path_.string() + ": " + shown(tensor),
-                        reason);
-}
+  MappedFile file_;
+};
 
 void SafetensorsFile::parse() {
-  const auto bytes = file_->bytes();
+  const auto bytes = file_.bytes();
   if (bytes.size() < kLengthBytes)
-    fail("", "wanted a safetensors file, found " + std::to_string(bytes.size()) +
+    fail("", "expected a safetensors file, got " + std::to_string(bytes.size()) +
                  " bytes: it is cut off or of another kind");
   std::uint64_t header_bytes = 0;
   std::memcpy(&header_bytes, bytes.data(), kLengthBytes);
   const std::uint64_t rest = bytes.size() - kLengthBytes;
   if (header_bytes > kMaxHeaderBytes)
-    fail("", "wanted a safetensors header of at most " + std::to_string(kMaxHeaderBytes) +
-                 " bytes, found a length of " + std::to_string(header_bytes) +
+    fail("", "expected a safetensors header of at most " + std::to_string(kMaxHeaderBytes) +
+                 " bytes, got a length of " + std::to_string(header_bytes) +
                  ": it is damaged or of another kind");
   if (header_bytes > rest)
     fail("", "the header should have " + std::to_string(header_bytes) + " bytes, but only " +
@@ -349,12 +261,12 @@ void SafetensorsFile::parse() {
 
   HeaderReader reader;
   if (!nlohmann::json::sax_parse(header, &reader)) fail(reader.tensor, reader.problem);
-  metadata_ = std::move(reader.metadata);
+  metadata = std::move(reader.metadata);
   auto& entries = reader.entries;
   std::stable_sort(entries.begin(), entries.end(),
                    [](const Entry& a, const Entry& b) { return a.offsets < b.offsets; });
   std::uint64_t expected = 0;
-  tensors_.reserve(entries.size());
+  tensors.reserve(entries.size());
   for (auto& entry : entries) {
     const auto begin = entry.offsets[0], end = entry.offsets[1];
     const auto range = "bytes " + std::to_string(begin) + " to " + std::to_string(end);
@@ -362,55 +274,55 @@ void SafetensorsFile::parse() {
       fail(entry.name, "should lie in " + range + " of the data, which has " +
                            std::to_string(data.size()) + ": the file is cut off or damaged");
     if (begin != expected)
-      fail(entry.name, "lies in " + range + " of the data, wanted it to begin at " +
+      fail(entry.name, "lies in " + range + " of the data, expected it to begin at " +
                            std::to_string(expected) + ", where the one before ends");
     const auto wanted = byte_count(*entry.dtype, entry.shape);
     if (!wanted || *wanted != end - begin)
       fail(entry.name, "shape " + shape_text(entry.shape) + " of " +
                            std::string(dtype_name(*entry.dtype)) + " needs " +
-                           (wanted ? std::to_string(*wanted) : "too many") + " bytes, found " +
+                           (wanted ? std::to_string(*wanted) : "too many") + " bytes, got " +
                            std::to_string(end - begin));
     expected = end;
-    index_[entry.name] = tensors_.size();
-    tensors_.push_back({std::move(entry.name), *entry.dtype, std::move(entry.shape),
-                        data.subspan(begin, end - begin)});
+    tensors.push_back({std::move(entry.name), *entry.dtype, std::move(entry.shape),
+                       data.subspan(begin, end - begin)});
   }
   if (expected != data.size())
     fail("", "the tensors end at byte " + std::to_string(expected) + " of the data, which has " +
                  std::to_string(data.size()) + ": the file is damaged");
 }
 
-const TensorView* SafetensorsFile::find(std::string_view name) const {
-  const auto found = index_.find(std::string(name));
-  return found == index_.end() ? nullptr : &tensors_[found->second];
-}
-
-const TensorView& SafetensorsFile::at(std::string_view name) const {
-  const auto* tensor = find(name);
-  if (tensor == nullptr) fail(std::string(name), "wanted this tensor, the file has none");
-  return *tensor;
-}
-
 bool SafetensorsFile::has_checksums() const {
-  const auto first = metadata_.lower_bound(kChecksumPrefix);
-  return metadata_.contains(kChecksumKey) ||
-         (first != metadata_.end() && first->first.starts_with(kChecksumPrefix));
+  const auto first = metadata.lower_bound(kChecksumPrefix);
+  return metadata.contains(kChecksumKey) ||
+         (first != metadata.end() && first->first.starts_with(kChecksumPrefix));
 }
 
 void SafetensorsFile::verify() const {
   if (!has_checksums()) return;
   const auto check = [&](const std::string& what, const std::string& key,
                          const std::string& actual) {
-    const auto stored = metadata_.find(key);
-    if (stored == metadata_.end()) fail(what, "its checksum is missing: the file is damaged");
+    const auto stored = metadata.find(key);
+    if (stored == metadata.end()) fail(what, "its checksum is missing: the file is damaged");
     if (stored->second != actual)
       fail(what, "checksum " + actual + " differs from the stored " + shown(stored->second) +
                      ": the file is damaged");
   };
-  check("header", kChecksumKey, header_hash(tensors_, metadata_));
-  for (const auto& tensor : tensors_)
+  check("header", kChecksumKey, header_hash(tensors, metadata));
+  for (const auto& tensor : tensors)
     check(tensor.name, kChecksumPrefix + tensor.name, hash_bytes(as_text(tensor.bytes)));
 }
+
+std::shared_ptr<const TensorFile::Contents> read(const std::filesystem::path& path) {
+  return std::make_shared<SafetensorsFile>(path);
+}
+
+}  // namespace
+
+extern const Format kSafetensors{
+    "a .safetensors file",
+    [](std::string_view beginning) { return file_kind(beginning) == kSafetensorsKind; }, read};
+
+TensorFile read_safetensors(const std::filesystem::path& path) { return TensorFile(read(path)); }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const std::map<std::string, std::string>& metadata) {

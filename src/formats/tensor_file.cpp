@@ -1,20 +1,27 @@
 #include "rwkvx/formats/tensor_file.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <utility>
 
+#include "formats/format.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/file_kind.h"
-#include "rwkvx/formats/pth.h"
+#include "rwkvx/formats/safetensors.h"
 
 namespace rwkvx {
+
+extern const Format kSafetensors, kPth;
+
 namespace {
+
+// Every format that is read: the first that recognizes a file reads it.
+constexpr std::array kFormats{&kSafetensors, &kPth};
 
 // What a file that should hold weights is instead, "" where it may hold some.
 std::string other_kind(std::string_view first) {
   const auto kind = file_kind(first);
-  if (kind == kSafetensorsKind) return "";
   if (!kind.empty()) return kind;
   const auto text =
       first.substr(std::min(first.find_first_not_of(" \t\r\n\xEF\xBB\xBF"), first.size()));
@@ -28,52 +35,59 @@ std::string other_kind(std::string_view first) {
   return "";
 }
 
-template <class File>
-TensorFile share(std::shared_ptr<File> file) {
-  return {file->path(), file->tensors(), file->metadata(), file};
+std::string all_formats() {
+  std::string text;
+  for (const auto* format : kFormats)
+    text += (text.empty() ? "" : " or ") + std::string(format->file);
+  return text;
 }
 
 }  // namespace
 
-TensorFile::TensorFile(std::filesystem::path path, std::vector<TensorView> tensors,
-                       std::map<std::string, std::string> metadata,
-                       std::shared_ptr<const void> owner)
-    : path_(std::move(path)),
-      tensors_(std::move(tensors)),
-      metadata_(std::move(metadata)),
-      owner_(std::move(owner)) {}
+TensorFile::TensorFile(std::shared_ptr<const Contents> contents)
+    : contents_(std::move(contents)), tensors_(contents_, &contents_->tensors) {
+  index();
+}
+
+TensorFile TensorFile::renamed(const std::vector<std::string>& names) const {
+  auto tensors = std::make_shared<std::vector<TensorView>>(*tensors_);
+  for (std::size_t i = 0; i < tensors->size(); ++i) (*tensors)[i].name = names.at(i);
+  auto file = *this;
+  file.tensors_ = std::move(tensors);
+  file.index();
+  return file;
+}
+
+void TensorFile::index() {
+  std::unordered_map<std::string_view, std::size_t> places;
+  for (std::size_t i = 0; i < tensors_->size(); ++i) places.emplace((*tensors_)[i].name, i);
+  index_ = std::make_shared<decltype(places)>(std::move(places));
+}
 
 const TensorView* TensorFile::find(std::string_view name) const {
-  for (const auto& tensor : tensors_)
-    if (tensor.name == name) return &tensor;
-  return nullptr;
+  const auto found = index_->find(name);
+  return found == index_->end() ? nullptr : &(*tensors_)[found->second];
 }
 
 const TensorView& TensorFile::at(std::string_view name) const {
   const auto* tensor = find(name);
   if (tensor == nullptr)
-    throw CheckpointError(path_.string() + ": " + std::string(name),
-                          "wanted this tensor, the file has none");
+    throw CheckpointError(path().string() + ": " + shown(name),
+                          "expected this tensor, the file has none");
   return *tensor;
 }
 
 TensorFile open_tensor_file(const std::filesystem::path& path) {
-  const auto first = first_bytes(path.string());
-  if (first.starts_with("PK") && file_kind(first) != kSafetensorsKind)
-    return share(std::make_shared<PthFile>(path));
-  if (first.starts_with("\x80\x02\x8a\x0a"))
-    throw CheckpointError(
-        path.string(),
-        "was saved by PyTorch before 1.6, whose files are not read; load and save "
-        "it with a later PyTorch");
-  if (first.starts_with("version https://git-lfs"))
+  const auto beginning = first_bytes(path.string());
+  for (const auto* format : kFormats)
+    if (format->recognizes(beginning)) return TensorFile(format->read(path));
+  if (beginning.starts_with("version https://git-lfs"))
     throw CheckpointError(path.string(),
                           "is a Git LFS pointer, not the weights themselves; run git lfs pull");
-  if (const auto kind = other_kind(first); !kind.empty())
-    throw CheckpointError(path.string(), "is " + kind +
-                                             ", expected weights: a .safetensors file or the .pth "
-                                             "that torch.save writes; download it again");
-  return share(std::make_shared<SafetensorsFile>(path));
+  if (const auto kind = other_kind(beginning); !kind.empty())
+    throw CheckpointError(path.string(), "is " + kind + ", expected weights: " + all_formats() +
+                                             "; download it again");
+  return read_safetensors(path);  // which says what is wrong with it
 }
 
 }  // namespace rwkvx

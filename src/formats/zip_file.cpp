@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "formats/format.h"
 #include "rwkvx/base/error.h"
 
 namespace rwkvx {
@@ -31,11 +32,6 @@ bool read_wide(std::string_view extra, std::uint64_t& size, std::uint64_t& store
 }
 
 }  // namespace
-
-std::string shown(std::string_view text) {
-  constexpr std::size_t kShown = 200;
-  return text.size() <= kShown ? std::string(text) : std::string(text.substr(0, kShown)) + "…";
-}
 
 ZipFile::ZipFile(std::string where, std::string_view bytes)
     : where_(std::move(where)), bytes_(bytes) {
@@ -107,7 +103,7 @@ void ZipFile::read_entry(Cursor& cursor) {
   if (!read_wide(extra, size, stored, offset))
     fail(shown(name) + " has a damaged entry in the archive");
   if (method != 0)
-    fail(shown(name) + " is compressed, wanted the stored entries that torch.save writes");
+    fail(shown(name) + " is compressed, expected the stored entries that torch.save writes");
   if ((flags & 1) != 0) fail(shown(name) + " is encrypted");
   // The local header repeats the name, perhaps with other extra fields.
   if (number_at<std::uint32_t>(offset) != kLocal)

@@ -10,9 +10,6 @@
 
 namespace rwkvx {
 
-// The beginning of a long name from the file, for messages.
-std::string shown(std::string_view text);
-
 // Reads little-endian numbers and stretches of bytes one after the other; false at the end.
 class Cursor {
  public:

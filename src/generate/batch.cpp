@@ -22,7 +22,7 @@
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/text_file.h"
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -177,7 +177,7 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
                             const BatchOptions& options) {
   const std::string settings =
       hash_bytes(generator.weights_hash() + generator.tokenizer().hash() + generator.device_kind() +
-                 json_dump(config_to_json(config)) + std::to_string(options.samples) +
+                 json_dump(settings_key(config)) + std::to_string(options.samples) +
                  options.prompt_field)
           .substr(0, 16);
   for (const auto& name : own_members(options))

@@ -9,7 +9,7 @@ namespace rwkvx {
 Drawing::Drawing(const Tokenizer& tokenizer, const GenerateConfig& config,
                  std::vector<TokenId> banned, DrawingState from, const DrawOptions& options)
     : tokenizer_(tokenizer),
-      limit_(config.max_tokens),
+      limit_(config.max_new_tokens),
       options_(options),
       sampler_(config, options.sequence),
       stream_(config.stop),
@@ -19,7 +19,7 @@ Drawing::Drawing(const Tokenizer& tokenizer, const GenerateConfig& config,
   sampler_.ban(std::move(banned));
   sampler_.resume(std::move(from.sampler));
   stream_.restore(std::move(from.held));
-  const auto ids = tokenizer.encode(config.force);
+  const auto ids = tokenizer.encode(config.prefix);
   prefix_.insert(prefix_.end(), ids.begin(), ids.end());
   prefix_ = {prefix_.rbegin(), prefix_.rend()};
   result.ended_by = "length";

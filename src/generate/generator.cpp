@@ -19,9 +19,9 @@
 #include "rwkvx/cores/names.h"
 #include "rwkvx/generate/sampler.h"
 #include "rwkvx/generate/text_stream.h"
-#include "rwkvx/generate/threads.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/ops/threads.h"
 
 namespace rwkvx {
 namespace {
@@ -39,8 +39,8 @@ Source find_source(const std::filesystem::path& path, const std::filesystem::pat
     const auto config = infer_config(open_tensors(path));
     if (tokenizer.empty())
       throw ConfigError("--tokenizer",
-                        "is wanted with a file of weights: a tokenizer's folder, a "
-                        "sentencepiece .model or an RWKV-World vocabulary .txt");
+                        "is required for a weights file (a tokenizer directory, a sentencepiece "
+                        ".model or an RWKV-World vocabulary .txt)");
     return {path, path, tokenizer, config, hash_file(path), ""};
   }
   // The tensors carry their own checksums, so that a damaged one is named.
@@ -204,11 +204,11 @@ void Session::feed(std::string_view text) {
 Continuation Session::draw(const GenerateConfig& config, const ShowToken& show,
                            const DrawOptions& options) {
   const auto prompt_tokens = impl_->fed;
-  if (config.max_tokens > 0 && impl_->tokens == 0 && !impl_->pending) feed("");
-  Drawing drawing(*impl_->generator.tokenizer, config, impl_->generator.banned(config.ban),
+  if (config.max_new_tokens > 0 && impl_->tokens == 0 && !impl_->pending) feed("");
+  Drawing drawing(*impl_->generator.tokenizer, config, impl_->generator.banned(config.ban_text),
                   impl_->text, options);
   drawing.result.prompt_tokens = prompt_tokens;
-  if (config.max_tokens == 0) {
+  if (config.max_new_tokens == 0) {
     if (options.hold) impl_->text = drawing.state();
     return drawing.result;
   }
@@ -321,7 +321,7 @@ void Generator::generate_many(
   };
   auto& model = *impl_->model;
   const auto V = static_cast<std::size_t>(model.vocab_size());
-  const auto banned = impl_->banned(config.ban);
+  const auto banned = impl_->banned(config.ban_text);
   std::vector<Slot> active;
   // The prompt whose samples are being handed out.
   std::optional<Request> open;
@@ -354,7 +354,7 @@ void Generator::generate_many(
                 std::make_unique<Drawing>(*impl_->tokenizer, config, banned, prompt->impl_->text,
                                           DrawOptions{.sequence = sequence})};
       slot.drawing->result.prompt_tokens = prompt_tokens;
-      if (config.max_tokens > 0 && slot.drawing->draw(prompt->impl_->logits, {}))
+      if (config.max_new_tokens > 0 && slot.drawing->draw(prompt->impl_->logits, {}))
         active.push_back(std::move(slot));
       else
         done(slot.request, slot.sample, slot.drawing->result);

@@ -26,7 +26,7 @@ TensorView view_of(const std::string& name, DType dtype, const std::vector<T>& v
 }
 
 template <class T>
-std::vector<T> values_of(const SafetensorsFile& file, const std::string& name, DType dtype,
+std::vector<T> values_of(const TensorFile& file, const std::string& name, DType dtype,
                          std::vector<std::int64_t> shape) {
   const auto& tensor = file.at(name);
   if (tensor.dtype != dtype || tensor.shape != shape)
@@ -41,16 +41,16 @@ std::vector<T> values_of(const SafetensorsFile& file, const std::string& name, D
 
 // A list of any length.
 template <class T>
-std::vector<T> list_of(const SafetensorsFile& file, const std::string& name, DType dtype) {
+std::vector<T> list_of(const TensorFile& file, const std::string& name, DType dtype) {
   return values_of<T>(file, name, dtype, {file.at(name).numel()});
 }
 
-std::string entry(const SafetensorsFile& file, const std::string& name) {
+std::string entry(const TensorFile& file, const std::string& name) {
   const auto found = file.metadata().find(name);
   return found == file.metadata().end() ? "" : found->second;
 }
 
-std::int64_t whole_number(const SafetensorsFile& file, const std::string& name) {
+std::int64_t whole_number(const TensorFile& file, const std::string& name) {
   const auto text = entry(file, name);
   std::int64_t value = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -96,7 +96,7 @@ void write_state(const fs::path& path, const SavedState& saved, const StateOwner
 
 SavedState read_state(const fs::path& path, const StateOwner& owner, std::int64_t vocab_size) {
   try {
-    const SafetensorsFile file(path);
+    const auto file = read_safetensors(path);
     const auto format = entry(file, "format");
     if (format == kOldFormat)
       throw DataError(path.string(), std::string("is a state of an earlier version (\"") + format +

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/unicode.h"
 
 namespace rwkvx {
@@ -18,7 +19,7 @@ bool is_13a_mark(std::uint32_t c) {
          (c >= '(' && c <= '+') || (c >= ':' && c <= '@') || c == '/';
 }
 
-// Goes from left to right over pairs of neighbours that don't overlap: where one fits, both are
+// Goes from left to right over pairs of neighbors that don't overlap: where one fits, both are
 // written with blanks as `blanks` says (before the first, between, behind), and left behind.
 struct Blanks {
   bool before, between, behind;
@@ -103,7 +104,7 @@ void for_each_word(const Codes& text, const Use& use) {
   std::string word;
   for (const auto c : text) {
     if (!unicode::is_space(c)) {
-      unicode::append(c, word);
+      append_utf8(c, word);
     } else if (!word.empty()) {
       use(word);
       word.clear();
@@ -127,29 +128,9 @@ Codes cut(Codes text, BleuTokenizer tokenizer) {
 
 }  // namespace
 
-std::optional<BleuTokenizer> bleu_tokenizer(std::string_view name) {
-  for (const auto tokenizer :
-       {BleuTokenizer::k13a, BleuTokenizer::kIntl, BleuTokenizer::kChar, BleuTokenizer::kNone})
-    if (bleu_tokenizer_name(tokenizer) == name) return tokenizer;
-  return std::nullopt;
-}
-
-std::string bleu_tokenizer_name(BleuTokenizer tokenizer) {
-  switch (tokenizer) {
-    case BleuTokenizer::k13a:
-      return "13a";
-    case BleuTokenizer::kIntl:
-      return "intl";
-    case BleuTokenizer::kChar:
-      return "char";
-    default:
-      return "none";
-  }
-}
-
 std::string bleu_tokens(std::string_view text, BleuTokenizer tokenizer) {
   Codes codes;
-  unicode::decode(text, codes);
+  decode_utf8(text, codes);
   std::string tokens;
   for_each_word(cut(std::move(codes), tokenizer), [&](const std::string& word) {
     if (!tokens.empty()) tokens += ' ';
@@ -171,7 +152,7 @@ BleuCounts& BleuCounts::operator+=(const BleuCounts& other) {
 void BleuCounter::tokenize(std::string_view text, std::vector<std::uint32_t>& tokens) {
   tokens.clear();
   Codes codes;
-  unicode::decode(text, codes);
+  decode_utf8(text, codes);
   if (lower_case_) unicode::lower(codes);
   while (!codes.empty() && unicode::is_space(codes.back())) codes.pop_back();
   for_each_word(cut(std::move(codes), tokenizer_), [&](const std::string& word) {

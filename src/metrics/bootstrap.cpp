@@ -2,18 +2,11 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/statistics.h"
 
 namespace rwkvx {
-
-double quantile(const std::vector<double>& sorted, double q) {
-  const double position = q * static_cast<double>(sorted.size() - 1);
-  const auto below = static_cast<std::size_t>(std::floor(position));
-  const auto above = std::min(below + 1, sorted.size() - 1);
-  return sorted[below] + (sorted[above] - sorted[below]) * (position - static_cast<double>(below));
-}
 
 std::uint32_t NumpyDraws::below(std::uint32_t n) {
   const std::uint32_t last = n - 1;
@@ -28,7 +21,7 @@ std::uint32_t NumpyDraws::below(std::uint32_t n) {
 ScoreInterval bootstrap(std::span<const RougeScore> scores, double confidence, std::size_t samples,
                         NumpyDraws& draws) {
   if (scores.empty() || samples == 0)
-    throw DataError("bootstrap", "wanted at least one score and one resample, found " +
+    throw DataError("bootstrap", "expected at least one score and one resample, got " +
                                      std::to_string(scores.size()) + " and " +
                                      std::to_string(samples));
   const auto count = static_cast<std::uint32_t>(scores.size());

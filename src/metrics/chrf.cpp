@@ -1,5 +1,6 @@
 #include "rwkvx/metrics/chrf.h"
 
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/unicode.h"
 
 namespace rwkvx {
@@ -40,13 +41,13 @@ double chrf_score(const ChrfCounts& counts) {
 }
 
 void ChrfCounter::read(std::string_view text, Side& side) {
-  unicode::decode(text, codes_);
+  decode_utf8(text, codes_);
   if (lower_case_) unicode::lower(codes_);
   side.characters.clear();
   side.words.clear();
   const auto add_word = [&](std::span<const std::uint32_t> word) {
     std::string bytes;
-    for (const auto c : word) unicode::append(c, bytes);
+    for (const auto c : word) append_utf8(c, bytes);
     side.words.push_back(
         words_.try_emplace(bytes, static_cast<std::uint32_t>(words_.size())).first->second);
   };

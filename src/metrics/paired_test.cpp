@@ -7,8 +7,8 @@
 #include <string>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/metrics/bootstrap.h"
-#include "rwkvx/metrics/mean.h"
 
 namespace rwkvx {
 namespace {
@@ -21,11 +21,11 @@ NumpyDraws draws_of(std::uint64_t seed, std::uint32_t purpose) {
 
 void check(std::span<const double> scores, std::int64_t resamples) {
   if (scores.size() < 2 || scores.size() > std::numeric_limits<std::uint32_t>::max())
-    throw DataError("paired test",
-                    "wanted scores of at least 2 samples, found " + std::to_string(scores.size()));
+    throw DataError("paired test", "expected the scores of at least 2 samples, got " +
+                                       std::to_string(scores.size()));
   if (resamples < 1)
     throw DataError("paired test",
-                    "wanted at least 1 resample, found " + std::to_string(resamples));
+                    "expected at least 1 resample, got " + std::to_string(resamples));
   for (std::size_t i = 0; i < scores.size(); ++i)
     if (!std::isfinite(scores[i]))
       throw DataError("paired test",
@@ -72,7 +72,7 @@ double share(std::int64_t hits, std::int64_t resamples) {
 PairedComparison compare_paired(std::span<const double> a, std::span<const double> b,
                                 std::int64_t resamples, std::uint64_t seed) {
   if (a.size() != b.size())
-    throw DataError("paired test", "wanted two scores of each sample, found " +
+    throw DataError("paired test", "expected two scores per sample, got " +
                                        std::to_string(a.size()) + " and " +
                                        std::to_string(b.size()));
   check(a, resamples);
@@ -110,7 +110,7 @@ PairedComparison compare_paired(std::span<const double> a, std::span<const doubl
   });
   result.p_bootstrap = share(beyond, resamples);
   const double least = std::abs(result.difference) * count - rounding;
-  result.p_randomisation =
+  result.p_randomization =
       share(sign_flip_hits(differences, least, resamples, draws_of(seed, 2)), resamples);
   return result;
 }

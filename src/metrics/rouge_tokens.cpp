@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/porter.h"
 #include "rwkvx/metrics/unicode.h"
 
@@ -88,26 +89,6 @@ std::string rewrite_special(std::string_view text) {
 }
 
 }  // namespace
-
-std::optional<RougeTokenization> rouge_tokenization(std::string_view name) {
-  for (const auto kind : {RougeTokenization::kGoogle, RougeTokenization::kUnicode,
-                          RougeTokenization::kChar, RougeTokenization::kGiven})
-    if (rouge_tokenization_name(kind) == name) return kind;
-  return std::nullopt;
-}
-
-std::string rouge_tokenization_name(RougeTokenization tokenization) {
-  switch (tokenization) {
-    case RougeTokenization::kGoogle:
-      return "google";
-    case RougeTokenization::kUnicode:
-      return "unicode";
-    case RougeTokenization::kChar:
-      return "char";
-    default:
-      return "spm";
-  }
-}
 
 RougeTokenizer::RougeTokenizer(RougeTokens options) : options_(std::move(options)) {}
 
@@ -225,19 +206,19 @@ void RougeTokenizer::tokenize_line(std::string_view line, TokenList& tokens) {
     }
     return;
   }
-  unicode::decode(line, codes_);
+  decode_utf8(line, codes_);
   unicode::lower(codes_);
   if (options_.kind == RougeTokenization::kChar) {
     for (const auto code : codes_) {
       if (unicode::is_space(code)) continue;
-      unicode::append(code, plain_);
+      append_utf8(code, plain_);
       add();
     }
     return;
   }
   unicode::for_each_word(codes_, [&](std::span<const std::uint32_t> word) {
     for (const auto code : word)
-      if (!unicode::is_ignorable(code)) unicode::append(code, plain_);
+      if (!unicode::is_ignorable(code)) append_utf8(code, plain_);
     if (!plain_.empty()) add();
   });
 }

@@ -14,26 +14,6 @@ const Row* find(std::span<const Row> rows, std::uint32_t code) {
 
 bool in(std::span<const Range> ranges, std::uint32_t code) { return find(ranges, code) != nullptr; }
 
-// The code point at the start of `text` and its length; length 1 for a byte that is not UTF-8.
-std::uint32_t decode_one(std::string_view text, std::size_t& length) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned first = byte(0);
-  length = 1;
-  if (first < 0x80) return first;
-  const std::size_t wanted = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4 || text.size() < wanted) return kInvalidByte + first;
-  std::uint32_t code = first & (0xffU >> (wanted + 1));
-  for (std::size_t i = 1; i < wanted; ++i) {
-    if ((byte(i) & 0xc0U) != 0x80) return kInvalidByte + first;
-    code = code << 6 | (byte(i) & 0x3fU);
-  }
-  const bool overlong = (wanted == 3 && code < 0x800) || (wanted == 4 && code < 0x10000);
-  const bool surrogate = code >= 0xd800 && code < 0xe000;
-  if (overlong || surrogate || code >= kInvalidByte) return kInvalidByte + first;
-  length = wanted;
-  return code;
-}
-
 // Whether the capital sigma at `at` ends a word: letters before it, none after, where accents and
 // the like count for nothing.
 bool final_sigma(const std::vector<std::uint32_t>& codes, std::size_t at) {
@@ -45,36 +25,6 @@ bool final_sigma(const std::vector<std::uint32_t>& codes, std::size_t at) {
 }
 
 }  // namespace
-
-void decode(std::string_view text, std::vector<std::uint32_t>& codes) {
-  codes.clear();
-  while (!text.empty()) {
-    std::size_t length;
-    codes.push_back(decode_one(text, length));
-    text.remove_prefix(length);
-  }
-}
-
-void append(std::uint32_t code, std::string& text) {
-  const auto tail = [&](int shift) { text += static_cast<char>(0x80 | (code >> shift & 0x3f)); };
-  if (code >= kInvalidByte) {
-    text += static_cast<char>(code - kInvalidByte);
-  } else if (code < 0x80) {
-    text += static_cast<char>(code);
-  } else if (code < 0x800) {
-    text += static_cast<char>(0xc0 | code >> 6);
-    tail(0);
-  } else if (code < 0x10000) {
-    text += static_cast<char>(0xe0 | code >> 12);
-    tail(6);
-    tail(0);
-  } else {
-    text += static_cast<char>(0xf0 | code >> 18);
-    tail(12);
-    tail(6);
-    tail(0);
-  }
-}
 
 bool is_space(std::uint32_t code) {
   if (code < 0x80) return code == ' ' || (code >= 9 && code <= 13) || (code >= 28 && code <= 31);

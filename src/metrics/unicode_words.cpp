@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/unicode.h"
 
 namespace rwkvx::unicode {

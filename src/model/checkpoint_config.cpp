@@ -18,7 +18,8 @@ CheckpointConfig read_checkpoint_config(const std::filesystem::path& directory) 
     config.document = read_json_file(path);
     if (!config.document.is_object() || !config.document.contains("model"))
       throw CheckpointError(path, "has no section \"model\", so it is not a checkpoint config");
-    config.model = config_from_json<ModelConfig>(config.document["model"], path + ": model");
+    config.model = config_from_json<ModelConfig>(config.document["model"], path + ": model",
+                                                 OldNames::kSilent);
     check_model(config.model, path + ": model");
     if (config.model.vocab_size <= 0)
       throw CheckpointError(path + ": model.vocab_size", "must be above 0");

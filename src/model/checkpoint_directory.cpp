@@ -138,8 +138,7 @@ class DirectoryLock {
   explicit DirectoryLock(const fs::path& path)
       : descriptor_(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
     if (descriptor_ < 0) fail_file(path, "cannot open the directory", errno);
-    while (::flock(descriptor_, LOCK_EX) != 0 && errno == EINTR) {
-    }
+    lock_descriptor(descriptor_, LOCK_EX);
   }
   ~DirectoryLock() {
     if (descriptor_ >= 0) ::close(descriptor_);
@@ -157,7 +156,7 @@ class DirectoryLock {
 bool in_use(const fs::path& path, pid_t process) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) return false;
-  const bool locked_here = ::flock(descriptor, LOCK_EX | LOCK_NB) == 0;
+  const bool locked_here = lock_descriptor(descriptor, LOCK_EX | LOCK_NB) == 0;
   const int code = errno;
   ::close(descriptor);
   if (locked_here) return false;
@@ -269,12 +268,12 @@ void check_content(const fs::path& path, const CheckpointDirectory::File& file,
                    Verification verification) {
   const bool tensors = path.extension() == ".safetensors";
   if (verification == Verification::kTensors && tensors) {
-    const SafetensorsFile content(path);
+    const auto content = read_safetensors(path);
     if (content.has_checksums()) return content.verify();
   }
   const auto hash = hash_file(path);
   if (hash == file.hash) return;
-  if (tensors) SafetensorsFile(path).verify();  // throws, naming the tensor, where it is in one
+  if (tensors) read_safetensors(path).verify();  // throws, naming the tensor, where it is in one
   throw CheckpointError(path.string(), "checksum " + hash + " differs from the stored " +
                                            file.hash + ": the file is damaged");
 }

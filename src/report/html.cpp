@@ -1,16 +1,11 @@
 #include "rwkvx/report/html.h"
 
-#include <algorithm>
-#include <cstdint>
-#include <map>
-
-#include "rwkvx/metrics/unicode.h"
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 namespace {
 
-constexpr std::string_view kLightColours =
+constexpr std::string_view kLightColors =
     ":root{color-scheme:light dark;--ink:#1c1e21;--paper:#fff;--line:#d5d8dd;--soft:#f3f4f6;"
     "--mark:#cfe8d4;--s0:#2563a8;--s1:#c2570c;--s2:#2e7d32;--s3:#8e3fa8;--s4:#8a6d00;--s5:#5f6b7a}";
 constexpr std::string_view kStyle =
@@ -35,51 +30,6 @@ constexpr std::string_view kPlotStyle =
     "svg text{fill:var(--ink);font:12px system-ui,sans-serif}svg .title{font-weight:600;"
     "font-size:14px}svg .axis{stroke:var(--line);stroke-width:1;fill:none}"
     "svg .line{fill:none;stroke-width:2}svg .error{stroke:var(--ink);stroke-width:1.5;fill:none}";
-
-struct Word {
-  std::size_t begin, end;  // bytes
-  std::uint32_t id;
-};
-
-// The words of a text, where they are, numbered so that equal ones without case are equal.
-std::vector<Word> words_of(std::string_view text, std::map<std::string, std::uint32_t>& ids) {
-  std::vector<std::uint32_t> codes;
-  unicode::decode(text, codes);
-  std::vector<std::size_t> starts;  // of each code point in bytes
-  std::string one;
-  std::size_t at = 0;
-  for (const auto code : codes) {
-    starts.push_back(at);
-    one.clear();
-    unicode::append(code, one);
-    at += one.size();
-  }
-  starts.push_back(at);
-  std::vector<Word> words;
-  unicode::for_each_word(codes, [&](std::span<const std::uint32_t> word) {
-    const auto first = static_cast<std::size_t>(word.data() - codes.data());
-    std::vector<std::uint32_t> small(word.begin(), word.end());
-    unicode::lower(small);
-    std::string name;
-    for (const auto code : small) unicode::append(code, name);
-    const auto id = ids.emplace(name, static_cast<std::uint32_t>(ids.size())).first->second;
-    words.push_back({starts[first], starts[first + word.size()], id});
-  });
-  return words;
-}
-
-std::string marked(std::string_view text, const std::vector<Word>& words,
-                   const std::vector<bool>& taken) {
-  std::string html;
-  std::size_t at = 0;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    if (!taken[i]) continue;
-    html += escape_html(text.substr(at, words[i].begin - at)) + "<mark>" +
-            escape_html(text.substr(words[i].begin, words[i].end - words[i].begin)) + "</mark>";
-    at = words[i].end;
-  }
-  return html + escape_html(text.substr(at));
-}
 
 }  // namespace
 
@@ -118,7 +68,7 @@ std::string escape_html(std::string_view text) {
 std::string html_page(std::string_view title, std::string_view body) {
   return "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>" +
-         escape_html(title) + "</title><style>" + std::string(kLightColours) + std::string(kStyle) +
+         escape_html(title) + "</title><style>" + std::string(kLightColors) + std::string(kStyle) +
          std::string(kPlotStyle) + "</style></head>\n<body><h1>" + escape_html(title) + "</h1>\n" +
          std::string(body) + "</body></html>\n";
 }
@@ -136,10 +86,9 @@ std::string svg_file(std::string_view svg) {
   for (auto at = file.find("var(--"); at != std::string::npos; at = file.find("var(--", at)) {
     const auto close = file.find(')', at);
     const auto name = file.substr(at + 4, close - at - 4) + ":";  // "--s0:"
-    const auto value = kLightColours.find(name) + name.size();
-    const auto colour =
-        kLightColours.substr(value, kLightColours.find_first_of(";}", value) - value);
-    file.replace(at, close + 1 - at, colour);
+    const auto value = kLightColors.find(name) + name.size();
+    const auto color = kLightColors.substr(value, kLightColors.find_first_of(";}", value) - value);
+    file.replace(at, close + 1 - at, color);
   }
   return file;
 }
@@ -160,34 +109,6 @@ std::string html_table(const std::vector<std::string>& columns,
     html += "</tr>\n";
   }
   return html + "</table></div>\n";
-}
-
-std::string html_side_by_side(std::string_view left_title, std::string_view left,
-                              std::string_view right_title, std::string_view right,
-                              std::size_t most_words) {
-  std::map<std::string, std::uint32_t> ids;
-  const auto a = words_of(left, ids), b = words_of(right, ids);
-  std::vector<bool> in_a(a.size()), in_b(b.size());
-  if (a.size() <= most_words && b.size() <= most_words) {
-    const auto width = b.size() + 1;
-    std::vector<std::uint16_t> table((a.size() + 1) * width);
-    for (std::size_t i = 1; i <= a.size(); ++i)
-      for (std::size_t j = 1; j < width; ++j)
-        table[i * width + j] = a[i - 1].id == b[j - 1].id
-                                   ? static_cast<std::uint16_t>(table[(i - 1) * width + j - 1] + 1)
-                                   : std::max(table[(i - 1) * width + j], table[i * width + j - 1]);
-    for (std::size_t i = a.size(), j = b.size(); i > 0 && j > 0;) {
-      if (a[i - 1].id == b[j - 1].id)
-        in_a[--i] = true, in_b[--j] = true;
-      else if (table[i * width + j - 1] > table[(i - 1) * width + j])
-        --j;
-      else
-        --i;
-    }
-  }
-  return "<div class=\"pair\"><div><b>" + escape_html(left_title) + "</b>" + marked(left, a, in_a) +
-         "</div><div><b>" + escape_html(right_title) + "</b>" + marked(right, b, in_b) +
-         "</div></div>\n";
 }
 
 }  // namespace rwkvx

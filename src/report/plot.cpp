@@ -6,9 +6,8 @@
 #include <cstdio>
 #include <string_view>
 
-#include "rwkvx/metrics/unicode.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/report/html.h"
-#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -48,7 +47,7 @@ double text_width(std::u32string_view text) {
 
 std::u32string code_points(std::string_view text) {
   std::vector<std::uint32_t> codes;
-  unicode::decode(replace_invalid_utf8(text), codes);
+  decode_utf8(replace_invalid_utf8(text), codes);
   return {codes.begin(), codes.end()};
 }
 
@@ -64,7 +63,7 @@ std::string shortened(const std::string& text, double width) {
     used += text_width({&code, 1});
     if (used > width) break;
     std::string one;
-    unicode::append(code, one);
+    append_utf8(code, one);
     at_left ? left += one : right.insert(0, one);
   }
   return left + "…" + right;
@@ -91,7 +90,7 @@ std::string line_at(double x1, double y1, double x2, double y2, const std::strin
          place(y2) + "\" class=\"" + kind + "\"/>";
 }
 
-std::string colour(std::size_t i) { return "var(--s" + std::to_string(i % 6) + ")"; }
+std::string color(std::size_t i) { return "var(--s" + std::to_string(i % 6) + ")"; }
 
 std::string close_svg() { return "</svg></div>\n"; }
 std::string open_svg(double height, const std::string& title) {
@@ -128,74 +127,81 @@ std::vector<double> plot_ticks(double low, double high, int count) {
   return ticks;
 }
 
+namespace {
+
+// What bars and intervals share: labels at the left, a scale below, 0 on it.
+class Rows {
+ public:
+  // `room` is left at the right; `zero` is the kind of the line at 0.
+  Rows(const PlotText& text, const std::vector<PlotBar>& rows, double height, double room,
+       const char* zero)
+      : labels_(label_room(rows)), right_(kWidth - room) {
+    double low = 0, high = 0;
+    for (const auto& row : rows)
+      for (const double value : {row.value, row.low, row.high})
+        if (std::isfinite(value)) low = std::min(low, value), high = std::max(high, value);
+    ticks_ = plot_ticks(low, low == high ? low + 1 : high);
+    const double bottom = kTop + height * static_cast<double>(rows.size());
+    svg = open_svg(bottom + 44, text.title);
+    for (const double tick : ticks_)
+      svg += line_at(x_of(tick), kTop - 6, x_of(tick), bottom, tick == 0 ? zero : "axis") +
+             text_at(x_of(tick), bottom + 16, "middle", shown(tick));
+    svg += text_at((labels_ + right_) / 2, bottom + 36, "middle", text.x_label);
+  }
+  double x_of(double value) const {
+    return labels_ +
+           (right_ - labels_) * (value - ticks_.front()) / (ticks_.back() - ticks_.front());
+  }
+  std::string label(const PlotBar& row, double middle) const {
+    return name_at(labels_ - 8, middle + 4, "end", row.label, labels_ - 12);
+  }
+  std::string svg;
+
+ private:
+  double labels_, right_;
+  std::vector<double> ticks_;
+};
+
+}  // namespace
+
 std::string svg_bars(const PlotText& text, const std::vector<PlotBar>& bars) {
   constexpr double kRow = 26;
-  const double labels = label_room(bars);
-  double low = 0, high = 0;
-  for (const auto& bar : bars)
-    for (const double value : {bar.value, bar.low, bar.high})
-      if (std::isfinite(value)) low = std::min(low, value), high = std::max(high, value);
-  const auto ticks = plot_ticks(low, low == high ? low + 1 : high);
-  const double right = kWidth - 70, height = kTop + kRow * static_cast<double>(bars.size()) + 44;
-  const auto x_of = [&](double value) {
-    return labels + (right - labels) * (value - ticks.front()) / (ticks.back() - ticks.front());
-  };
-  std::string svg = open_svg(height, text.title);
-  const double bottom = kTop + kRow * static_cast<double>(bars.size());
-  for (const double tick : ticks)
-    svg += line_at(x_of(tick), kTop - 6, x_of(tick), bottom, "axis") +
-           text_at(x_of(tick), bottom + 16, "middle", shown(tick));
-  svg += text_at((labels + right) / 2, bottom + 36, "middle", text.x_label);
+  const Rows rows(text, bars, kRow, /*room=*/70, /*zero=*/"axis");
+  std::string svg = rows.svg;
   for (std::size_t i = 0; i < bars.size(); ++i) {
     const auto& bar = bars[i];
-    const double y = kTop + kRow * static_cast<double>(i), middle = y + 9;
-    svg += name_at(labels - 8, middle + 4, "end", bar.label, labels - 12);
+    const double y = kTop + kRow * static_cast<double>(i), middle = y + 9, zero = rows.x_of(0);
+    svg += rows.label(bar, middle);
     if (!std::isfinite(bar.value)) {
-      svg += text_at(x_of(0) + 6, middle + 4, "start", "–");
+      svg += text_at(zero + 6, middle + 4, "start", "–");
       continue;
     }
-    const double begin = std::min(x_of(0), x_of(bar.value));
-    svg += "<rect x=\"" + place(begin) + "\" y=\"" + place(y) + "\" width=\"" +
-           place(std::abs(x_of(bar.value) - x_of(0))) +
-           "\" height=\"18\" style=\"fill:" + colour(i) + "\"/>";
+    const double value = rows.x_of(bar.value), low = rows.x_of(bar.low), high = rows.x_of(bar.high);
+    svg += "<rect x=\"" + place(std::min(zero, value)) + "\" y=\"" + place(y) + "\" width=\"" +
+           place(std::abs(value - zero)) + "\" height=\"18\" style=\"fill:" + color(i) + "\"/>";
     if (std::isfinite(bar.low) && std::isfinite(bar.high) && bar.low < bar.high)
-      svg += line_at(x_of(bar.low), middle, x_of(bar.high), middle, "error") +
-             line_at(x_of(bar.low), middle - 4, x_of(bar.low), middle + 4, "error") +
-             line_at(x_of(bar.high), middle - 4, x_of(bar.high), middle + 4, "error");
-    svg += text_at(std::max({x_of(0), x_of(bar.value), x_of(bar.high)}) + 6, middle + 4, "start",
-                   shown(bar.value));
+      svg += line_at(low, middle, high, middle, "error") +
+             line_at(low, middle - 4, low, middle + 4, "error") +
+             line_at(high, middle - 4, high, middle + 4, "error");
+    svg += text_at(std::max({zero, value, high}) + 6, middle + 4, "start", shown(bar.value));
   }
   return svg + close_svg();
 }
 
 std::string svg_intervals(const PlotText& text, const std::vector<PlotBar>& intervals) {
   constexpr double kRow = 24;
-  const double labels = label_room(intervals);
-  double low = 0, high = 0;
-  for (const auto& one : intervals)
-    for (const double value : {one.value, one.low, one.high})
-      if (std::isfinite(value)) low = std::min(low, value), high = std::max(high, value);
-  const auto ticks = plot_ticks(low, low == high ? low + 1 : high);
-  const double right = kWidth - 24, rows = kRow * static_cast<double>(intervals.size());
-  const double bottom = kTop + rows, height = bottom + 44;
-  const auto x_of = [&](double value) {
-    return labels + (right - labels) * (value - ticks.front()) / (ticks.back() - ticks.front());
-  };
-  std::string svg = open_svg(height, text.title);
-  for (const double tick : ticks)
-    svg += line_at(x_of(tick), kTop - 6, x_of(tick), bottom, tick == 0 ? "error" : "axis") +
-           text_at(x_of(tick), bottom + 16, "middle", shown(tick));
-  svg += text_at((labels + right) / 2, bottom + 36, "middle", text.x_label);
+  const Rows rows(text, intervals, kRow, /*room=*/24, /*zero=*/"error");
+  std::string svg = rows.svg;
   for (std::size_t i = 0; i < intervals.size(); ++i) {
     const auto& one = intervals[i];
     const double y = kTop + kRow * static_cast<double>(i) + 9;
-    svg += name_at(labels - 8, y + 4, "end", one.label, labels - 12);
+    svg += rows.label(one, y);
     if (!std::isfinite(one.value)) continue;
     const bool apart = one.low > 0 || one.high < 0;
-    const std::string ink = colour(apart ? 0 : 5);
+    const std::string ink = color(apart ? 0 : 5);
     svg += "<path class=\"line\" style=\"stroke:" + ink + ";stroke-width:3\" d=\"M" +
-           place(x_of(one.low)) + " " + place(y) + "L" + place(x_of(one.high)) + " " + place(y) +
-           "\"/><circle cx=\"" + place(x_of(one.value)) + "\" cy=\"" + place(y) +
+           place(rows.x_of(one.low)) + " " + place(y) + "L" + place(rows.x_of(one.high)) + " " +
+           place(y) + "\"/><circle cx=\"" + place(rows.x_of(one.value)) + "\" cy=\"" + place(y) +
            "\" r=\"5\" style=\"fill:" + ink + "\"/>";
   }
   return svg + close_svg();
@@ -274,18 +280,18 @@ std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) 
       const auto x = place(x_of(point.x));
       path += (path.empty() ? "M" : "L") + x + " " + place(y_of(point.y));
       dots += "<circle cx=\"" + x + "\" cy=\"" + place(y_of(point.y)) +
-              "\" r=\"3\" style=\"fill:" + colour(i) + "\"/>";
+              "\" r=\"3\" style=\"fill:" + color(i) + "\"/>";
       if (!has_band(point)) continue;
       upper += x + "," + place(y_of(point.high)) + " ";
       lower = x + "," + place(y_of(point.low)) + " " + lower;
     }
     if (!upper.empty())
-      svg += "<polygon points=\"" + upper + lower + "\" style=\"fill:" + colour(i) +
-             ";opacity:.18\"/>";
-    svg += "<path class=\"line\" style=\"stroke:" + colour(i) + "\" d=\"" + path + "\"/>" + dots;
+      svg +=
+          "<polygon points=\"" + upper + lower + "\" style=\"fill:" + color(i) + ";opacity:.18\"/>";
+    svg += "<path class=\"line\" style=\"stroke:" + color(i) + "\" d=\"" + path + "\"/>" + dots;
     const auto [x, y] = key[i];
     svg += "<rect x=\"" + place(x) + "\" y=\"" + place(y - 9) +
-           "\" width=\"12\" height=\"10\" style=\"fill:" + colour(i) + "\"/>" +
+           "\" width=\"12\" height=\"10\" style=\"fill:" + color(i) + "\"/>" +
            name_at(x + kMark, y, "start", lines[i].name, kWidth - kRight - kLeft - kMark);
   }
   return svg + close_svg();

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "rwkvx/base/utf8.h"
+
 namespace rwkvx {
 namespace {
 
@@ -64,9 +66,8 @@ std::string one_line(std::string text) {
 
 // Code points, near enough to columns for a terminal.
 std::size_t width_of(const std::string& text) {
-  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
-  }));
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return !continues_utf8(c); }));
 }
 
 std::string plain(const ResultTable& table) {

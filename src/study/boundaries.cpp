@@ -1,270 +1,189 @@
-#include <torch/types.h>
-
 #include <algorithm>
 #include <cmath>
-#include <random>
 
-#include "rwkvx/base/error.h"
-#include "rwkvx/base/files.h"
-#include "rwkvx/base/json_file.h"
-#include "rwkvx/data/token_file.h"
-#include "rwkvx/eval/pairs.h"
-#include "rwkvx/metrics/paired_test.h"
-#include "rwkvx/study/borders.h"
-#include "rwkvx/study/gates.h"
-#include "study/probes.h"
+#include "rwkvx/base/statistics.h"
+#include "rwkvx/report/plot.h"
+#include "study/results.h"
 
 namespace rwkvx {
+
+nlohmann::ordered_json measure_boundaries(const MeasureInput& input);  // boundaries_measure.cpp
 namespace {
 
 using nlohmann::json;
-using nlohmann::ordered_json;
 
-constexpr const char* kLevels[] = {"", "word", "phrase", "sentence", "paragraph"};
-constexpr std::int64_t kReach = 128;    // bytes between an end and what it is compared with
-constexpr std::int64_t kContext = 128;  // tokens before one whose context is changed
+constexpr const char* kLevels[] = {"word", "phrase", "sentence", "paragraph"};
 
-struct Document {
-  std::string text;
-  std::vector<Boundary> boundaries;
+// A kind of end in one data set and variant, over the seeds.
+struct GateRow {
+  std::string data, variant, level;
+  std::vector<double> inside, difference, d, share;
+  double worst_p = 0;
+  std::int64_t pairs = 0;
 };
 
-// The documents of the test text up to `bytes` bytes in all. Stories have their ends written down.
-std::vector<Document> probe_documents(const DataSet& data, const DataSetConfig& config,
-                                      std::int64_t bytes) {
-  const auto text = read_file(data.test());
-  const std::string separator = DataConfig().separator + "\n";
-  std::vector<Document> documents;
-  std::int64_t left = bytes;
-  if (config.synth == "stories") {
-    LineReader reader(data.folder / "synth" / "boundaries.jsonl");
-    for (std::string line; left > 0 && (line.clear(), reader.append(line));) {
-      const auto where = reader.path().string() + ":" + std::to_string(reader.lines());
-      const auto value = parse_foreign_json(line, where);
-      const JsonObject item(value, where);
-      const auto begin = static_cast<std::size_t>(item.integer("offset"));
-      if (begin > text.size()) throw DataError(where, "has an offset behind the end of the text");
-      Document document;
-      document.text = text.substr(begin, text.find(separator, begin) - begin);
-      const char* const names[] = {"words", "phrases", "sentences", "paragraphs"};
-      for (int kind = 0; kind < 4; ++kind)
-        for (const auto& end : item.array(names[kind])) {
-          if (!end.is_number_integer()) throw DataError(where, "expected ends as whole numbers");
-          document.boundaries.push_back(
-              {static_cast<Boundary::Kind>(kind), end.get<std::int64_t>()});
+std::vector<GateRow> gate_rows(const StudyResults& results, const StudyConfig& study) {
+  std::vector<GateRow> rows;
+  for (const auto& data : study.data)
+    for (const auto& variant : study.variants)
+      for (const std::string level : kLevels) {
+        GateRow row{data, variant, level, {}, {}, {}, {}};
+        for (const auto seed : results.file().seeds) {
+          const auto* found = results.measured("boundaries", data, seed);
+          if (found == nullptr || !found->at("gates").contains(variant)) continue;
+          const auto& gates = found->at("gates").at(variant);
+          if (!gates.contains(level)) continue;
+          const auto& gate = gates.at(level).at("gate");
+          row.inside.push_back(gate.at("inside"));
+          row.difference.push_back(gate.at("difference"));
+          row.d.push_back(gate.at("d").is_number() ? gate.at("d").get<double>() : 0);
+          row.share.push_back(gates.at(level).at("share").at("difference"));
+          row.worst_p = std::max(row.worst_p, gate.at("p").get<double>());
+          row.pairs = gate.at("n");
         }
-      left -= static_cast<std::int64_t>(document.text.size());
-      documents.push_back(std::move(document));
-    }
-    return documents;
-  }
-  for (std::size_t begin = 0; begin < text.size() && left > 0;) {
-    const auto end = std::min(text.find(separator, begin), text.size());
-    Document document;
-    document.text = text.substr(begin, std::min(end - begin, static_cast<std::size_t>(left)));
-    document.boundaries = natural_boundaries(document.text);
-    left -= static_cast<std::int64_t>(document.text.size());
-    begin = end + separator.size();
-    if (!document.text.empty()) documents.push_back(std::move(document));
-  }
-  return documents;
-}
-
-// What is compared of one kind of end: the gate (mean over channels and sites) and how much is
-// added, at the token behind the end and at its partner.
-struct Matched {
-  std::vector<double> gate_inside, gate_end, share_inside, share_end;
-  std::vector<double> site_sums;  // of differences, by site
-};
-
-ordered_json comparison_json(const std::vector<double>& inside, const std::vector<double>& end,
-                             const MeasureConfig& measure, std::uint64_t seed) {
-  const auto paired = compare_paired(inside, end, measure.resamples, seed);
-  return {{"inside", paired.mean_a},     {"end", paired.mean_b}, {"difference", paired.difference},
-          {"low", paired.low},           {"high", paired.high},  {"d", paired.effect_size},
-          {"p", paired.p_randomisation}, {"n", paired.samples}};
-}
-
-ordered_json gates_at_ends(const TrainedModel& trained, const std::vector<Document>& documents,
-                           const MeasureConfig& measure, std::uint64_t seed) {
-  Matched matched[5];
-  std::vector<std::string> names;
-  for (std::size_t d = 0; d < documents.size(); ++d) {
-    const auto placed = place_tokens(*trained.tokenizer, documents[d].text);
-    if (placed.ids.empty()) continue;
-    const auto sites = read_gates(*trained.model.ptr(), placed.row());
-    names.clear();
-    std::vector<at::Tensor> gates, shares;
-    for (const auto& site : sites) {
-      names.push_back(site.name);
-      gates.push_back(site.gate.mean(1));
-      shares.push_back(site.share);
-    }
-    const auto gate = torch::stack(gates).to(torch::kFloat64);            // (sites, T)
-    const auto share = torch::stack(shares).mean(0).to(torch::kFloat64);  // (T)
-    const auto mean = gate.mean(0);                                       // (T)
-    const auto g = gate.accessor<double, 2>();
-    const auto m = mean.accessor<double, 1>(), s = share.accessor<double, 1>();
-    const auto levels = border_levels(documents[d].text, documents[d].boundaries);
-    for (int level = 1; level <= 4; ++level)
-      for (const auto& [end, inside] :
-           matched_positions(documents[d].text, levels, level, kReach, seed + d)) {
-        const auto a = placed.at_byte(inside), b = placed.at_byte(end);
-        if (a == b) continue;
-        auto& into = matched[level];
-        into.gate_inside.push_back(m[a]);
-        into.gate_end.push_back(m[b]);
-        into.share_inside.push_back(s[a]);
-        into.share_end.push_back(s[b]);
-        into.site_sums.resize(sites.size());
-        for (std::size_t k = 0; k < sites.size(); ++k)
-          into.site_sums[k] += g[static_cast<int64_t>(k)][b] - g[static_cast<int64_t>(k)][a];
+        if (!row.inside.empty()) rows.push_back(std::move(row));
       }
-  }
-  ordered_json result = ordered_json::object();
-  for (int level = 1; level <= 4; ++level) {
-    const auto& one = matched[level];
-    if (one.gate_end.size() < 8) continue;
-    ordered_json row = {{"gate", comparison_json(one.gate_inside, one.gate_end, measure, seed)},
-                        {"share", comparison_json(one.share_inside, one.share_end, measure, seed)}};
-    for (std::size_t k = 0; k < names.size(); ++k)
-      row["sites"][names[k]] = one.site_sums[k] / static_cast<double>(one.gate_end.size());
-    result[kLevels[level]] = row;
-  }
-  return result;
+  return rows;
 }
 
-// Tokens whose loss is watched, by what lies among the three tokens before them.
-struct Target {
-  std::int64_t at;
-  std::string group;  // "inside a word", "across a word's end", "across a sentence's end"
-};
-
-std::string group_of(const std::string& text) {
-  const bool space = text.find_first_of(" \n\t") != std::string::npos;
-  if (!space) return "inside a word";
-  const auto mark = text.find_first_of(".!?");
-  const bool sentence = (mark != std::string::npos && mark + 1 < text.size() &&
-                         (text[mark + 1] == ' ' || text[mark + 1] == '\n')) ||
-                        text.find("\n") != std::string::npos;
-  return sentence ? "across a sentence's end" : "across a word's end";
-}
-
-std::vector<Target> choose_targets(const Tokenizer& tokenizer, const std::vector<std::int64_t>& ids,
-                                   std::int64_t per_group, std::mt19937_64& random) {
-  std::vector<std::int64_t> places;
-  for (auto at = kContext + 1; at < static_cast<std::int64_t>(ids.size()); ++at)
-    places.push_back(at);
-  for (std::size_t i = places.size(); i > 1; --i)
-    std::swap(places[i - 1], places[(random() >> 11) % i]);
-  std::vector<Target> targets;
-  std::map<std::string, std::int64_t> found;
-  for (const auto at : places) {
-    std::string text;
-    bool usable = true;
-    for (auto i = at - 3; i < at; ++i) {
-      const auto id = static_cast<TokenId>(ids[static_cast<std::size_t>(i)]);
-      usable = usable && id != tokenizer.document_end();
-      text += tokenizer.piece(id);
-    }
-    const auto group = group_of(text);
-    if (!usable || found[group] >= per_group) continue;
-    ++found[group];
-    targets.push_back({at, group});
+void add_gates(const StudyResults& results, const StudyConfig& study, Page& page,
+               std::vector<Claim>& claims) {
+  const auto rows = gate_rows(results, study);
+  if (rows.empty()) return;
+  std::vector<double> ps;
+  for (const auto& row : rows) ps.push_back(row.worst_p);
+  const auto holm = holm_adjusted(ps);
+  page.heading(3, "Gates at borders");
+  page.text(
+      "The gate, mean over channels and sites, at the first token behind an end, against a "
+      "matched token near by: behind a word's end against the inside of a word, behind the "
+      "higher ends against the end of a plain word, so that white space follows in both. "
+      "Means over the seeds; \"by seed\" is the range; d is Cohen's d of the paired "
+      "differences; p is the largest of the seeds' permutation tests, adjusted over all rows. "
+      "\"Added\" is the difference of the share that the shift adds to its input.");
+  ResultTable table;
+  table.columns = {"data set",   "variant", "end of a", "pairs",  "gate inside",
+                   "difference", "by seed", "d",        "p Holm", "added"};
+  std::vector<PlotBar> bars;
+  double largest = 0;
+  std::size_t apart = 0, enhanced = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const auto& row = rows[i];
+    const double mean = compensated_mean(row.difference);
+    table.rows.push_back({row.data, row.variant, row.level, std::to_string(row.pairs),
+                          fixed_text(compensated_mean(row.inside), 3), signed_text(mean, 3),
+                          range_text(row.difference, 4), fixed_text(compensated_mean(row.d), 2),
+                          p_text(holm[i]), signed_text(compensated_mean(row.share), 2)});
+    if (row.variant != kEnhanced) continue;
+    const auto [low, high] = std::minmax_element(row.difference.begin(), row.difference.end());
+    bars.push_back({row.data + ", " + row.level, mean, *low, *high});
+    ++enhanced;
+    largest = std::max(largest, std::abs(mean));
+    apart += holm[i] < 0.05 && (*low > 0 || *high < 0) ? 1 : 0;
   }
-  std::stable_sort(targets.begin(), targets.end(),
-                   [](const Target& a, const Target& b) { return a.at < b.at; });
-  return targets;
+  page.table(table);
+  page.figure("gates.svg",
+              svg_intervals({"Gate of enhanced behind an end minus elsewhere",
+                             "gate (0 to 1), mean and range over the seeds", ""},
+                            bars),
+              "Grey ranges hold 0.");
+  claims.push_back({"The gate tells borders from other places",
+                    std::to_string(apart) + " of " + std::to_string(enhanced) +
+                        " kinds of end differ; largest difference " + number_text(largest, 2) +
+                        " on a scale of 0 to 1",
+                    apart == 0       ? "no difference found"
+                    : largest < 0.05 ? "measurably, by little"
+                                     : "yes"});
 }
 
-// The context of a target, kContext tokens and itself, with the tokens `lag` to lag + 2 before it
-// changed.
-std::vector<std::int64_t> changed_row(const std::vector<std::int64_t>& ids, std::int64_t at,
-                                      const std::string& kind, std::int64_t lag,
-                                      std::mt19937_64& random) {
-  const auto first = ids.begin() + (at - kContext);
-  std::vector<std::int64_t> row(first, first + kContext + 1);
-  const auto place = [&](std::int64_t back) -> std::int64_t& {
-    return row[static_cast<std::size_t>(kContext - back)];
+void add_perturbations(const StudyResults& results, const StudyConfig& study, Page& page,
+                       std::vector<Claim>& claims) {
+  struct Row {
+    std::string place, group, kind;
+    std::vector<double> base, more;
   };
-  if (kind == "shuffled") {
-    const auto kept = place(lag + 2);
-    place(lag + 2) = place(lag + 1);
-    place(lag + 1) = place(lag);
-    place(lag) = kept;
-  } else if (kind == "deleted") {  // what came before moves up, and one more token comes in
-    row.erase(row.begin() + (kContext - lag - 1));
-    row.insert(row.begin(), *(first - 1));
-  } else if (kind == "replaced") {
-    const auto old = place(lag + 1);
-    for (int tries = 0; tries < 64 && place(lag + 1) == old; ++tries)
-      place(lag + 1) = ids[(random() >> 11) % ids.size()];
-  }
-  return row;
-}
-
-ordered_json perturbed_losses(const std::vector<TrainedModel>& models, const DataSet& data,
-                              const MeasureConfig& measure, std::uint64_t seed) {
-  const TokenFile tokens(data.folder / "tokens" / "valid");
-  const auto count = std::min<std::int64_t>(tokens.size(), 65536);
-  std::vector<std::int64_t> ids(static_cast<std::size_t>(count));
-  tokens.read(0, count, ids.data());
-  std::mt19937_64 random(seed);
-  const auto targets =
-      choose_targets(*models.front().tokenizer, ids, measure.probe_targets, random);
-  const std::pair<std::string, std::int64_t> places[] = {
-      {"1 to 3 before", 1}, {"5 to 7 before", 5}, {"33 to 35 before", 33}};
-  auto result = ordered_json::array();
-  // Last losses of rows, by model.
-  const auto last_losses = [&](const std::vector<at::Tensor>& rows, const TrainedModel& trained) {
-    std::vector<at::Tensor> parts;
-    const auto all = torch::stack(rows);  // (targets, kContext + 1)
-    for (int64_t begin = 0; begin < all.size(0); begin += 64)
-      parts.push_back(row_losses(*trained.model.ptr(), all.slice(0, begin, begin + 64))
-                          .select(1, kContext - 1));
-    return torch::cat(parts).to(torch::kFloat64);
-  };
-  std::vector<at::Tensor> plain;
-  for (const auto& target : targets)
-    plain.push_back(torch::tensor(changed_row(ids, target.at, "", 1, random), torch::kInt64));
-  std::vector<at::Tensor> before;
-  for (const auto& trained : models) before.push_back(last_losses(plain, trained));
-  for (const auto& [place, lag] : places)
-    for (const std::string kind : {"shuffled", "deleted", "replaced"}) {
-      std::vector<at::Tensor> rows;
-      for (const auto& target : targets)
-        rows.push_back(
-            torch::tensor(changed_row(ids, target.at, kind, lag, random), torch::kInt64));
-      for (std::size_t k = 0; k < models.size(); ++k) {
-        const auto change = last_losses(rows, models[k]) - before[k];
-        std::map<std::string, std::vector<double>> groups;
-        for (std::size_t i = 0; i < targets.size(); ++i)
-          groups[lag == 1 ? targets[i].group : "anywhere"].push_back(
-              change[static_cast<int64_t>(i)].item<double>());
-        for (const auto& [group, changes] : groups)
-          result.push_back({{"model", models[k].variant},
-                            {"place", place},
-                            {"group", group},
-                            {"kind", kind},
-                            {"changes", changes}});
+  std::vector<Row> rows;
+  std::vector<std::string> data_of;
+  for (const auto& data : study.data) {
+    const auto first = rows.size();
+    for (const auto seed : results.file().seeds) {
+      const auto* found = results.measured("boundaries", data, seed);
+      if (found == nullptr) continue;
+      for (const auto& one : found->at("perturbations")) {
+        const std::string model = one.at("model");
+        if (model != kBaseline && model != kEnhanced) continue;
+        const std::string place = one.at("place"), group = one.at("group"), kind = one.at("kind");
+        auto at = std::find_if(
+            rows.begin() + static_cast<std::ptrdiff_t>(first), rows.end(), [&](const Row& row) {
+              return row.place == place && row.group == group && row.kind == kind;
+            });
+        if (at == rows.end()) {
+          rows.push_back({place, group, kind, {}, {}});
+          data_of.push_back(data);
+          at = rows.end() - 1;
+        }
+        auto& into = model == kBaseline ? at->base : at->more;
+        for (const auto& change : one.at("changes")) into.push_back(change);
       }
     }
-  return result;
+  }
+  std::vector<PairedComparison> tests;
+  std::vector<double> ps;
+  for (const auto& row : rows) {
+    tests.push_back(compare_paired(row.base, row.more, results.resamples(), /*seed=*/1));
+    ps.push_back(tests.back().p_randomization);
+  }
+  if (rows.empty()) return;
+  const auto holm = holm_adjusted(ps);
+  page.heading(3, "Tokens changed");
+  page.text(
+      "How much the loss of a token rises, in nats, where three tokens before it are turned "
+      "round, or the middle one of them is deleted or replaced: right before it (inside the "
+      "kernel's window), just outside, and far away; the first by what lies in between. All "
+      "seeds' tokens together; the test is paired, token by token.");
+  ResultTable table;
+  table.columns = {"data set", "tokens",   "what lies there", "change", "n",
+                   "baseline", "enhanced", "difference",      "95 %",   "p Holm"};
+  std::size_t inside = 0, inside_apart = 0, outside = 0, outside_apart = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const auto& [place, group, kind, base, more] = rows[i];
+    table.rows.push_back({data_of[i], place, group, kind, std::to_string(base.size()),
+                          fixed_text(tests[i].mean_a, 3), fixed_text(tests[i].mean_b, 3),
+                          signed_text(tests[i].difference, 3),
+                          interval_text(tests[i].low, tests[i].high, 3), p_text(holm[i])});
+    const bool window = group != "anywhere";
+    (window ? inside : outside) += 1;
+    (window ? inside_apart : outside_apart) += holm[i] < 0.05 ? 1 : 0;
+  }
+  page.table(table);
+  claims.push_back({"Changes near by or far away act otherwise on enhanced than on the baseline",
+                    std::to_string(inside_apart) + " of " + std::to_string(inside) +
+                        " cases inside the window differ, " + std::to_string(outside_apart) +
+                        " of " + std::to_string(outside) + " outside",
+                    inside_apart + outside_apart == 0 ? "no difference found" : "in some cases"});
+}
+
+void report_boundaries(const StudyResults& results, const StudyConfig& study, Page& page,
+                       std::vector<Claim>& claims) {
+  bool any = false;
+  for (const auto& data : study.data)
+    for (const auto seed : results.file().seeds)
+      any = any || results.measured("boundaries", data, seed) != nullptr;
+  if (!any) return;
+  page.heading(2, "Boundaries");
+  add_gates(results, study, page, claims);
+  add_perturbations(results, study, page, claims);
 }
 
 }  // namespace
 
-ordered_json measure_boundaries(const std::vector<TrainedModel>& models, const DataSet& data,
-                                const DataSetConfig& config, const MeasureConfig& measure,
-                                std::uint64_t seed) {
-  const auto documents = probe_documents(data, config, measure.probe_bytes);
-  ordered_json gates = ordered_json::object();
-  for (const auto& trained : models) {
-    const auto& shift = trained.model->config().shift;
-    if (shift.enabled() && shift.gate_form() != Gate::kOne)
-      gates[trained.variant] = gates_at_ends(trained, documents, measure, seed);
-  }
-  return {{"gates", gates}, {"perturbations", perturbed_losses(models, data, measure, seed)}};
-}
+extern const Study kBoundaries{
+    .name = "boundaries",
+    .question = "does the gate see borders?",
+    .measures =
+        "gates after the ends of words, phrases, sentences and paragraphs beside matched "
+        "positions; losses where nearby or distant tokens are changed",
+    .measure = measure_boundaries,
+    .report = report_boundaries};
 
 }  // namespace rwkvx

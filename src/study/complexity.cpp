@@ -1,163 +1,177 @@
-#include <ATen/Parallel.h>
-#include <torch/types.h>
-
 #include <algorithm>
-#include <chrono>
+#include <cmath>
 
-#include "rwkvx/base/error.h"
-#include "rwkvx/cores/names.h"
-#include "rwkvx/engine/engine.h"
-#include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/model/training_pass.h"
-#include "study/probes.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
+#include "rwkvx/report/plot.h"
+#include "rwkvx/study/flops.h"
+#include "rwkvx/study/statistics.h"
+#include "study/results.h"
 
 namespace rwkvx {
+
+nlohmann::ordered_json measure_complexity(const MeasureInput& input);  // complexity_measure.cpp
 namespace {
 
-using nlohmann::ordered_json;
+using nlohmann::json;
 
-constexpr std::int64_t kDecoded = 32;  // tokens per measurement
-constexpr std::int64_t kSteps = 15;    // training steps of every variant
-
-double seconds_of(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+// Operations per token and parameters of every variant of the ablation, counted.
+void add_counts(const StudyResults& results, const std::string& data, Page& page) {
+  ResultTable table;
+  table.columns = {"variant",          "parameters",         "matrix operations",
+                   "other operations", "all, over baseline", "state, floats"};
+  double base = 0;
+  for (const auto& [name, variant] : results.file().variants) {
+    const auto seeds = results.seeds(data, {name});
+    if (seeds.empty()) continue;
+    auto config = variant.model;
+    config.vocab_size = results.training(name, data, seeds.front())->at("vocab_size");
+    const auto cost = count_cost(config);
+    const double all = cost.matrix() + cost.elementwise();
+    if (base == 0) base = all;
+    table.rows.push_back(
+        {name, count_text(cost.parameters()), count_text(std::llround(cost.matrix())),
+         count_text(std::llround(cost.elementwise())),
+         signed_text(100 * (all / base - 1), 3) + " %", count_text(cost.state_floats)});
+  }
+  page.heading(3, "Counted");
+  page.text(
+      "Operations of the forward pass per token, whatever the length: nothing in the model "
+      "grows with the number of tokens before. Counted from the shapes; the tests hold the "
+      "matrix operations to LibTorch's own count and the parameters to the model's.");
+  page.table(table);
 }
 
-std::vector<std::int64_t> some_tokens(std::int64_t count, std::int64_t vocab_size) {
-  std::vector<std::int64_t> tokens(static_cast<std::size_t>(count));
-  std::uint64_t random = 1;
-  for (auto& token : tokens) {
-    random = random * 6364136223846793005u + 1442695040888963407u;
-    token = static_cast<std::int64_t>((random >> 33) % static_cast<std::uint64_t>(vocab_size));
-  }
-  return tokens;
+std::vector<double> quotients(const json& above, const json& below) {
+  std::vector<double> out;
+  for (std::size_t i = 0; i < std::min(above.size(), below.size()); ++i)
+    out.push_back(above[i].get<double>() / below[i].get<double>());
+  return out;
 }
 
-// One model in its three ways of running.
-class Subject {
- public:
-  explicit Subject(const TrainedModel& trained)
-      : model_(trained.model), config_(trained.model->config()) {
-    engine_ = std::make_unique<Engine>(open_tensors(trained.checkpoint / kWeightsFile), config_);
-    for (auto& parameter : model_->parameters())
-      parameter.mutable_grad() = at::zeros_like(parameter);
-  }
-  double forward(const std::vector<std::int64_t>& tokens) {
-    const torch::NoGradGuard no_grad;
-    const auto row = torch::tensor(tokens, torch::kInt64).unsqueeze(0);
-    auto state = model_->start(1);
-    return seconds_of([&] { model_->features(row, state); });
-  }
-  double train(const std::vector<std::int64_t>& tokens) {
-    const auto T = static_cast<std::int64_t>(tokens.size());
-    TrainingPass pass(*model_, T, T, {});
-    const auto step = [&] {
-      pass.loss_and_gradients(tokens.data(), tokens.data(), /*B=*/1, T, /*scale=*/1);
-    };
-    if (T <= 4096) step();  // touches the buffers' memory once
-    return seconds_of(step);
-  }
-  // Gradients of a batch of `rows` sequences.
-  double step(const std::vector<std::int64_t>& tokens, std::int64_t rows) {
-    const auto T = static_cast<std::int64_t>(tokens.size()) / rows;
-    if (!pass_) pass_ = std::make_unique<TrainingPass>(*model_, rows * T, T, TrainingPassOptions());
-    return seconds_of(
-        [&] { pass_->loss_and_gradients(tokens.data(), tokens.data(), rows, T, /*scale=*/1); });
-  }
-  // Of one token after `tokens`: the median of some.
-  double decode(const std::vector<std::int64_t>& tokens) {
-    auto state = engine_->start();
-    const std::vector<Engine::Token> prompt(tokens.begin(), tokens.end());
-    engine_->prefill(prompt, state, nullptr);
-    return step_seconds(1, &state);
-  }
-  double batch(std::int64_t sequences) { return step_seconds(sequences, nullptr); }
-  double weights_bytes() const { return static_cast<double>(engine_->bytes_per_token()); }
-  double state_bytes() const {
-    return static_cast<double>(engine_->start().values.size() * sizeof(float));
-  }
-
- private:
-  double step_seconds(std::int64_t sequences, EngineState* given) {
-    const auto count = static_cast<std::size_t>(sequences);
-    std::vector<EngineState> own(given == nullptr ? count : 0, engine_->start());
-    std::vector<EngineState*> states;
-    if (given != nullptr) states.push_back(given);
-    for (auto& one : own) states.push_back(&one);
-    std::vector<float> logits(count * static_cast<std::size_t>(config_.vocab_size));
-    const auto tokens = some_tokens(sequences * kDecoded, config_.vocab_size);
-    std::vector<double> times;
-    std::vector<Engine::Token> now(count);
-    for (std::int64_t i = 0; i < kDecoded; ++i) {
-      for (std::size_t k = 0; k < count; ++k)
-        now[k] = static_cast<Engine::Token>(tokens[static_cast<std::size_t>(i) * count + k]);
-      times.push_back(seconds_of([&] { engine_->step(now, states, logits.data()); }));
+void add_times(const json& found, const std::string& data, Page& page, std::vector<Claim>& claims) {
+  const auto lengths = found.at("lengths").get<std::vector<std::int64_t>>();
+  struct Kind {
+    const char *key, *title, *what;
+  };
+  const Kind kinds[] = {{"forward", "forward pass of T tokens", "seconds"},
+                        {"train", "training step of one sequence of T tokens", "seconds"},
+                        {"decode", "one token after T tokens", "seconds"}};
+  ResultTable fits, ratios;
+  fits.columns = {"time of", "model", "exponent of T", "95 %", "first T", "last T"};
+  ratios.columns = {"time of", "enhanced ÷ baseline", "lowest", "highest"};
+  for (const auto& kind : kinds) {
+    std::vector<PlotLine> lines;
+    std::vector<double> all;
+    std::vector<double> sizes(lengths.begin(), lengths.end());
+    std::string exponents;
+    bool linear = true;
+    for (const std::string model : {kBaseline, kEnhanced}) {
+      std::vector<std::vector<double>> seconds;
+      auto& line = lines.emplace_back();
+      line.name = model;
+      for (const auto length : lengths) {
+        const auto& times = found.at("seconds").at(kind.key);
+        const auto one = times.at(model).at(std::to_string(length)).get<std::vector<double>>();
+        seconds.push_back(one);
+        const auto [low, high] = std::minmax_element(one.begin(), one.end());
+        line.points.push_back(
+            {static_cast<double>(length), 1e3 * median(one), 1e3 * *low, 1e3 * *high});
+        if (model == kEnhanced)
+          for (const double q : quotients(times.at(model).at(std::to_string(length)),
+                                          times.at(kBaseline).at(std::to_string(length))))
+            all.push_back(q);
+      }
+      const auto fit = fit_exponent(sizes, seconds, 1000, /*seed=*/1);
+      fits.rows.push_back({kind.title, model, fixed_text(fit.exponent, 3),
+                           interval_text(fit.low, fit.high, 3), fixed_text(fit.first_size, 0),
+                           fixed_text(fit.last_size, 0)});
+      const double wanted = std::string(kind.key) == "decode" ? 0 : 1;
+      linear = linear && fit.exponent < wanted + 0.1;
+      exponents += (exponents.empty() ? "" : ", ") + model + " " + fixed_text(fit.exponent, 3) +
+                   " " + interval_text(fit.low, fit.high, 3);
     }
-    std::nth_element(times.begin(), times.begin() + kDecoded / 2, times.end());
-    return times[kDecoded / 2];
+    ratios.rows.push_back({kind.title, fixed_text(median(all), 3),
+                           fixed_text(*std::min_element(all.begin(), all.end()), 3),
+                           fixed_text(*std::max_element(all.begin(), all.end()), 3)});
+    page.figure(std::string("time-") + kind.key + ".svg",
+                svg_lines({std::string("Time: ") + kind.title, "T", "milliseconds", true,
+                           std::string(kind.key) != "decode"},
+                          lines),
+                "Medians; the band is from the shortest to the longest, " + data + "'s models.");
+    const bool decode = std::string(kind.key) == "decode";
+    claims.push_back({decode ? "A token costs the same however many came before"
+                             : std::string("Time grows linearly: ") + kind.title,
+                      "exponent " + exponents, linear ? "yes" : "no"});
+    if (decode)
+      claims.push_back(
+          {"Latency of a token rises by no more than 2.95 %",
+           "ratio " + fixed_text(median(all), 3) + ", single pairs " + range_text(all, 3),
+           median(all) <= 1.0295 ? "yes, in the median" : "no"});
   }
-  Rwkv model_;
-  ModelConfig config_;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<TrainingPass> pass_;
-};
+  page.text(
+      "Exponents are slopes of the logarithms of median times by least squares; their "
+      "intervals come from drawing the repetitions again. Short sequences carry a fixed "
+      "cost, so slopes below 1 are usual.");
+  page.table(fits);
+  page.text(
+      "Enhanced and baseline take turns; every repetition at every T gives one quotient. The "
+      "enhancement's share falls with the width, as it grows with the channels and the rest "
+      "with their square: the command rwkvx bench decode measures wider models.");
+  page.table(ratios);
+}
+
+void add_batches(const json& found, Page& page) {
+  ResultTable table;
+  table.columns = {"threads", "sequences",          "baseline, ms",     "enhanced, ms",
+                   "ratio",   "lowest and highest", "memory, baseline", "memory, enhanced"};
+  for (const auto& row : found.at("batches")) {
+    const auto base = row.at(kBaseline).get<std::vector<double>>(),
+               more = row.at(kEnhanced).get<std::vector<double>>();
+    const auto ratios = quotients(row.at(kEnhanced), row.at(kBaseline));
+    const double batch = row.at("batch");
+    const auto memory = [&](const char* model) {
+      const auto& bytes = found.at("bytes").at(model);
+      return bytes_text(bytes.at("weights").get<double>() +
+                        batch * bytes.at("state").get<double>());
+    };
+    table.rows.push_back({std::to_string(row.at("threads").get<int>()), fixed_text(batch, 0),
+                          fixed_text(1e3 * median(base), 3), fixed_text(1e3 * median(more), 3),
+                          fixed_text(median(ratios), 3), range_text(ratios, 3), memory(kBaseline),
+                          memory(kEnhanced)});
+  }
+  page.heading(3, "One step of several sequences");
+  page.text("Memory is what a step reads: the weights and the sequences' states.");
+  page.table(table);
+}
+
+void report_complexity(const StudyResults& results, const StudyConfig& study, Page& page,
+                       std::vector<Claim>& claims) {
+  bool begun = false;
+  for (const auto& data : study.data) {
+    const auto* found = results.measured("complexity", data, results.file().seeds.front());
+    if (found == nullptr) continue;
+    if (!begun) page.heading(2, "Complexity");
+    begun = true;
+    add_counts(results, data, page);
+    page.heading(3, "Measured");
+    add_times(*found, data, page, claims);
+    add_batches(*found, page);
+  }
+}
 
 }  // namespace
 
-ordered_json measure_complexity(const std::vector<TrainedModel>& models, const StudyConfig& study,
-                                const TrainConfig& base) {
-  std::vector<std::pair<std::string, std::unique_ptr<Subject>>> subjects, all;
-  for (const auto& trained : models) {
-    const bool both = trained.variant == kBaseline || trained.variant == kEnhanced;
-    if (both) subjects.emplace_back(trained.variant, std::make_unique<Subject>(trained));
-    if (TrainingPass::supports(trained.model->config()))
-      all.emplace_back(trained.variant, std::make_unique<Subject>(trained));
-  }
-  const auto vocab_size = models.front().model->config().vocab_size;
-  const int threads = at::get_num_threads();
-  ordered_json result = {{"lengths", study.lengths}, {"threads", threads}};
-  for (const auto& [name, subject] : subjects)
-    result["bytes"][name] = {{"weights", subject->weights_bytes()},
-                             {"state", subject->state_bytes()}};
-  auto times = ordered_json::object();
-  for (const auto length : study.lengths) {
-    const auto tokens = some_tokens(length, vocab_size);
-    // The first repetition warms up and is not kept.
-    for (std::int64_t repeat = -1; repeat < study.repeats; ++repeat)
-      for (const auto& [name, subject] : subjects) {
-        const double seconds[] = {subject->forward(tokens), subject->train(tokens),
-                                  subject->decode(tokens)};
-        if (repeat < 0) continue;
-        const char* const kinds[] = {"forward", "train", "decode"};
-        for (int kind = 0; kind < 3; ++kind)
-          times[kinds[kind]][name][std::to_string(length)].push_back(seconds[kind]);
-      }
-  }
-  result["seconds"] = times;
-  const auto batch = some_tokens(base.train.batch_size * base.train.ctx_len, vocab_size);
-  for (std::int64_t repeat = -1; repeat < kSteps; ++repeat)
-    for (const auto& [name, subject] : all) {
-      const double seconds = subject->step(batch, base.train.batch_size);
-      if (repeat >= 0) result["steps"][name].push_back(seconds);
-    }
-  auto batches = ordered_json::array();
-  for (const auto count : study.threads) {
-    at::set_num_threads(static_cast<int>(count));
-    for (const auto sequences : study.batches) {
-      ordered_json row = {{"threads", count}, {"batch", sequences}};
-      for (std::int64_t repeat = -1; repeat < study.repeats; ++repeat)
-        for (const auto& [name, subject] : subjects) {
-          const double seconds = subject->batch(sequences);
-          if (repeat >= 0) row[name].push_back(seconds);
-        }
-      batches.push_back(row);
-    }
-  }
-  at::set_num_threads(threads);
-  result["batches"] = batches;
-  return result;
-}
+extern const Study kComplexity{
+    .name = "complexity",
+    .question = "is it linear, and what does it cost?",
+    .measures =
+        "counted operations and parameters; times of forward pass, training step and decoded "
+        "token by length with fitted exponents; steps of several sequences by threads",
+    .lengths = true,
+    .first_seed = true,
+    .alone = true,
+    .measure = measure_complexity,
+    .report = report_complexity};
 
 }  // namespace rwkvx

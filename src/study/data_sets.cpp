@@ -10,7 +10,7 @@
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/data/prompt_pairs.h"
 #include "rwkvx/eval/pairs.h"
-#include "rwkvx/synth/synth.h"
+#include "rwkvx/synth/write.h"
 
 namespace rwkvx {
 namespace {
@@ -73,8 +73,7 @@ std::string read_sources(const std::vector<std::string>& names,
   for (const auto& name : names) {
     const auto path = sources / name;
     if (!std::filesystem::is_regular_file(path))
-      throw DataError(path.string(),
-                      "there is no such file; --data names the folder with the data");
+      throw DataError(path.string(), "does not exist; --data names the directory with the texts");
     text += read_file(path);
     if (!text.ends_with('\n')) text += '\n';
   }
@@ -91,14 +90,15 @@ struct Texts {
 void read_pairs(const std::filesystem::path& path, double megabytes, std::string& text,
                 std::vector<std::string>* lines) {
   if (!std::filesystem::is_regular_file(path))
-    throw DataError(path.string(), "there is no such file; --data names the folder with the data");
+    throw DataError(path.string(), "does not exist; --data names the directory with the texts");
   LineReader reader(path);
   for (std::string line; line.clear(), reader.append(line);) {
     const auto item = parse_json_or_null(line);
     if (!item.is_object() || !item.contains("prompt") || !item.contains("reference") ||
         !item["prompt"].is_string() || !item["reference"].is_string())
       throw DataError(path.string() + ":" + std::to_string(reader.lines()),
-                      "wanted an object with the texts \"prompt\" and \"reference\"");
+                      "expected an object with the strings \"prompt\" and \"reference\", got " +
+                          json_shown(item));
     const auto prompt = item["prompt"].get<std::string>() + "\n";
     auto references = std::vector<std::string>{item["reference"]};
     if (item.contains("references"))
@@ -122,7 +122,7 @@ Texts read_texts_of(const DataSetConfig& config, const MeasureConfig& measure,
   Texts texts;
   if (!config.synth.empty()) {
     SynthOptions options;
-    options.task = synth_task(config.synth);
+    options.task = &synth_task(config.synth, "synth");
     options.megabytes = config.megabytes;
     options.valid_fraction = std::min(0.5, config.test_megabytes / config.megabytes);
     options.pairs = measure.prompts;
@@ -143,7 +143,9 @@ Texts read_texts_of(const DataSetConfig& config, const MeasureConfig& measure,
   texts.train = read_sources(config.train, sources);
   if (config.test.empty()) {
     const auto cut = texts.train.find('\n', texts.train.size() - texts.train.size() / 10);
-    if (cut == std::string::npos) throw DataError(config.train.front(), "its end has no line end");
+    if (cut == std::string::npos)
+      throw DataError(config.train.front(),
+                      "has no line break in its last tenth, where the test text is cut off");
     texts.test = texts.train.substr(cut + 1);
     texts.train.resize(cut + 1);
   } else {
@@ -202,7 +204,7 @@ DataSet prepare_data_set(const std::string& name, const DataSetConfig& config,
                          const MeasureConfig& measure, const std::filesystem::path& sources,
                          const std::filesystem::path& folder) {
   const auto about_path = folder / "about.json";
-  const json settings = {{"data", config_to_json(config)},
+  const json settings = {{"data", settings_key(config)},
                          {"prompts", measure.prompts},
                          {"prompt_words", measure.prompt_words},
                          {"reference_words", measure.reference_words}};
@@ -215,7 +217,7 @@ DataSet prepare_data_set(const std::string& name, const DataSetConfig& config,
   auto texts = read_texts_of(config, measure, sources, folder);
   if (texts.train.size() < 2048 || texts.test.size() < 1024)
     throw DataError(
-        name, "too little text: wanted 2048 bytes for training and 1024 for testing, found " +
+        name, "too little text: expected 2048 bytes for training and 1024 for testing, got " +
                   std::to_string(texts.train.size()) + " and " + std::to_string(texts.test.size()));
   DataSet set;
   set.folder = folder;

@@ -21,7 +21,7 @@ constexpr int kFormat = 1;
 void check_keys(const json& object, const std::vector<std::string>& known,
                 const std::string& where) {
   if (!object.is_object())
-    throw ConfigError(where, "wanted a JSON object, found " + json_shown(object));
+    throw ConfigError(where, "expected a JSON object, got " + json_shown(object));
   for (const auto& item : object.items())
     if (std::find(known.begin(), known.end(), item.key()) == known.end())
       throw ConfigError(where,
@@ -33,10 +33,13 @@ std::vector<std::int64_t> read_integers(const json& object, const char* name,
   std::vector<std::int64_t> numbers;
   if (!object.contains(name)) return numbers;
   const std::string path = where + "." + name;
-  if (!object[name].is_array()) throw ConfigError(path, "wanted a list of whole numbers");
+  if (!object[name].is_array())
+    throw ConfigError(path, "expected a list of whole numbers, got " + json_shown(object[name]));
   for (const auto& one : object[name]) {
     numbers.push_back(read_integer(one, path));
-    if (numbers.back() < 1) throw ConfigError(path, "wanted numbers of at least 1");
+    if (numbers.back() < 1)
+      throw ConfigError(path,
+                        "expected numbers of at least 1, got " + std::to_string(numbers.back()));
   }
   return numbers;
 }
@@ -52,12 +55,11 @@ std::vector<std::string> names_of(const StudyFile& file, bool variants) {
 
 StudyConfig read_study(const std::string& name, const json& object, const StudyFile& file,
                        const std::string& where) {
-  const std::vector<std::string> known(std::begin(kStudyNames), std::end(kStudyNames));
-  if (std::find(known.begin(), known.end(), name) == known.end())
-    throw ConfigError(where, "no such study" + did_you_mean(name, known));
+  const auto* row = study_named(name);
+  if (row == nullptr) throw ConfigError(where, "no such study" + did_you_mean(name, study_names()));
   check_keys(object, {"data", "variants", "lengths", "batches", "threads", "repeats"}, where);
   StudyConfig study;
-  study.name = name;
+  study.study = row;
   for (const bool variants : {false, true}) {
     const std::string key = variants ? "variants" : "data";
     auto& list = variants ? study.variants : study.data;
@@ -67,52 +69,44 @@ StudyConfig read_study(const std::string& name, const json& object, const StudyF
       if (std::find(valid.begin(), valid.end(), one) == valid.end())
         throw ConfigError(where + "." + key, "\"" + one + "\" is not defined in the section \"" +
                                                  key + "\"" + did_you_mean(one, valid));
-    if (list.empty()) throw ConfigError(where + "." + key, "wanted one or more names");
+    if (list.empty()) throw ConfigError(where + "." + key, "expected one or more names, got none");
   }
   if (study.variants.front() != kBaseline)
-    throw ConfigError(where + ".variants", "wanted \"baseline\" as the first");
-  if (name != "ablation" &&
+    throw ConfigError(where + ".variants",
+                      "the first must be \"baseline\", got \"" + study.variants.front() + "\"");
+  if (!row->without_enhanced &&
       std::find(study.variants.begin(), study.variants.end(), kEnhanced) == study.variants.end())
-    throw ConfigError(where + ".variants", "wanted \"enhanced\" among them");
+    throw ConfigError(where + ".variants", "must include \"enhanced\"");
   study.lengths = read_integers(object, "lengths", where);
   study.batches = read_integers(object, "batches", where);
   study.threads = read_integers(object, "threads", where);
   if (object.contains("repeats"))
     study.repeats = read_integer(object["repeats"], where + ".repeats");
-  if (study.repeats < 2) throw ConfigError(where + ".repeats", "wanted 2 or more");
-  if ((name == "complexity" || name == "failures") && study.lengths.size() < 2)
-    throw ConfigError(where + ".lengths", "wanted two or more lengths");
+  if (study.repeats < 2)
+    throw ConfigError(where + ".repeats",
+                      "expected 2 or more, got " + std::to_string(study.repeats));
+  if (row->lengths && study.lengths.size() < 2)
+    throw ConfigError(where + ".lengths",
+                      "expected two or more lengths, got " + std::to_string(study.lengths.size()));
   return study;
 }
 
 // The base with the changes of a variant. All variants train on as many tokens.
 TrainConfig read_variant(const TrainConfig& base, const json& changes, const std::string& where) {
   check_keys(changes, {"model", "train"}, where);
-  json merged = config_to_json(base);
-  merged.merge_patch(changes);
+  json merged = config_to_json(base), changed = changes;
+  use_current_names<TrainConfig>(changed, where);
+  merged.merge_patch(changed);
   auto config = config_from_json<TrainConfig>(merged, where);
   check_model(config.model, where + ".model");
   const auto tokens = [](const TrainingConfig& train) {
-    return train.max_steps * train.batch_size * train.accumulation * train.ctx_len;
+    return train.max_steps * train.batch_size * train.grad_accum_steps * train.ctx_len;
   };
   if (tokens(config.train) != tokens(base.train))
     throw ConfigError(where, "trains on " + std::to_string(tokens(config.train)) +
-                                 " tokens, wanted " + std::to_string(tokens(base.train)) +
+                                 " tokens, expected " + std::to_string(tokens(base.train)) +
                                  " as for all variants");
   return config;
-}
-
-// A model's settings as the keys of cells hold them: a setting that came later is only there where
-// it is not what all models were before.
-ordered_json model_spec(const ModelConfig& config) {
-  auto spec = config_to_json(config);
-  if (config.core == ModelConfig().core) spec.erase("core");
-  return spec;
-}
-ordered_json config_spec(const TrainConfig& config) {
-  auto spec = config_to_json(config);
-  spec["model"] = model_spec(config.model);
-  return spec;
 }
 
 // All that a training's result depends on.
@@ -120,9 +114,9 @@ ordered_json training_spec(const StudyFile& file, const Cell& cell) {
   return {{"format", kFormat},
           {"kind", "train"},
           {"repetition", cell.repetition},
-          {"config", config_spec(cell.config)},
-          {"data", config_to_json(file.data.at(cell.data))},
-          {"measure", config_to_json(file.measure)}};
+          {"config", settings_key(cell.config)},
+          {"data", settings_key(file.data.at(cell.data))},
+          {"measure", settings_key(file.measure)}};
 }
 
 std::string key_of(const ordered_json& spec) { return hash_bytes(spec.dump()).substr(0, 16); }
@@ -138,23 +132,21 @@ class Expansion {
         std::vector<std::string> keys;
         for (const auto& variant : study.variants)
           keys.push_back(add_training(study, variant, data, seed, 0));
-        if (study.name == "complexity") add_probe(Cell::Kind::kComplexity, study, data, seed, keys);
-        if (study.name == "boundaries") add_probe(Cell::Kind::kBoundaries, study, data, seed, keys);
-        if (study.name == "failures") add_probe(Cell::Kind::kFailures, study, data, seed, keys);
+        if (study.study->measure != nullptr) add_measurement(study, data, seed, keys);
       }
-    if (study.name == "ablation")
+    if (study.study->repeats)
       add_training(study, study.variants.back(), study.data.front(), file_.seeds.front(), 1);
   }
   std::vector<Cell> cells;
 
  private:
   std::vector<std::int64_t> seeds_of(const StudyConfig& study) const {
-    return study.name == "complexity" ? std::vector{file_.seeds.front()} : file_.seeds;
+    return study.study->first_seed ? std::vector{file_.seeds.front()} : file_.seeds;
   }
   std::string add_training(const StudyConfig& study, const std::string& variant,
                            const std::string& data, std::int64_t seed, std::int64_t repetition) {
     Cell cell;
-    cell.study = study.name;
+    cell.study = study.study;
     cell.data = data;
     cell.seed = seed;
     cell.variant = variant;
@@ -165,23 +157,23 @@ class Expansion {
     cell.key = key_of(training_spec(file_, cell));
     return add(std::move(cell));
   }
-  void add_probe(Cell::Kind kind, const StudyConfig& study, const std::string& data,
-                 std::int64_t seed, const std::vector<std::string>& needs) {
+  void add_measurement(const StudyConfig& study, const std::string& data, std::int64_t seed,
+                       const std::vector<std::string>& needs) {
     Cell cell;
-    cell.kind = kind;
-    cell.study = study.name;
+    cell.training = false;
+    cell.study = study.study;
     cell.data = data;
     cell.seed = seed;
     cell.needs = needs;
     cell.config = file_.base;
     cell.key = key_of({{"format", kFormat},
-                       {"kind", cell_kind_name(kind)},
+                       {"kind", cell.kind()},
                        {"needs", needs},
                        {"lengths", study.lengths},
                        {"batches", study.batches},
                        {"threads", study.threads},
                        {"repeats", study.repeats},
-                       {"measure", config_to_json(file_.measure)}});
+                       {"measure", settings_key(file_.measure)}});
     add(std::move(cell));
   }
   std::string add(Cell cell) {
@@ -198,14 +190,16 @@ class Expansion {
 void DataSetConfig::check(const std::string& where) const {
   const int kinds =
       (train.empty() ? 0 : 1) + (train_pairs.empty() ? 0 : 1) + (synth.empty() ? 0 : 1);
-  if (kinds != 1) throw ConfigError(where, "wanted one of train, train_pairs and synth");
+  if (kinds != 1)
+    throw ConfigError(where,
+                      "expected one of train, train_pairs and synth, got " + std::to_string(kinds));
   if (!train_pairs.empty() && test_pairs.empty())
-    throw ConfigError(where, "train_pairs wants test_pairs beside it");
-  if (!synth.empty()) synth_task(synth);
+    throw ConfigError(where, "train_pairs needs test_pairs");
+  if (!synth.empty()) synth_task(synth, where + ".synth");
 }
 
 StudyFile read_study_file(const std::string& path) {
-  if (!std::filesystem::exists(path)) throw ConfigError(path, "there is no such file");
+  if (!std::filesystem::exists(path)) throw ConfigError(path, "does not exist");
   // Variants keep their order, so that tables have them as they were written.
   const auto text = read_file(path);
   const auto document = parse_json(text, path);
@@ -216,12 +210,12 @@ StudyFile read_study_file(const std::string& path) {
   file.path = path;
   for (const char* name : {"seeds", "data", "variants", "studies"})
     if (!document.contains(name))
-      throw ConfigError(path, std::string("wants a section \"") + name + "\"");
+      throw ConfigError(path, std::string("has no section \"") + name + "\"");
   if (document.contains("base")) {
     file.base = config_from_json<TrainConfig>(document["base"], where + "base");
     check_model(file.base.model, where + "base.model");
     if (document["base"].contains("data"))
-      throw ConfigError(where + "base.data", "belongs into the section \"data\"");
+      throw ConfigError(where + "base.data", "belongs in the section \"data\"");
   }
   file.base.train.output = TrainingConfig().output;  // each cell has its own folder
   file.base.train.eval_every = 0;
@@ -230,7 +224,7 @@ StudyFile read_study_file(const std::string& path) {
   if (document.contains("measure"))
     file.measure = config_from_json<MeasureConfig>(document["measure"], where + "measure");
   file.seeds = read_integers(document, "seeds", path);
-  if (file.seeds.empty()) throw ConfigError(where + "seeds", "wanted one or more");
+  if (file.seeds.empty()) throw ConfigError(where + "seeds", "expected one or more, got none");
   for (const auto& item : document["data"].items())
     file.data[item.key()] =
         config_from_json<DataSetConfig>(item.value(), where + "data." + item.key());
@@ -239,56 +233,44 @@ StudyFile read_study_file(const std::string& path) {
         item.key(), read_variant(file.base, json(item.value()), where + "variants." + item.key()));
   for (const char* name : {kBaseline, kEnhanced})
     if (!ordered["variants"].contains(name))
-      throw ConfigError(where + "variants", std::string("wants \"") + name + "\"");
+      throw ConfigError(where + "variants", std::string("has no \"") + name + "\"");
   for (const auto& item : ordered["studies"].items())
     file.studies.push_back(
         read_study(item.key(), json(item.value()), file, where + "studies." + item.key()));
   return file;
 }
 
-std::string cell_kind_name(Cell::Kind kind) {
-  switch (kind) {
-    case Cell::Kind::kTrain:
-      return "train";
-    case Cell::Kind::kComplexity:
-      return "complexity";
-    case Cell::Kind::kBoundaries:
-      return "boundaries";
-    case Cell::Kind::kFailures:
-      return "failures";
-  }
-  return "";
-}
+std::string Cell::kind() const { return training ? "train" : std::string(study->name); }
 
 std::string Cell::title() const {
-  return study + ": " + (kind == Kind::kTrain ? "training " + variant : "measuring") + ", " + data +
-         ", seed " + std::to_string(seed) + (repetition > 0 ? ", once more" : "");
+  return std::string(study->name) + ": " + (training ? "training " + variant : "measuring") + ", " +
+         data + ", seed " + std::to_string(seed) + (repetition > 0 ? ", once more" : "");
 }
 
-const StudyConfig* find_study(const StudyFile& file, const std::string& name) {
+const StudyConfig* find_study(const StudyFile& file, std::string_view name) {
   for (const auto& study : file.studies)
-    if (study.name == name) return &study;
+    if (study.study->name == name) return &study;
   return nullptr;
 }
 
 std::vector<Cell> expand_grid(const StudyFile& file, const std::string& only) {
   if (!only.empty() && find_study(file, only) == nullptr) {
     std::vector<std::string> names;
-    for (const auto& study : file.studies) names.push_back(study.name);
+    for (const auto& study : file.studies) names.emplace_back(study.study->name);
     throw ConfigError("--only",
                       file.path + " has no study \"" + only + "\"" + did_you_mean(only, names));
   }
   Expansion expansion(file);
   for (const auto& study : file.studies)
-    if (only.empty() || study.name == only) expansion.add_study(study);
+    if (only.empty() || study.study->name == only) expansion.add_study(study);
   return std::move(expansion.cells);
 }
 
 const Cell* find_training(const std::vector<Cell>& cells, const std::string& variant,
                           const std::string& data, std::int64_t seed, std::int64_t repetition) {
   for (const auto& cell : cells)
-    if (cell.kind == Cell::Kind::kTrain && cell.variant == variant && cell.data == data &&
-        cell.seed == seed && cell.repetition == repetition)
+    if (cell.training && cell.variant == variant && cell.data == data && cell.seed == seed &&
+        cell.repetition == repetition)
       return &cell;
   return nullptr;
 }

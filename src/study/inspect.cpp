@@ -6,13 +6,14 @@
 #include <cmath>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/statistics.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/cores/core.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/report/html.h"
 #include "rwkvx/report/page.h"
 #include "rwkvx/report/table.h"
 #include "rwkvx/study/gates.h"
-#include "rwkvx/text/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -29,9 +30,7 @@ std::vector<double> numbers(const at::Tensor& values) {
 ordered_json half_lives_of(const at::Tensor& tokens, std::int64_t layer) {
   auto lives = numbers(tokens);
   std::sort(lives.begin(), lives.end());
-  const auto at = [&](double share) {
-    return lives[static_cast<std::size_t>(share * static_cast<double>(lives.size() - 1) + 0.5)];
-  };
+  const auto at = [&](double share) { return nearest_quantile(lives, share); };
   return {{"layer", layer},
           {"tokens",
            {{"least", at(0)},
@@ -57,7 +56,7 @@ std::string visible(const std::string& piece) {
   return escape_html(text);
 }
 
-std::string coloured_text(const ordered_json& tokens, const std::vector<double>& values) {
+std::string colored_text(const ordered_json& tokens, const std::vector<double>& values) {
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
   std::string html = "<div style=\"white-space:pre-wrap;line-height:1.7\">";
   for (std::size_t i = 0; i < values.size(); ++i)
@@ -129,7 +128,7 @@ std::string gates_section(const ordered_json& inspection) {
   }
   std::string html = html_section(
       "Gate, mean over sites and channels",
-      "<p>The darker a token, the more of the shift goes on.</p>\n" + coloured_text(tokens, mean));
+      "<p>The darker a token, the more of the shift goes on.</p>\n" + colored_text(tokens, mean));
   html += html_section("Gate by site and token",
                        "<p>Each row from its least (white) to its largest value.</p>\n" +
                            gate_map(sites, tokens.size()));
@@ -141,7 +140,7 @@ std::string gates_section(const ordered_json& inspection) {
 
 ordered_json inspect_model(RwkvImpl& model, const Tokenizer& tokenizer, std::string_view text) {
   const auto placed = place_tokens(tokenizer, text);
-  if (placed.ids.empty()) throw DataError("the text", "has no token to look at");
+  if (placed.ids.empty()) throw DataError("the text", "has no tokens");
   auto tokens = ordered_json::array(), sites = ordered_json::array(),
        kernels = ordered_json::array(), lives = ordered_json::array();
   for (const auto id : placed.ids) tokens.push_back(replace_invalid_utf8(tokenizer.piece(id)));

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -15,6 +16,7 @@
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/data/batcher.h"
@@ -24,8 +26,6 @@
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/study/statistics.h"
-#include "rwkvx/train/train_bench.h"
 #include "rwkvx/train/trainer.h"
 #include "study/probes.h"
 
@@ -35,7 +35,7 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-// Owns a folder, which is made if need be; waits where another process does. Cells share data sets,
+// Owns a directory, created if missing; waits while another process does. Cells share data sets,
 // and several processes may work on one study.
 class OwnedFolder {
  public:
@@ -50,15 +50,15 @@ class OwnedFolder {
 // The tokenizer of a data set: one for all of its cells, trained on its training text if need be.
 TokenizerConfig shared_tokenizer(const TokenizerConfig& config, const DataSet& data) {
   TokenizerConfig shared = config;
-  if (config.kind != "sentencepiece" || !config.path.empty()) return shared;
+  if (config.kind != TokenizerKind::kSentencePiece || !config.path.empty()) return shared;
   const auto folder = data.folder / "tokenizer";
   const OwnedFolder owned(data.folder);
   // tokenizer.json is written last.
   if (!std::filesystem::exists(folder / "tokenizer.json")) {
     DataConfig all;
-    const auto tokenizer =
-        train_sentencepiece(read_pieces({data.train().string()}, all),
-                            {config.vocab_size, config.algorithm, config.coverage});
+    const auto tokenizer = train_sentencepiece(
+        read_pieces({data.train().string()}, all),
+        {config.vocab_size, enum_name(config.model_type), config.character_coverage});
     std::filesystem::create_directories(folder);
     tokenizer->save(folder);
   }
@@ -101,28 +101,27 @@ ordered_json score_continuations(const std::filesystem::path& checkpoint, const 
   Generator generator(checkpoint, config.train.threads, config.train.device);
   const auto predictions = folder / "predictions.jsonl";
   write_predictions(generator, data.prompts(), {}, measure.generate, predictions, /*quiet=*/true);
-  const auto metrics = parse_metrics("rouge1,rougeL,bleu", /*stemmer=*/false, "metrics");
+  const auto metrics = parse_metrics("rouge1,rougeL,bleu", /*settings=*/{}, "metrics");
   PairScorer scorer(metrics);
   const auto source = pairs_from_json(predictions);
   PairBatch batch;
   PairSource::Scratch scratch;
   TextPair pair;
   SampleScores scores;
-  std::vector<double> rouge1, rouge_l, bleu;
-  BleuCounts all;
+  ScoreSums sums(metrics);
+  std::array<std::vector<double>, 3> values;
   while (source->next(batch))
     for (const auto& item : batch.items) {
       source->parse(batch, item, scratch, pair);
       scorer.score(pair, scores);
-      rouge1.push_back(scores.rouge[0].f1);
-      rouge_l.push_back(scores.rouge[1].f1);
-      bleu.push_back(bleu_score(scores.bleu, BleuSmoothing::kExp, std::nullopt, true).score);
-      all += scores.bleu;
+      sums.add(scores);
+      const auto found = sample_scores(metrics, scores.statistics);
+      for (std::size_t i = 0; i < values.size(); ++i) values[i].push_back(found[i].value);
     }
-  return {{"rouge1", rouge1},
-          {"rougeL", rouge_l},
-          {"bleu", bleu},
-          {"corpus_bleu", bleu_score(all).score},
+  return {{"rouge1", values[0]},
+          {"rougeL", values[1]},
+          {"bleu", values[2]},
+          {"corpus_bleu", sums.summary().scores[2].value},
           {"signature", generation_signature(measure.generate)}};
 }
 
@@ -179,7 +178,7 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
     options.stop_after = std::max<std::int64_t>(0, target - result.step);
     result = train(config, options);
     if (result.signal != 0)
-      throw Interrupted(cell.title(), "interrupted; the same command goes on");
+      throw Interrupted(cell.title(), "interrupted; run the same command to resume");
     trained = load_trained(cell.variant, result.checkpoint);
     if (part == parts && snapshots.size() == static_cast<std::size_t>(parts)) break;
     const TokenFile tokens(data.folder / "tokens" / "valid");
@@ -195,8 +194,8 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
       {"parameters", parameter_count(trained.model->config())},
       {"vocab_size", trained.model->config().vocab_size},
       {"steps", result.step},
-      {"tokens",
-       result.step * config.train.accumulation * config.train.batch_size * config.train.ctx_len},
+      {"tokens", result.step * config.train.grad_accum_steps * config.train.batch_size *
+                     config.train.ctx_len},
       {"valid_loss", result.valid_loss},
       {"weights", hash_file(result.checkpoint / kWeightsFile)},
       {"window_losses",
@@ -223,9 +222,9 @@ std::optional<json> read_result(const std::filesystem::path& output, const std::
   };
   if (!result.is_object() || !result.contains("result") || !result["result"].is_object() ||
       (result.contains("checksum") && text_of("checksum") != checksum_of(result["result"])))
-    throw DataError(path.string(),
-                    "is not the result of a cell, or it was changed; remove it and run the study "
-                    "again");
+    throw DataError(
+        path.string(),
+        "is not the result of a cell, or was changed; delete it and run the study again");
   return result;
 }
 
@@ -234,12 +233,11 @@ StudyRunner::StudyRunner(const StudyFile& file, const RunnerOptions& options)
 
 void StudyRunner::refuse_another() const {
   const auto copy = options_.output / "study.json";
-  // A folder that a study was run in has cells.
+  // A directory that a study ran in has cells.
   if (std::filesystem::exists(copy) && !std::filesystem::exists(options_.output / "cells") &&
       read_file(copy) != read_file(file_.path))
     throw FileError(copy.string(),
-                    "already exists and is of another study, so it is not replaced; choose another "
-                    "--output");
+                    "already exists and belongs to another study; choose another --output");
 }
 
 void StudyRunner::keep_file() const {
@@ -283,8 +281,8 @@ void StudyRunner::run(const Cell& cell) {
   }
   const auto start = std::chrono::steady_clock::now();
   write_file(place / "cell.json", ordered_json{{"key", cell.key},
-                                               {"kind", cell_kind_name(cell.kind)},
-                                               {"study", cell.study},
+                                               {"kind", cell.kind()},
+                                               {"study", cell.study->name},
                                                {"data", cell.data},
                                                {"variant", cell.variant},
                                                {"seed", cell.seed},
@@ -294,22 +292,21 @@ void StudyRunner::run(const Cell& cell) {
                                           .dump(2) +
                                       "\n");
   ordered_json result;
-  if (cell.kind == Cell::Kind::kTrain) {
+  if (cell.training) {
     result = train_and_measure(cell, data, file_.measure, place);
   } else {
-    const auto& study = *find_study(file_, cell.study);
+    const auto& study = *find_study(file_, cell.study->name);
     std::vector<TrainedModel> models;
     for (std::size_t i = 0; i < cell.needs.size(); ++i)
       models.push_back(
           load_trained(study.variants[i], resolve_checkpoint(folder(cell.needs[i]) / "run")));
-    const auto& config = file_.data.at(cell.data);
-    if (cell.kind == Cell::Kind::kBoundaries)
-      result = measure_boundaries(models, data, config, file_.measure,
-                                  static_cast<std::uint64_t>(cell.seed));
-    else if (cell.kind == Cell::Kind::kFailures)
-      result = measure_failures(models, data, config, study.lengths, cell.config.train.ctx_len);
-    else
-      result = measure_complexity(models, study, cell.config);
+    result = cell.study->measure({.models = models,
+                                  .data = data,
+                                  .source = file_.data.at(cell.data),
+                                  .study = study,
+                                  .measure = file_.measure,
+                                  .base = cell.config,
+                                  .seed = static_cast<std::uint64_t>(cell.seed)});
   }
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -341,7 +338,7 @@ void StudyRunner::run_all(const std::string& only) {
   for (const auto& cell : cells) {
     bar.update(count, cell.title());
     if (!options_.quiet && messages_closed()) interrupt_by(SIGPIPE);
-    if (interrupted()) throw Interrupted("study", "interrupted; the same command goes on");
+    if (interrupted()) throw Interrupted("study", "interrupted; run the same command to resume");
     run(cell);
     bar.update(++count, cell.title());
   }

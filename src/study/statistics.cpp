@@ -5,15 +5,13 @@
 #include <random>
 
 #include "rwkvx/base/error.h"
-#include "rwkvx/metrics/bootstrap.h"
-#include "rwkvx/metrics/mean.h"
-#include "rwkvx/train/train_bench.h"
+#include "rwkvx/base/statistics.h"
 
 namespace rwkvx {
 namespace {
 
 void check_finite(std::span<const double> values, const char* what) {
-  if (values.empty()) throw DataError(what, "wanted one or more values, found none");
+  if (values.empty()) throw DataError(what, "expected one or more values, got none");
   for (const double value : values)
     if (!std::isfinite(value)) throw DataError(what, "holds a value that is not finite");
 }
@@ -24,7 +22,7 @@ std::size_t below(std::mt19937_64& random, std::size_t n) {
 }
 
 double slope(const std::vector<double>& x, const std::vector<double>& y) {
-  const double mean_x = sample_mean(x), mean_y = sample_mean(y);
+  const double mean_x = compensated_mean(x), mean_y = compensated_mean(y);
   double xy = 0, xx = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
     xy += (x[i] - mean_x) * (y[i] - mean_y);
@@ -35,27 +33,17 @@ double slope(const std::vector<double>& x, const std::vector<double>& y) {
 
 }  // namespace
 
-double sample_mean(std::span<const double> values) { return compensated_mean(values); }
-
-double sample_deviation(std::span<const double> values) {
-  if (values.size() < 2) return 0;
-  const double mean = sample_mean(values);
-  CompensatedSum sum;
-  for (const double value : values) sum.add((value - mean) * (value - mean));
-  return std::sqrt(sum.value() / static_cast<double>(values.size() - 1));
-}
-
 ExponentFit fit_exponent(std::span<const double> sizes,
                          const std::vector<std::vector<double>>& seconds, std::int64_t resamples,
                          std::uint64_t seed) {
   if (sizes.size() < 2 || sizes.size() != seconds.size())
-    throw DataError("exponent", "wanted times at two or more sizes");
+    throw DataError("exponent", "expected times at two or more sizes");
   std::vector<double> x, y;
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     check_finite(seconds[i], "times");
     for (const double value : seconds[i])
       if (!(value > 0) || !(sizes[i] > 0))
-        throw DataError("exponent", "wanted sizes and times above 0");
+        throw DataError("exponent", "expected sizes and times above 0");
     x.push_back(std::log(sizes[i]));
     y.push_back(std::log(median(seconds[i])));
   }

@@ -1,4 +1,4 @@
-// Text with its boundaries, for the tasks of synth.cpp and the stories of story.cpp.
+// Text with its boundaries.
 #pragma once
 
 #include <string>
@@ -35,8 +35,5 @@ class SynthText {
   int sentences_ = 0;
   bool capitals_, capital_;
 };
-
-// story.cpp
-SynthDocument make_story(std::uint64_t key);
 
 }  // namespace rwkvx

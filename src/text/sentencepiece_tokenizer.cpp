@@ -18,7 +18,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 #include "tokenizers.h"
 
 namespace rwkvx {
@@ -49,12 +49,12 @@ int byte_of_piece(const std::string& piece) {
 class SentencePieceTokenizer : public Tokenizer {
  public:
   SentencePieceTokenizer(std::string model, const std::string& where) : model_(std::move(model)) {
-    if (model_.empty()) throw DataError(where, "is empty, wanted a sentencepiece model");
+    if (model_.empty()) throw DataError(where, "expected a sentencepiece model, got an empty file");
     const auto status = processor_.LoadFromSerializedProto(model_);
     if (!status.ok() || processor_.GetPieceSize() <= 0)
       throw DataError(where,
-                      "is not a sentencepiece model, wanted one, or an RWKV-World vocabulary named "
-                      ".txt");
+                      "is not a sentencepiece model; expected one, or an RWKV-World "
+                      "vocabulary named .txt");
     document_end_ = processor_.eos_id();
     if (document_end_ < 0 || document_end_ >= processor_.GetPieceSize())
       throw DataError(where, "has no end-of-sentence id, which is needed to end documents");
@@ -153,7 +153,7 @@ class SentencePieceTokenizer : public Tokenizer {
     }
   }
 
-  // Whether the model gives back texts that usual normalisations change: a first letter without a
+  // Whether the model gives back texts that usual normalizations change: a first letter without a
   // space before it, runs of spaces, capitals, compatibility forms, line ends.
   bool keeps_text() const {
     for (const char* text : {"a", " a", "a  b ", "\n\n\ta\r\n", "A\xEF\xAC\x81\xC2\xBD\xE3\x80\x80",
@@ -186,7 +186,7 @@ class SentencePieceTokenizer : public Tokenizer {
     const std::size_t first = utf8_character(text);
     if (first == text.size()) return encode_bytes(text, out);
     std::size_t middle = text.size() / 2;
-    while ((static_cast<unsigned char>(text[middle]) & 0xC0) == 0x80) --middle;
+    while (continues_utf8(text[middle])) --middle;
     middle = std::max(middle, first);
     encode_run(text.substr(0, middle), out);
     encode_run(text.substr(middle), out);
@@ -251,8 +251,8 @@ std::string decimal(double value) {
   return {digits.data(), end};
 }
 
-// The number in `message` behind `marker`, "" where there is none.
-std::string number_behind(const std::string& message, const std::string& marker) {
+// The number in `message` after `marker`, "" where there is none.
+std::string number_after(const std::string& message, const std::string& marker) {
   const auto at = message.find(marker);
   if (at == std::string::npos) return "";
   const auto begin = at + marker.size();
@@ -260,9 +260,9 @@ std::string number_behind(const std::string& message, const std::string& marker)
 }
 
 [[noreturn]] void refuse_training(const std::string& message, std::int64_t vocab_size) {
-  const std::string wanted = "wanted a vocabulary of " + std::to_string(vocab_size) + " pieces, ";
+  const std::string wanted = "expected a text for " + std::to_string(vocab_size) + " pieces, ";
   const std::string where = "tokenizer.vocab_size";
-  if (const auto most = number_behind(message, "value <= "); !most.empty()) {
+  if (const auto most = number_after(message, "value <= "); !most.empty()) {
     if (most.size() < 9 && std::stoll(most) < kLeastSentencePieces)
       throw DataError("tokenizer", "the text has enough for " + most +
                                        " pieces, expected at least " +
@@ -271,9 +271,9 @@ std::string number_behind(const std::string& message, const std::string& marker)
     throw DataError(where, wanted + "but the text has enough for at most " + most +
                                "; set vocab_size to that or less, or give more text");
   }
-  if (const auto least = number_behind(message, " vs "); !least.empty())
+  if (const auto least = number_after(message, " vs "); !least.empty())
     throw DataError(where, wanted + "but the characters of the text alone need " + least +
-                               "; raise vocab_size or lower coverage");
+                               "; raise vocab_size or lower character_coverage");
   throw DataError("tokenizer", "sentencepiece cannot train on this text: " +
                                    message.substr(0, message.find('\n')));
 }
@@ -286,11 +286,11 @@ std::unique_ptr<Tokenizer> parse_sentencepiece(std::string model, const std::str
 
 std::unique_ptr<Tokenizer> train_sentencepiece(const std::vector<std::string>& documents,
                                                const SentencePieceTraining& training) {
-  if (Lines(documents).done()) throw DataError("tokenizer", "there is no text to train on");
+  if (Lines(documents).done()) throw DataError("tokenizer", "expected text to train on, got none");
   const std::unordered_map<std::string, std::string> settings{
-      {"model_type", training.algorithm},
+      {"model_type", training.model_type},
       {"vocab_size", std::to_string(training.vocab_size)},
-      {"character_coverage", decimal(training.coverage)},
+      {"character_coverage", decimal(training.character_coverage)},
       {"normalization_rule_name", "identity"},
       {"add_dummy_prefix", "false"},
       {"remove_extra_whitespaces", "false"},

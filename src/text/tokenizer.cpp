@@ -1,5 +1,7 @@
 #include "rwkvx/text/tokenizer.h"
 
+#include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "rwkvx/base/error.h"
@@ -13,6 +15,13 @@ namespace rwkvx {
 namespace {
 
 constexpr const char* kDescription = "tokenizer.json";
+
+// The kinds that are files; the first one is what a file of another ending is taken for.
+constexpr struct {
+  std::string_view kind, ending;
+  std::unique_ptr<Tokenizer> (*parse)(std::string content, const std::string& where);
+} kFileKinds[] = {{"sentencepiece", ".model", parse_sentencepiece},
+                  {"world", ".txt", parse_world_vocabulary}};
 
 class ByteTokenizer : public Tokenizer {
  public:
@@ -39,32 +48,39 @@ class ByteTokenizer : public Tokenizer {
 std::unique_ptr<Tokenizer> load_directory(const std::filesystem::path& directory) {
   const auto description_path = directory / kDescription;
   if (!std::filesystem::exists(description_path))
-    throw DataError(directory.string(), std::string("holds no ") + kDescription +
-                                            ", wanted a folder that rwkvx tokenizer train wrote, a "
-                                            "sentencepiece .model or an RWKV-World .txt");
+    throw DataError(directory.string(),
+                    std::string("holds no ") + kDescription +
+                        "; expected a directory written by rwkvx tokenizer train, a "
+                        "sentencepiece .model or an RWKV-World .txt");
   const std::string where = description_path.string();
   const auto json = parse_json_or_null(read_file(description_path));
   const auto text = [&](const char* key) -> std::string {
     if (!json.is_object() || !json.contains(key) || !json[key].is_string())
-      throw DataError(where, std::string("wanted a JSON object with the text \"") + key + "\"");
+      throw DataError(where, std::string("expected a JSON object with the string \"") + key + "\"");
     return json[key];
   };
   const std::string kind = text("kind");
   if (kind == "byte") return make_byte_tokenizer();
-  if (kind != "sentencepiece" && kind != "world")
-    throw DataError(where, "unknown kind \"" + kind + "\", wanted byte, sentencepiece or world");
+  const auto row = std::find_if(std::begin(kFileKinds), std::end(kFileKinds),
+                                [&](const auto& one) { return one.kind == kind; });
+  if (row == std::end(kFileKinds)) {
+    std::string kinds = "byte";
+    for (const auto& one : kFileKinds) kinds += " or " + std::string(one.kind);
+    throw DataError(where, "expected " + kinds + ", got \"" + kind + "\"");
+  }
   const std::filesystem::path file = text("file");
   if (file.empty() || file != file.filename() || file == ".." || file == ".")
-    throw DataError(where, "\"file\" must be the name of a file beside it, found " + file.string());
+    throw DataError(where,
+                    "expected \"file\" to name a file in the same directory, got " + file.string());
   const std::string path = (directory / file).string();
   std::string model = read_file(path);
   // Before parsing: a damaged model is named as damaged, not by whatever it breaks first.
   const std::string hash = tokenizer_hash(kind, model);
   if (text("hash") != hash)
-    throw DataError(path, "is damaged or not the file that tokenizer.json describes: wanted hash " +
-                              text("hash") + ", found " + hash);
-  return kind == "world" ? parse_world_vocabulary(std::move(model), path)
-                         : parse_sentencepiece(std::move(model), path);
+    throw DataError(path,
+                    "is damaged or not the file that tokenizer.json describes: expected hash " +
+                        text("hash") + ", got " + hash);
+  return row->parse(std::move(model), path);
 }
 
 }  // namespace
@@ -88,15 +104,17 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
   if (path.filename() == kDescription) return load_directory(path.parent_path());
   auto content = read_file(path);
   if (const auto kind = file_kind(content); !kind.empty())
-    throw DataError(path.string(), "is " + kind +
-                                       ", wanted a tokenizer: a folder, a sentencepiece .model or "
-                                       "an RWKV-World .txt");
-  if (path.extension() == ".txt") return parse_world_vocabulary(std::move(content), path.string());
+    throw DataError(path.string(),
+                    "is " + kind +
+                        "; expected a tokenizer: a directory, a sentencepiece .model or "
+                        "an RWKV-World .txt");
+  for (const auto& one : kFileKinds)
+    if (path.extension() == one.ending) return one.parse(std::move(content), path.string());
   if (path.extension() == ".json")
     throw DataError(path.string(),
-                    "is a tokenizer of another library, which is not read; wanted a folder, a "
+                    "is a tokenizer of another library; expected a directory, a "
                     "sentencepiece .model or an RWKV-World .txt");
-  return parse_sentencepiece(std::move(content), path.string());
+  return kFileKinds[0].parse(std::move(content), path.string());
 }
 
 std::string tokenizer_hash(const std::string& kind, std::string_view model) {

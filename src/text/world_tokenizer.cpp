@@ -1,11 +1,11 @@
-// The tokenizer of the RWKV-World models: greedy longest match over bytes, without normalisation.
+// The tokenizer of the RWKV-World models: greedy longest match over bytes, without normalization.
 #include <algorithm>
 #include <array>
 #include <charconv>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/text_file.h"
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 #include "tokenizers.h"
 
 namespace rwkvx {
@@ -19,29 +19,13 @@ struct Entry {
   std::string bytes;
 };
 
-void append_utf8(std::string& out, std::uint32_t code) {
-  const auto tail = [&](int shift) { out += static_cast<char>(0x80 | ((code >> shift) & 0x3F)); };
-  if (code < 0x80) {
-    out += static_cast<char>(code);
-  } else if (code < 0x800) {
-    out += static_cast<char>(0xC0 | (code >> 6));
-    tail(0);
-  } else if (code < 0x10000) {
-    out += static_cast<char>(0xE0 | (code >> 12));
-    tail(6), tail(0);
-  } else {
-    out += static_cast<char>(0xF0 | (code >> 18));
-    tail(12), tail(6), tail(0);
-  }
-}
-
 // A Python literal, '…' "…" b'…' or b"…" as repr() prints it, to its bytes.
 std::string parse_literal(std::string_view literal, const std::string& where) {
   const bool raw = literal.starts_with('b');
   std::string_view body = literal.substr(raw ? 1 : 0);
   if (body.size() < 2 || (body.front() != '\'' && body.front() != '"') ||
       body.back() != body.front())
-    throw DataError(where, "wanted a quoted Python literal between the id and the length");
+    throw DataError(where, "expected a quoted Python literal between the id and the length");
   const char quote = body.front();
   body = body.substr(1, body.size() - 2);
   std::string bytes;
@@ -67,7 +51,7 @@ std::string parse_literal(std::string_view literal, const std::string& where) {
     const std::string_view hex = body.substr(place, digits);
     const auto [end, error] = std::from_chars(hex.data(), hex.data() + hex.size(), code, 16);
     if (hex.size() != digits || error != std::errc() || end != hex.data() + digits)
-      throw DataError(where, std::string("wanted ") + std::to_string(digits) +
+      throw DataError(where, std::string("expected ") + std::to_string(digits) +
                                  " hexadecimal digits after \\" + escape);
     place += digits;
     if (raw) {
@@ -76,7 +60,7 @@ std::string parse_literal(std::string_view literal, const std::string& where) {
       throw DataError(where,
                       "\\" + std::string(1, escape) + std::string(hex) + " is not a character");
     } else {
-      append_utf8(bytes, code);
+      append_utf8(code, bytes);
     }
   }
   return bytes;
@@ -86,7 +70,7 @@ std::int64_t parse_number(std::string_view text, const std::string& where, const
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (text.empty() || error != std::errc() || end != text.data() + text.size())
-    throw DataError(where, std::string("wanted ") + what + ", found \"" +
+    throw DataError(where, std::string("expected ") + what + ", got \"" +
                                std::string(text.substr(0, 20)) + "\"");
   return value;
 }
@@ -95,7 +79,7 @@ std::int64_t parse_number(std::string_view text, const std::string& where, const
 Entry parse_line(std::string_view line, const std::string& where) {
   const auto first = line.find(' '), last = line.rfind(' ');
   if (first == std::string_view::npos || first == last)
-    throw DataError(where, "wanted \"ID LITERAL BYTES\" parted by spaces");
+    throw DataError(where, "expected \"ID LITERAL BYTES\" separated by spaces");
   const auto id = parse_number(line.substr(0, first), where, "an id");
   const auto length = parse_number(line.substr(last + 1), where, "a length in bytes");
   if (id < 1 || id >= kVocabSize)
@@ -191,7 +175,8 @@ class WorldTokenizer : public Tokenizer {
                                    std::to_string(entries.back().id));
       entries.push_back(std::move(entry));
     }
-    if (entries.empty()) throw DataError(where, "is empty, wanted an RWKV-World vocabulary");
+    if (entries.empty())
+      throw DataError(where, "expected an RWKV-World vocabulary, got an empty file");
     return entries;
   }
 

@@ -14,6 +14,7 @@
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/cores/names.h"
+#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/checkpoint_directory.h"
 
@@ -55,7 +56,7 @@ std::string first_difference(const nlohmann::json& a, const nlohmann::json& b,
 // What a trained tokenizer depends on.
 std::string training_key(const TrainConfig& config, const std::vector<std::string>& pieces) {
   Hasher hasher;
-  hasher.add(config_to_json(config.tokenizer).dump());
+  hasher.add(settings_key(config.tokenizer).dump());
   for (const auto& piece : pieces) {
     hasher.add(std::to_string(piece.size()) + ":");
     hasher.add(piece);
@@ -107,13 +108,14 @@ PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& f
   const auto& settings = config.tokenizer;
   if (!settings.path.empty()) {
     auto tokenizer = load_tokenizer(settings.path);
-    if (tokenizer->kind() != settings.kind)
-      throw ConfigError("tokenizer.kind", "is " + settings.kind + ", but " + settings.path +
-                                              " is a " + tokenizer->kind() + " tokenizer");
+    if (tokenizer->kind() != enum_name(settings.kind))
+      throw ConfigError("tokenizer.kind", "is " + enum_name(settings.kind) + ", but " +
+                                              settings.path + " is a " + tokenizer->kind() +
+                                              " tokenizer");
     return {std::move(tokenizer), ""};
   }
-  if (settings.kind == "byte") return {make_byte_tokenizer(), ""};
-  if (settings.kind == "world")
+  if (settings.kind == TokenizerKind::kByte) return {make_byte_tokenizer(), ""};
+  if (settings.kind == TokenizerKind::kWorld)
     throw ConfigError("tokenizer.path", "the world tokenizer needs its vocabulary file");
   if (config.data.train.empty())
     throw ConfigError("data.train", "names no text; expected one or more .txt or .jsonl files");
@@ -130,9 +132,10 @@ PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& f
   const auto key = training_key(config, pieces);
   if (there && read_file(folder / kTrainedOnFile) == key) return {load_tokenizer(folder), ""};
   if (!quiet)
-    log_info("training a " + settings.algorithm + " tokenizer of " +
+    log_info("training a " + enum_name(settings.model_type) + " tokenizer of " +
              std::to_string(settings.vocab_size) + " pieces");
-  return {train_sentencepiece(pieces, {settings.vocab_size, settings.algorithm, settings.coverage}),
+  return {train_sentencepiece(pieces, {settings.vocab_size, enum_name(settings.model_type),
+                                       settings.character_coverage}),
           key};
 }
 
@@ -209,7 +212,7 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
   if (!directory.has_trainer())
     throw CheckpointError(newest->string(), "holds no trainer state, so it cannot be resumed from");
   load_weights(model, open_tensors(directory.weights()));
-  const SafetensorsFile moments(directory.trainer() / kMomentsFile);
+  const auto moments = read_safetensors(directory.trainer() / kMomentsFile);
   for (const auto& [name, tensor] : optimizer.moments()) {
     const auto value = tensor_of(moments.at(name));
     if (value.sizes() != tensor.sizes())
@@ -276,7 +279,7 @@ void RunFolder::write_model(const fs::path& folder, const RwkvImpl& model,
   document["data"] = config_to_json(config_.data);
   document["train"] = config_to_json(config_.train);
   document["provenance"] = {{"step", progress.step},
-                            {"tokens", progress.step * config_.train.accumulation *
+                            {"tokens", progress.step * config_.train.grad_accum_steps *
                                            config_.train.batch_size * config_.train.ctx_len},
                             {"valid_loss", finite_or_null(progress.valid_loss)},
                             {"train_text", tokens_->train_manifest.hash},

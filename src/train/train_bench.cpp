@@ -1,6 +1,5 @@
 #include "rwkvx/train/train_bench.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <torch/types.h>
 
@@ -9,12 +8,12 @@
 #include <functional>
 #include <memory>
 #include <random>
-#include <thread>
 
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/model/training_pass.h"
+#include "rwkvx/ops/threads.h"
 #include "rwkvx/train/optimizer.h"
 
 namespace rwkvx {
@@ -41,7 +40,7 @@ class TrainingWork : public Work {
     if (!reference && TrainingPass::supports(config.model))
       pass_ = std::make_unique<TrainingPass>(
           *model_, tokens_, config_.ctx_len,
-          TrainingPassOptions{config_.grad_checkpoint == "block", config_.l2wrap});
+          TrainingPassOptions{config_.grad_checkpoint == GradCheckpoint::kBlock, config_.l2wrap});
     std::mt19937_64 random(1);
     std::uniform_int_distribution<std::int64_t> id(0, config.model.vocab_size - 1);
     for (auto* ids : {&inputs_, &targets_})
@@ -131,18 +130,9 @@ std::unique_ptr<Work> make_work(const std::string& kind, const TrainConfig& conf
 
 }  // namespace
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const auto n = values.size();
-  return n == 0 ? 0 : (values[(n - 1) / 2] + values[n / 2]) / 2;
-}
-
 std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
                                              const TrainBenchOptions& options) {
-  const auto threads = config.train.threads > 0
-                           ? config.train.threads
-                           : std::max<std::int64_t>(1, std::thread::hardware_concurrency());
-  at::set_num_threads(static_cast<int>(threads));
+  set_threads(config.train.threads);
   std::vector<TrainBenchSeries> series;
   std::vector<std::unique_ptr<Work>> works;
   std::vector<std::vector<std::pair<std::string, double>>> before;
@@ -153,14 +143,14 @@ std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
     before.push_back(works.back()->operators());
   }
   const InterruptGuard guard;
-  Progress bar("measuring", options.repeats, /*quiet=*/false);
-  for (std::int64_t repeat = 0; repeat < options.repeats && !interrupted(); ++repeat) {
+  Progress bar("measuring", options.rounds, /*quiet=*/false);
+  for (std::int64_t round = 0; round < options.rounds && !interrupted(); ++round) {
     for (std::size_t i = 0; i < works.size(); ++i) {
       const auto start = Clock::now();
       works[i]->step();
       series[i].seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
     }
-    bar.update(repeat + 1);
+    bar.update(round + 1);
   }
   bar.finish();
   for (std::size_t i = 0; i < works.size(); ++i) {

@@ -15,7 +15,6 @@
 #include <optional>
 #include <stdexcept>
 #include <string_view>
-#include <thread>
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
@@ -29,6 +28,7 @@
 #include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/training_pass.h"
 #include "rwkvx/ops/precision.h"
+#include "rwkvx/ops/threads.h"
 #include "rwkvx/train/schedule.h"
 #include "train/run_folder.h"
 
@@ -44,18 +44,14 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-void use_threads(std::int64_t threads) {
-  const auto all = static_cast<std::int64_t>(std::max(1u, std::thread::hardware_concurrency()));
-  at::set_num_threads(static_cast<int>(threads > 0 ? threads : all));
-}
-
 c10::Device training_device(const TrainingConfig& config) {
   const auto device = find_device(config.device, "train.device");
-  if (!device.is_cpu() && config.grad_checkpoint != "none")
+  if (!device.is_cpu() && config.grad_checkpoint != GradCheckpoint::kNone)
     throw ConfigError("train.grad_checkpoint",
-                      config.grad_checkpoint + " is only supported on the CPU, and the device is " +
-                          device.str() + "; set it to none");
-  uses_bfloat16(config.precision, device, "train.precision");
+                      enum_name(config.grad_checkpoint) +
+                          " is only supported on the CPU, and the device is " + device.str() +
+                          "; set it to none");
+  uses_bfloat16(enum_name(config.precision), device, "train.precision");
   return device;
 }
 
@@ -161,9 +157,10 @@ class Run {
     ahead_.emplace(*batches_, t.batch_size * t.ctx_len);
     checks_.emplace(valid_tokens(), t.ctx_len, t.batch_size, t.eval_tokens);
 
-    const TrainingPassOptions options{t.grad_checkpoint == "block", t.l2wrap};
+    const TrainingPassOptions options{t.grad_checkpoint == GradCheckpoint::kBlock, t.l2wrap};
     const std::int64_t tokens = t.batch_size * t.ctx_len;
-    if (t.operators != "fused" || !device_.is_cpu() || !TrainingPass::supports(config_.model))
+    if (t.operators != Operators::kFused || !device_.is_cpu() ||
+        !TrainingPass::supports(config_.model))
       return;
     ::malloc_trim(0);  // what training the tokenizer and reading the text left behind
     memory_ = resident_memory_bytes() + kWorkspaceBytes +
@@ -176,7 +173,7 @@ class Run {
 
  private:
   std::int64_t step_tokens() const {
-    return config_.train.accumulation * config_.train.batch_size * config_.train.ctx_len;
+    return config_.train.grad_accum_steps * config_.train.batch_size * config_.train.ctx_len;
   }
   const TokenFile& train_tokens() const { return *sets_.train_tokens; }
   const TokenFile& valid_tokens() const { return *sets_.valid_tokens; }
@@ -185,7 +182,7 @@ class Run {
     return interrupted();
   }
   bool bfloat16() const {
-    return uses_bfloat16(config_.train.precision, device_, "train.precision");
+    return uses_bfloat16(enum_name(config_.train.precision), device_, "train.precision");
   }
   at::Tensor logits(const std::int64_t* inputs, int64_t B, int64_t T);
   at::Tensor targets_on_device(const std::int64_t* targets, int64_t count) const;
@@ -224,7 +221,7 @@ class Run {
 at::Tensor Run::logits(const std::int64_t* inputs, int64_t B, int64_t T) {
   std::optional<MixedPrecision> mixed;
   if (bfloat16()) mixed.emplace(device_);
-  const ReferenceOperators reference(config_.train.operators == "reference");
+  const ReferenceOperators reference(config_.train.operators == Operators::kReference);
   auto state = model_->start(B);
   const auto tokens = torch::from_blob(const_cast<int64_t*>(inputs), {B, T}, torch::kInt64);
   return model_->forward(tokens.to(device_), state).to(torch::kFloat32).view({B * T, -1});
@@ -238,7 +235,7 @@ at::Tensor Run::targets_on_device(const std::int64_t* targets, int64_t count) co
 double Run::batch_gradients(const std::int64_t* inputs, const std::int64_t* targets) {
   const auto& c = config_.train;
   const int64_t B = c.batch_size, T = c.ctx_len;
-  const double share = 1 / static_cast<double>(c.accumulation);
+  const double share = 1 / static_cast<double>(c.grad_accum_steps);
   if (pass_ != nullptr) return pass_->loss_and_gradients(inputs, targets, B, T, share);
   const auto scores = logits(inputs, B, T);  // (B T, V)
   const auto loss = at::cross_entropy_loss(scores, targets_on_device(targets, B * T));
@@ -251,12 +248,12 @@ double Run::batch_gradients(const std::int64_t* inputs, const std::int64_t* targ
   return loss.item<double>();
 }
 
-// One optimiser step; the mean loss over its batches.
+// One optimizer step; the mean loss over its batches.
 double Run::step() {
   const auto& c = config_.train;
   double loss_sum = 0;
-  for (std::int64_t part = 0; part < c.accumulation; ++part) {
-    const auto& batch = ahead_->get(progress_.step * c.accumulation + part);
+  for (std::int64_t part = 0; part < c.grad_accum_steps; ++part) {
+    const auto& batch = ahead_->get(progress_.step * c.grad_accum_steps + part);
     const double loss = batch_gradients(batch.inputs.data(), batch.targets.data());
     if (!std::isfinite(loss)) not_finite(progress_.step + 1, "the loss is " + std::to_string(loss));
     loss_sum += loss;
@@ -268,7 +265,7 @@ double Run::step() {
   rate_ = scheduled_rate(c, progress_.step);
   optimizer_->step(rate_, grad_norm_);
   ++progress_.step;
-  return loss_sum / static_cast<double>(c.accumulation);
+  return loss_sum / static_cast<double>(c.grad_accum_steps);
 }
 
 std::string Run::last_good() const {
@@ -404,7 +401,7 @@ TrainResult Run::train(const TrainOptions& options) {
                   : "; on " + device_.str() + " in " + (bfloat16() ? "bfloat16" : "float32")));
     if (resumed) log_info("resuming from step " + std::to_string(progress_.step));
   }
-  if (c.operators == "fused" && device_.is_cpu() && pass_ == nullptr)
+  if (c.operators == Operators::kFused && device_.is_cpu() && pass_ == nullptr)
     log_warning("train.operators: " + slow_training_note(config_.model));
 
   const std::int64_t last = options.stop_after > 0
@@ -473,12 +470,13 @@ TrainEstimate Run::estimate() {
 }
 
 [[noreturn]] void out_of_memory(const TrainConfig& config, const std::string& asked) {
-  throw Error("memory", "not enough" + (asked.empty() ? "" : " for another " + asked) +
-                            " for batches of " + std::to_string(config.train.batch_size) + " x " +
-                            std::to_string(config.train.ctx_len) +
-                            " tokens; lower train.batch_size (train.accumulation makes up for it), "
-                            "train.ctx_len, model.n_embd or model.n_layer, or set "
-                            "train.grad_checkpoint to \"block\"");
+  throw Error("memory",
+              "not enough" + (asked.empty() ? "" : " for another " + asked) + " for batches of " +
+                  std::to_string(config.train.batch_size) + " x " +
+                  std::to_string(config.train.ctx_len) +
+                  " tokens; lower train.batch_size (train.grad_accum_steps makes up for it), "
+                  "train.ctx_len, model.n_embd or model.n_layer, or set "
+                  "train.grad_checkpoint to \"block\"");
 }
 
 // Does the work; where memory runs out, the error says which settings decide how much is needed.
@@ -506,7 +504,7 @@ auto with_memory_advice(const TrainConfig& config, const Work& work) {
 TrainResult train(const TrainConfig& config, const TrainOptions& options) {
   const InterruptGuard guard;
   return with_memory_advice(config, [&] {
-    use_threads(config.train.threads);
+    set_threads(config.train.threads);
     Place place(config.train.output, options);
     return Run(config, place, options.quiet).train(options);
   });
@@ -515,7 +513,7 @@ TrainResult train(const TrainConfig& config, const TrainOptions& options) {
 TrainEstimate estimate_training(const TrainConfig& config, bool quiet) {
   const InterruptGuard guard;
   return with_memory_advice(config, [&] {
-    use_threads(config.train.threads);
+    set_threads(config.train.threads);
     Place place(config.train.output);
     return Run(config, place, quiet).estimate();
   });
@@ -524,9 +522,10 @@ TrainEstimate estimate_training(const TrainConfig& config, bool quiet) {
 std::string explain_parameters(const TrainConfig& config) {
   auto model = config.model;
   if (model.vocab_size == 0)
-    model.vocab_size = config.tokenizer.kind == "byte"    ? 257
-                       : config.tokenizer.kind == "world" ? 65536
-                                                          : config.tokenizer.vocab_size;
+    model.vocab_size = config.tokenizer.kind == TokenizerKind::kByte ? 257
+                       : config.tokenizer.kind == TokenizerKind::kWorld
+                           ? 65536
+                           : config.tokenizer.vocab_size;
   std::string text;
   char line[256];
   const auto add = [&](const std::string& name, const std::string& shape, const std::string& init,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <tuple>
 
 #include "rwkvx/base/files.h"
@@ -17,6 +18,7 @@ namespace {
 
 using nlohmann::json;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class Arguments : public TinyRun {
  protected:
@@ -25,10 +27,10 @@ class Arguments : public TinyRun {
     flags.insert(flags.begin(), {"generate", "--model", path("run")});
     return run_program(flags, input);
   }
-  // What `--echo --max-tokens 0` prints, which is the prompt as the program got it.
+  // What `--echo --max-new-tokens 0` prints, which is the prompt as the program got it.
   std::string echoed(const std::vector<std::string>& flags) const {
     auto all = flags;
-    all.insert(all.end(), {"--echo", "--max-tokens", "0"});
+    all.insert(all.end(), {"--echo", "--max-new-tokens", "0"});
     const auto result = generate(all, "from standard input");
     EXPECT_EQ(result.status, 0) << result.err;
     return result.out;
@@ -42,7 +44,7 @@ TEST_F(Arguments, TakeATextAsItIs) {
     EXPECT_EQ(echoed({"--prompt", text}), text + "\n");
     EXPECT_EQ(echoed({"--prompt=" + text}), text + "\n");
   }
-  EXPECT_EQ(echoed({"--prompt=--max-tokens"}), "--max-tokens\n");
+  EXPECT_EQ(echoed({"--prompt=--max-new-tokens"}), "--max-new-tokens\n");
   EXPECT_EQ(echoed({"--prompt="}), "\n");
   EXPECT_EQ(echoed({"--prompt", ""}), "\n");
 }
@@ -51,7 +53,7 @@ TEST_F(Arguments, TakeAStopTextAsItIs) {
   // A text that the model is forced to begin with ends where the stop text begins.
   const auto forced = [&](const std::string& text, const std::vector<std::string>& stops) {
     std::vector<std::string> flags = {
-        "--prompt", "a", "--force", text, "--max-tokens", std::to_string(text.size())};
+        "--prompt", "a", "--prefix", text, "--max-new-tokens", std::to_string(text.size())};
     for (const auto& stop : stops) flags.insert(flags.end(), {"--stop", stop});
     const auto result = generate(flags);
     EXPECT_EQ(result.status, 0) << result.err;
@@ -65,9 +67,9 @@ TEST_F(Arguments, TakeAStopTextAsItIs) {
 }
 
 TEST_F(Arguments, NeverTakeAnOptionForAValue) {
-  expect_refused(generate({"--prompt", "a", "--stop", "--max-tokens", "5"}), 2,
-                 "--stop: expected a value (TEXT), got the option --max-tokens; write "
-                 "--stop=--max-tokens to take it as the value");
+  expect_refused(generate({"--prompt", "a", "--stop", "--max-new-tokens", "5"}), 2,
+                 "--stop: expected a value (TEXT), got the option --max-new-tokens; write "
+                 "--stop=--max-new-tokens to take it as the value");
   expect_refused(generate({"--prompt", "--temprature", "5"}), 2, "--prompt: expected a value");
   expect_refused(generate({"--prompt"}), 2, "--prompt: expected a value (TEXT), got nothing");
   expect_refused(run_program({"info", "--model", "--json"}), 2, "--model: expected a value");
@@ -78,9 +80,9 @@ TEST_F(Arguments, NeverTakeAnOptionForAValue) {
 
 TEST_F(Arguments, LetTheLastOfTwoCount) {
   EXPECT_EQ(echoed({"--prompt", "one", "--prompt", "two"}), "two\n");
-  const auto once = generate({"--prompt", "a", "--seed", "2", "--max-tokens", "9"});
-  EXPECT_EQ(generate({"--seed", "1", "--max-tokens", "20", "--prompt", "a", "--seed", "2",
-                      "--max-tokens=9"})
+  const auto once = generate({"--prompt", "a", "--seed", "2", "--max-new-tokens", "9"});
+  EXPECT_EQ(generate({"--seed", "1", "--max-new-tokens", "20", "--prompt", "a", "--seed", "2",
+                      "--max-new-tokens=9"})
                 .out,
             once.out);
   write_file(path("p"), "{\"prediction\": \"a b\", \"reference\": \"a c\"}\n");
@@ -96,7 +98,7 @@ TEST_F(Arguments, LetTheLastOfTwoCount) {
 TEST_F(Arguments, ReadNumbersAsPeopleWriteThem) {
   const auto with = [&](const std::string& temperature, const std::string& tokens) {
     const auto result = generate(
-        {"--prompt", "a", "--seed", "3", "--temperature", temperature, "--max-tokens", tokens});
+        {"--prompt", "a", "--seed", "3", "--temperature", temperature, "--max-new-tokens", tokens});
     EXPECT_EQ(result.status, 0) << result.err;
     return result.out;
   };
@@ -137,15 +139,58 @@ TEST_F(Arguments, NameTheNearestOptionOfTheSameSubcommand) {
                  "--help)");
   expect_refused(generate({"--promt=1"}), 2, "did you mean \"--prompt\"?");
   expect_refused(run_program({"bench", "train", "--repeat", "2"}), 2,
-                 "did you mean \"--repeats\"? (see rwkvx bench train --help)");
-  expect_refused(run_program({"bench", "train", "--rounds", "2"}), 2,
-                 "unknown option --rounds (see rwkvx bench train --help)");
+                 "unknown option --repeat (see rwkvx bench train --help)");
+  expect_refused(run_program({"bench", "train", "--round", "2"}), 2,
+                 "did you mean \"--rounds\"? (see rwkvx bench train --help)");
   expect_refused(run_program({"bench", "decode", "--round", "2"}), 2, "\"--rounds\"");
   expect_refused(run_program({"tokenizer", "encode", "--piece"}), 2,
                  "\"--pieces\"? (see rwkvx tokenizer encode --help)");
   expect_refused(run_program({"genrate"}), 2, "unknown word genrate; did you mean \"generate\"?");
   expect_refused(run_program({"generate", "text"}), 2, "unknown word text");
   expect_refused(generate({"-x"}), 2, "unknown option -x");
+}
+
+TEST_F(Arguments, KeepOldNamesWithANotice) {
+  const auto current = generate({"--prompt", "a", "--prefix", "xyz", "--ban-text", "e",
+                                 "--max-new-tokens", "9", "--typical-p", "0.9"});
+  const auto old = generate(
+      {"--prompt", "a", "--force=xyz", "--ban", "e", "--max-tokens", "9", "--typical", "0.9"});
+  EXPECT_EQ(old.status, 0) << old.err;
+  EXPECT_EQ(old.out, current.out);
+  EXPECT_EQ(current.err, "");
+  EXPECT_THAT(old.err,
+              HasSubstr("rwkvx: warning: --force: renamed to --prefix; the old name works in this "
+                        "release only\n"));
+  EXPECT_EQ(std::count(old.err.begin(), old.err.end(), '\n'), 4) << old.err;
+  EXPECT_THAT(generate({"--help"}).out, Not(HasSubstr("--force")));
+  EXPECT_THAT(run_program({"bench", "train", "--repeats", "0"}).err,
+              HasSubstr("--rounds: expected at least 1, got 0"));
+}
+
+TEST_F(Arguments, PrintTheHelpWhereThereAreNone) {
+  const auto help = run_program({"--help"}), none = run_program({});
+  EXPECT_EQ(none.status, 0);
+  EXPECT_EQ(none.err, "");
+  EXPECT_EQ(none.out, help.out);
+  EXPECT_THAT(none.out, HasSubstr("quantize"));
+}
+
+TEST_F(Arguments, HelpFits80Columns) {
+  for (const std::string& command :
+       {std::string(), std::string("train"), std::string("generate"), std::string("quantize"),
+        std::string("info"), std::string("inspect"), std::string("tokenizer train"),
+        std::string("data build"), std::string("bench train"), std::string("bench decode"),
+        std::string("study run")}) {
+    std::vector<std::string> words;
+    std::istringstream split(command);
+    for (std::string word; split >> word;) words.push_back(word);
+    words.emplace_back("--help");
+    const auto help = run_program(words);
+    EXPECT_EQ(help.status, 0) << command;
+    std::istringstream lines(help.out);
+    for (std::string line; std::getline(lines, line);)
+      EXPECT_LE(line.size(), 80U) << command << ": " << line;
+  }
 }
 
 TEST_F(Arguments, RefuseFlagsWithoutEffect) {
@@ -165,7 +210,7 @@ TEST_F(Arguments, RefuseFlagsWithoutEffect) {
           "--presence-penalty");
   refused({"--prompt", "a", "--penalty-decay", "0.5"}, "--penalty-decay");
   EXPECT_EQ(generate({"--prompt", "a", "--samplers", "top_k", "--temperature", "1", "--top-k", "3",
-                      "--max-tokens", "1"})
+                      "--max-new-tokens", "1"})
                 .status,
             0)
       << "the value that changes nothing";
@@ -173,7 +218,7 @@ TEST_F(Arguments, RefuseFlagsWithoutEffect) {
     flags.insert(flags.begin(), "eval");
     expect_refused(run_program(flags), 2, flag + ": has no effect");
   };
-  eval({"--pairs", path("in"), "--max-tokens", "3"}, "--max-tokens");
+  eval({"--pairs", path("in"), "--max-new-tokens", "3"}, "--max-new-tokens");
   eval({"--pairs", path("in"), "--by-position"}, "--by-position");
   eval({"--pairs", path("in"), "--bleu-tokenizer", "char"}, "--bleu-tokenizer");
   eval({"--pairs", path("in"), "--resamples", "10"}, "--resamples");
@@ -186,7 +231,7 @@ TEST_F(Arguments, AFullDiskIsAnErrorOfEveryCommand) {
   for (const std::string& command :
        {std::string("--help"), std::string("--version"), std::string("generate --help"),
         "info --model " + path("run"), "info --json --model " + path("run"),
-        "generate --prompt a --max-tokens 3 --model " + path("run"),
+        "generate --prompt a --max-new-tokens 3 --model " + path("run"),
         "eval --quiet --pairs " + path("in"), std::string("bench decode --help"),
         "tokenizer encode --tokenizer byte --input " + path("text.txt")}) {
     const auto line = "'" RWKVX_PROGRAM "' " + command + " >/dev/full 2>'" + path("err") + "'";

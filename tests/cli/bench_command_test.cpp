@@ -14,7 +14,7 @@ const std::vector<std::string> kSmallModel = {"--set",        "model.n_layer=1",
                                               "--set",        "model.vocab_size=32",
                                               "--ctx-len",    "16",
                                               "--batch-size", "2",
-                                              "--repeats",    "1"};
+                                              "--rounds",     "1"};
 
 std::vector<std::string> bench_train(const std::vector<std::string>& more) {
   std::vector<std::string> args = {"bench", "train"};

@@ -63,7 +63,7 @@ TEST_F(DataCommand, RefusesIdsThatAreNone) {
     const auto result = decode(ids);
     EXPECT_EQ(result.status, 3) << ids;
     EXPECT_THAT(result.err, HasSubstr("standard input: id number 1 is \""));
-    EXPECT_THAT(result.err, HasSubstr("wanted 0 to 256"));
+    EXPECT_THAT(result.err, HasSubstr("expected 0 to 256"));
   }
 }
 
@@ -102,7 +102,7 @@ TEST_F(DataCommand, CountsInvalidUtf8InOneWarning) {
   const auto result = run_program({"data", "build", "--input", path("odd.txt"), "--tokenizer",
                                    "byte", "--output", path("odd"), "--quiet"});
   EXPECT_EQ(result.status, 0);
-  EXPECT_THAT(result.err, HasSubstr("2 sequences are not valid UTF-8"));
+  EXPECT_THAT(result.err, HasSubstr("2 invalid UTF-8 sequences"));
   EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1);
   EXPECT_THAT(result.out, HasSubstr("invalid UTF-8     2\n"));
 }
@@ -118,7 +118,7 @@ TEST_F(DataCommand, SaysWhatIsWrongInOneLine) {
   };
   expect_refused(build("empty.txt", "byte"), 3, "empty.txt: holds no text");
   expect_refused(build("none.txt", "byte"), 3, "none.txt: cannot open");
-  expect_refused(build("bad.jsonl", "byte"), 3, "bad.jsonl:2: wanted a text in \"text\"");
+  expect_refused(build("bad.jsonl", "byte"), 3, "bad.jsonl:2: expected a string in \"text\"");
   expect_refused(build("small.txt", path("noise.model")), 3, "noise.model: is not a sentencepiece");
   expect_refused(build("small.txt", path("none")), 3, "none: cannot open");
   expect_refused(run_program({"tokenizer", "train", "--input", path("small.txt"), "--output",
@@ -133,7 +133,7 @@ TEST_F(DataCommand, SaysWhatIsWrongInOneLine) {
   expect_refused(run_program({"data", "synth", "--output", path("s"), "--megabytes", "0"}), 2,
                  "--megabytes");
   expect_refused(run_program({"data", "build", "--inptu", "x"}), 2, "--input");
-  expect_refused(run_program({"tokenizer", "train", "--input", "x", "--output", "y", "--algorithm",
+  expect_refused(run_program({"tokenizer", "train", "--input", "x", "--output", "y", "--model-type",
                               "wordpiece"}),
                  2, "wordpiece");
 }
@@ -169,7 +169,7 @@ TEST_F(DataCommand, BadLinesAreLeftOutAndCountedWhereThatIsWanted) {
   const auto built = run_program(skipping);
   ASSERT_EQ(built.status, 0) << built.err;
   EXPECT_EQ(nlohmann::json::parse(built.out)["skipped_lines"], 1);
-  EXPECT_THAT(built.err, HasSubstr("1 lines could not be read and were left out"));
+  EXPECT_THAT(built.err, HasSubstr("1 bad line was skipped"));
   EXPECT_THAT(run_program({"data", "inspect", path("bad")}).out, HasSubstr("skipped lines     1"));
 }
 

@@ -1,4 +1,4 @@
-// What the engine adds to the commands: batches, state files, the prompt cache, quantised weights.
+// What the engine adds to the commands: batches, state files, the prompt cache, quantized weights.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -25,8 +25,8 @@ class EngineCommands : public TinyRun {
   void SetUp() override { make_model(); }
   ProgramResult generate(std::vector<std::string> flags, const std::string& model = "run") const {
     flags.insert(flags.begin(), {"generate", "--model", path(model), "--seed", "5", "--quiet"});
-    if (std::find(flags.begin(), flags.end(), "--max-tokens") == flags.end())
-      flags.insert(flags.end(), {"--max-tokens", "24"});
+    if (std::find(flags.begin(), flags.end(), "--max-new-tokens") == flags.end())
+      flags.insert(flags.end(), {"--max-new-tokens", "24"});
     return run_program(flags);
   }
   std::vector<json> lines(const std::string& file) const {
@@ -108,14 +108,16 @@ TEST_F(EngineCommands, ABatchNamesWhatIsWrongWithItsInput) {
 
 TEST_F(EngineCommands, AStateFileGoesOnWithTheSameText) {
   const auto whole = generate({"--prompt", "bird number 3"}).out;
-  ASSERT_EQ(generate({"--prompt", "bird number 3", "--max-tokens", "0", "--save-state", path("s")})
-                .status,
-            0);
+  ASSERT_EQ(
+      generate({"--prompt", "bird number 3", "--max-new-tokens", "0", "--save-state", path("s")})
+          .status,
+      0);
   EXPECT_EQ(generate({"--prompt", "", "--load-state", path("s")}).out, whole);
   // In two pieces, the random numbers go on too.
   const auto first =
-      generate({"--prompt", "bird number 3", "--max-tokens", "10", "--save-state", path("t")});
-  const auto second = generate({"--prompt", "", "--max-tokens", "14", "--load-state", path("t")});
+      generate({"--prompt", "bird number 3", "--max-new-tokens", "10", "--save-state", path("t")});
+  const auto second =
+      generate({"--prompt", "", "--max-new-tokens", "14", "--load-state", path("t")});
   EXPECT_EQ(first.out.substr(0, first.out.size() - 1) + second.out, whole);
 }
 
@@ -176,9 +178,9 @@ TEST_F(EngineCommands, EventsSamplesForcedAndBannedText) {
   std::getline(three, line);
   EXPECT_EQ(json::parse(line)["prediction"], joined);
 
-  EXPECT_THAT(generate({"--prompt", "bird", "--force", " number 9"}).out,
+  EXPECT_THAT(generate({"--prompt", "bird", "--prefix", " number 9"}).out,
               ::testing::StartsWith(" number 9"));
-  EXPECT_THAT(generate({"--prompt", "bird", "--ban", "e", "--max-tokens", "200"}).out,
+  EXPECT_THAT(generate({"--prompt", "bird", "--ban-text", "e", "--max-new-tokens", "200"}).out,
               ::testing::Not(HasSubstr("e")));
   EXPECT_EQ(generate({"--prompt", "\xff\xfe"}).status, 0);  // a byte model takes every byte
 }
@@ -210,7 +212,7 @@ TEST_F(EngineCommands, QuantizedWeightsGenerateAndAreScored) {
     EXPECT_THAT(eval.out + eval.err, HasSubstr(type));
   }
   expect_refused(run_program({"quantize", path("run"), path("int8"), "--type", "int8"}), 3,
-                 "is there already");
+                 "already exists");
   expect_refused(run_program({"quantize", path("int8"), path("again"), "--type", "int4"}), 3,
                  "quantized already");
   expect_refused(run_program({"quantize", path("run"), path("x"), "--type", "int3"}), 2, "int3");

@@ -146,14 +146,14 @@ TEST_F(EvalCommand, SaysHowMuchPredictionsRepeatThemselves) {
 
 TEST_F(EvalCommand, RefusesFlagsThatDoNotFitTogether) {
   const auto file = write("f", "a\n");
-  expect_refused({}, 2, "wanted --predictions FILE and --references FILE, or --pairs FILE");
-  expect_refused({"--predictions", file}, 2, "--predictions: wanted --references with it");
-  expect_refused({"--references", file}, 2, "--references: wanted --predictions with it");
-  expect_refused({"--pairs", file, "--predictions", file}, 2, "--pairs: cannot be given together");
+  expect_refused({}, 2, "expected --pairs FILE, --predictions FILE and --references FILE");
+  expect_refused({"--predictions", file}, 2, "--predictions: requires --references");
+  expect_refused({"--references", file}, 2, "--references: requires --predictions");
+  expect_refused({"--pairs", file, "--predictions", file}, 2, "--pairs: cannot be combined");
   expect_refused({"--pairs", file, "--metric", "rouge1"}, 2, "did you mean \"--metrics\"");
   expect_refused({"--pairs", file, "--metrics", "rougel"}, 2, "did you mean \"rougeL\"");
   expect_refused({"--pairs", file, "--metrics", "BLEU"}, 2, "did you mean \"bleu\"");
-  expect_refused({"--pairs", file, "--bleu-tokenizer", "13b"}, 2, "wanted 13a, intl");
+  expect_refused({"--pairs", file, "--metrics", "bleu", "--bleu-tokenizer", "13b"}, 2, "13a, intl");
   expect_refused({"--pairs", file, "--threads", "-1"}, 2, "--threads");
 }
 
@@ -161,8 +161,8 @@ TEST_F(EvalCommand, RefusesDataThatCannotBeScored) {
   const auto one = write("one", "a\n"), two = write("two", "a\nb\n"), empty = write("empty", "");
   expect_refused({"--predictions", one, "--references", two}, 3, "has 1 line but");
   expect_refused({"--predictions", one, "--references", two}, 3, "has 2 lines");
-  expect_refused({"--predictions", empty, "--references", empty}, 3, "found no lines");
-  expect_refused({"--pairs", empty}, 3, "found nothing");
+  expect_refused({"--predictions", empty, "--references", empty}, 3, "got no lines");
+  expect_refused({"--pairs", empty}, 3, "got an empty file");
   expect_refused({"--pairs", path("missing.jsonl")}, 3, "missing.jsonl: cannot open");
   expect_refused({"--pairs", two}, 3, "two:1: not a JSON object: column 1");
   const auto field = write(

@@ -165,14 +165,14 @@ TEST_F(EvalCompare, RefusesWhatCannotBeCompared) {
     expect_refused(run_program(args), status, text);
   };
   refused({"--compare", base, path("short")}, 3, "has 1 pair but");
-  refused({"--compare", base, path("other")}, 3, "other:1: the references are not those of");
-  refused({"--compare", base}, 2, "wanted two or more files");
-  refused({"--compare", base, base, "--pairs", base}, 2, "cannot be given together");
+  refused({"--compare", base, path("other")}, 3, "other:1: the references differ from those of");
+  refused({"--compare", base}, 2, "expected two or more files");
+  refused({"--compare", base, base, "--pairs", base}, 2, "cannot be combined");
   refused({"--report", path("x"), "--predictions", base, "--references", base}, 2, "--report");
-  refused({"--pairs", "/dev/null", "--report", path("x")}, 3, "found nothing");
-  refused({"--pairs", base, "--format", "xml"}, 2, "wanted json, csv, markdown or latex");
-  refused({"--pairs", base, "--tokenizer", "words"}, 2, "wanted google, unicode, char or spm");
-  refused({"--pairs", base, "--several", "all"}, 2, "wanted best or jackknife");
+  refused({"--pairs", "/dev/null", "--report", path("x")}, 3, "got an empty file");
+  refused({"--pairs", base, "--format", "xml"}, 2, "json, csv, markdown");
+  refused({"--pairs", base, "--tokenizer", "words"}, 2, "google, unicode, char");
+  refused({"--pairs", base, "--several", "all"}, 2, "jackknife");
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ class ForeignFiles : public TinyRun {
   std::string batch(const std::string& lines) const {
     file("in.jsonl", lines);
     const auto result =
-        run_program({"generate", "--model", path("run"), "--max-tokens", "3", "--input",
+        run_program({"generate", "--model", path("run"), "--max-new-tokens", "3", "--input",
                      path("in.jsonl"), "--output", path("out.jsonl"), "--overwrite", "--quiet"});
     EXPECT_EQ(result.status, 0) << result.err;
     return result.status == 0 ? read_file(path("out.jsonl")) : "";
@@ -50,7 +50,7 @@ TEST_F(ForeignFiles, MembersOfPromptLinesAreCopiedAsTheyAreWritten) {
   EXPECT_EQ(json::parse(out.substr(0, out.find('\n')))["prompt"], "bird é");
   // It goes on from such lines too.
   const auto again =
-      run_program({"generate", "--model", path("run"), "--max-tokens", "3", "--input",
+      run_program({"generate", "--model", path("run"), "--max-new-tokens", "3", "--input",
                    path("in.jsonl"), "--output", path("out.jsonl"), "--quiet"});
   EXPECT_EQ(again.status, 0) << again.err;
   EXPECT_EQ(read_file(path("out.jsonl")), out);
@@ -63,8 +63,8 @@ TEST_F(ForeignFiles, ATokenizerFarSmallerThanTheModelIsAWarningAndPaddingIsNone)
                                 std::string("model.vocab_size=") + size}));
     ASSERT_EQ(made.status, 0) << made.err;
     const auto written =
-        run_program({"generate", "--model", path("run"), "--prompt", "bird", "--max-tokens", "300",
-                     "--temperature", "2", "--json-events"});
+        run_program({"generate", "--model", path("run"), "--prompt", "bird", "--max-new-tokens",
+                     "300", "--temperature", "2", "--json-events"});
     EXPECT_EQ(written.status, 0) << written.err;
     EXPECT_EQ(written.err.find("has 257 ids, the model 1,000") != std::string::npos, warns)
         << written.err;
@@ -85,7 +85,7 @@ TEST_F(ForeignFiles, DeepAndOddLinesAreNamed) {
        {std::vector<std::string>{"generate", "--model", path("run"), "--input", path("in.jsonl"),
                                  "--output", path("o.jsonl")},
         {"eval", "--model", path("run"), "--prompts", path("in.jsonl"), "--reference-field",
-         "prompt", "--max-tokens", "2"},
+         "prompt", "--max-new-tokens", "2"},
         {"tokenizer", "train", "--input", path("in.jsonl"), "--text-field", "prompt", "--output",
          path("tok")}}) {
     const auto result = run_program(args);

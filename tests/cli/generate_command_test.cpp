@@ -28,14 +28,14 @@ class ModelCommands : public TinyRun {
   void SetUp() override { make_model(); }
   ProgramResult generate(std::vector<std::string> flags, const std::string& input = "",
                          const std::string& model = "run") const {
-    flags.insert(flags.begin(), {"generate", "--model", path(model), "--max-tokens", "20"});
+    flags.insert(flags.begin(), {"generate", "--model", path(model), "--max-new-tokens", "20"});
     return run_program(flags, input);
   }
   // A copy of the model whose tensors were edited, as a whole and undamaged checkpoint.
   void edit_tensors(const std::string& name,
                     const std::function<void(std::vector<TensorView>&)>& edit) const {
     const auto from = resolve_checkpoint(path("run"));
-    const SafetensorsFile file(from / kWeightsFile);
+    const auto file = read_safetensors(from / kWeightsFile);
     auto tensors = file.tensors();
     edit(tensors);
     CheckpointWriter writer(path(name));
@@ -185,8 +185,8 @@ TEST_F(ModelCommands, EvalTakesUpABrokenOffRunFromItsCache) {
     prompts += "{\"prompt\": \"bird number " + std::to_string(i) + "\", \"reference\": \"x\"}\n";
   write_file(path("prompts.jsonl"), prompts);
   const std::vector<std::string> args = {
-      "eval",    "--model",      path("run"), "--prompts", path("prompts.jsonl"),
-      "--quiet", "--max-tokens", "8",         "--cache",   path("cache")};
+      "eval",    "--model",          path("run"), "--prompts", path("prompts.jsonl"),
+      "--quiet", "--max-new-tokens", "8",         "--cache",   path("cache")};
   const auto whole = run_program(args);
   ASSERT_EQ(whole.status, 0) << whole.err;
   const auto file = fs::directory_iterator(path("cache"))->path();
@@ -204,8 +204,8 @@ TEST_F(ModelCommands, EvalScoresContinuations) {
              "{\"prompt\": \"bird number 3\", \"reference\": \" sings\"}\n"
              "{\"prompt\": \"bird number 4\", \"reference\": [\" sings\", \"the fox\"]}\n");
   const std::vector<std::string> args = {
-      "eval",         "--model", path("run"),     "--prompts", path("prompts.jsonl"),
-      "--max-tokens", "12",      "--temperature", "0",         "--quiet"};
+      "eval", "--model",       path("run"), "--prompts", path("prompts.jsonl"), "--max-new-tokens",
+      "12",   "--temperature", "0",         "--quiet"};
   const auto result = run_program(args);
   ASSERT_EQ(result.status, 0) << result.err;
   EXPECT_EQ(json::parse(result.out)["n"], 2);
@@ -218,7 +218,7 @@ TEST_F(ModelCommands, EvalScoresContinuations) {
 
 TEST_F(ModelCommands, EndQuietlyWhenNobodyReadsAnyMore) {
   const std::string command = "'" RWKVX_PROGRAM "' generate --model '" + path("run") +
-                              "' --prompt a --max-tokens 100000 2>'" + path("err") +
+                              "' --prompt a --max-new-tokens 100000 2>'" + path("err") +
                               "' | head -c 1 >'" + path("out") + "'";
   EXPECT_EQ(std::system(command.c_str()), 0);
   EXPECT_EQ(read_file(path("err")), "");

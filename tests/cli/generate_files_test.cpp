@@ -38,7 +38,7 @@ class GenerateFiles : public TinyRun {
     return lines;
   }
   std::vector<std::string> args(const std::vector<std::string>& more) const {
-    std::vector<std::string> all = {"generate", "--model", path("run"), "--max-tokens", "12"};
+    std::vector<std::string> all = {"generate", "--model", path("run"), "--max-new-tokens", "12"};
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -55,8 +55,8 @@ class GenerateFiles : public TinyRun {
   // Runs a shell command in which $B is the program with its model.
   int shell(const std::string& command) const {
     const auto line = "B=\"'" RWKVX_PROGRAM "' generate --model '" + path("run") +
-                      "' --max-tokens 12 --quiet\"; cd '" + path("") + "'; " + command + " 2>'" +
-                      path("err") + "'";
+                      "' --max-new-tokens 12 --quiet\"; cd '" + path("") + "'; " + command +
+                      " 2>'" + path("err") + "'";
     const int status = std::system(("bash -c " + quoted(line)).c_str());
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
   }
@@ -171,7 +171,7 @@ TEST_F(GenerateFiles, TheSecondWriterOfAnOutputIsRefused) {
   for (int i = 0; i < 400; ++i) many += "{\"prompt\": \"bird number " + std::to_string(i) + "\"}\n";
   write_file(path("many"), many);
   const auto flags = args({"--input", path("many"), "--output", path("o"), "--quiet",
-                           "--max-tokens", "400", "--seed", "1"});
+                           "--max-new-tokens", "400", "--seed", "1"});
   const Program first(flags);
   for (int i = 0; i < 1000 && !fs::exists(path("o")); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -227,7 +227,7 @@ TEST_F(GenerateFiles, PipesAndADashAreInputsOfEval) {
   same({"--pairs", "-", "--diversity"}, "pairs");
   same({"--predictions", "-", "--references", path("lines")}, "lines");
   same({"--model", path("run"), "--text", "-"}, "text.txt");
-  same({"--model", path("run"), "--prompts", "-", "--max-tokens", "5"}, "asked");
+  same({"--model", path("run"), "--prompts", "-", "--max-new-tokens", "5"}, "asked");
   expect_refused(run_program({"eval", "--predictions", "-", "--references", "-"}, "a\n"), 2,
                  "standard input can be given once only");
 }

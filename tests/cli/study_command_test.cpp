@@ -31,7 +31,7 @@ class StudyCommand : public TinyRun {
       "seeds": [1, 2],
       "measure": {"prompts": 4, "prompt_words": 8, "reference_words": 6, "test_tokens": 512,
                   "probe_bytes": 2048, "probe_targets": 6, "resamples": 100, "gate_snapshots": 2,
-                  "generate": {"max_tokens": 8}},
+                  "generate": {"max_new_tokens": 8}},
       "data": {"stories": {"synth": "stories", "megabytes": 0.03, "test_megabytes": 0.01},
                "copy": {"synth": "copy", "megabytes": 0.03, "test_megabytes": 0.01}},
       "variants": {"baseline": {"model": {"shift": {"kind": "none"}}}, "enhanced": {}},
@@ -119,7 +119,7 @@ TEST_F(StudyCommand, CellsOneByOneGiveTheSameResults) {
 TEST_F(StudyCommand, WrongInputIsOneClearLine) {
   auto result = study({"run", path("none.json"), "--output", path("out")});
   EXPECT_EQ(result.status, 2);
-  EXPECT_THAT(result.err, HasSubstr("there is no such file"));
+  EXPECT_THAT(result.err, HasSubstr("does not exist"));
   result = run("out", {"--only", "domain"});
   EXPECT_EQ(result.status, 2);
   EXPECT_THAT(result.err, HasSubstr("did you mean"));
@@ -142,7 +142,7 @@ TEST_F(StudyCommand, AnotherStudysFileIsLeftAlone) {
   write_file(path("out/study.json"), "{\"mine\": 1}");
   const auto result = run("out");
   EXPECT_EQ(result.status, 3);
-  EXPECT_THAT(result.err, HasSubstr("study.json: already exists and is of another study"));
+  EXPECT_THAT(result.err, HasSubstr("study.json: already exists and belongs to another study"));
   EXPECT_EQ(read_file(path("out/study.json")), "{\"mine\": 1}");
   EXPECT_EQ(std::distance(fs::directory_iterator(path("out")), {}), 1);
 }

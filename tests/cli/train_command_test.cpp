@@ -148,7 +148,7 @@ TEST_F(TrainCommand, CountsInvalidUtf8AndKeepsItAsBytes) {
   write_file(path("bytes.txt"), text() + "\xff\xfe odd bytes \x80\n" + text());
   const auto result = train({"--set", "data.train=" + path("bytes.txt"), "--stop-after", "1"});
   EXPECT_EQ(result.status, 0) << result.err;
-  EXPECT_THAT(result.err, HasSubstr("3 sequences are not valid UTF-8"));
+  EXPECT_THAT(result.err, HasSubstr("3 invalid UTF-8 sequences"));
 }
 
 TEST_F(TrainCommand, RefusesToReplaceARunUnlessTold) {
@@ -260,7 +260,7 @@ TEST_F(TrainCommand, ABrokenLineIsFoundBeforeTheTokenizerIsTrained) {
   skipping.insert(skipping.end(), {"--set", "data.skip_bad_lines=true"});
   const auto skipped = train(skipping);
   EXPECT_EQ(skipped.status, 0) << skipped.err;
-  EXPECT_THAT(skipped.err, HasSubstr("1 lines could not be read and were left out"));
+  EXPECT_THAT(skipped.err, HasSubstr("1 bad line was skipped"));
 }
 
 TEST_F(TrainCommand, ATextTooSmallForAnyTokenizerSaysSo) {

@@ -77,21 +77,21 @@ TEST(Field, AnUnknownKeyIsRefusedWithTheNearestOne) {
 
 TEST(Field, AWrongTypeIsRefusedWithItsPath) {
   EXPECT_EQ(refusal_of(R"({"model": {"n_layer": 1.5}})"),
-            "c.json: model.n_layer: wanted a whole number, found 1.5");
+            "c.json: model.n_layer: expected a whole number, got 1.5");
   EXPECT_EQ(refusal_of(R"({"model": {"n_layer": true}})"),
-            "c.json: model.n_layer: wanted a whole number, found true");
+            "c.json: model.n_layer: expected a whole number, got true");
   EXPECT_EQ(refusal_of(R"({"train": {"learning_rate": "1e-3"}})"),
-            R"(c.json: train.learning_rate: wanted a number, found "1e-3")");
+            R"(c.json: train.learning_rate: expected a number, got "1e-3")");
   EXPECT_EQ(refusal_of(R"({"train": {"layerwise_lr": 1}})"),
-            "c.json: train.layerwise_lr: wanted true or false, found 1");
+            "c.json: train.layerwise_lr: expected true or false, got 1");
   EXPECT_EQ(refusal_of(R"({"train": {"output": null}})"),
-            "c.json: train.output: wanted a text, found null");
+            "c.json: train.output: expected a text, got null");
   EXPECT_EQ(refusal_of(R"({"data": {"train": 7}})"),
-            "c.json: data.train: wanted a list of texts, found 7");
+            "c.json: data.train: expected a list of texts, got 7");
   EXPECT_EQ(refusal_of(R"({"data": {"train": ["a", 7]}})"),
-            "c.json: data.train: wanted a text, found 7");
-  EXPECT_THAT(refusal_of(R"({"model": [1]})"), HasSubstr("wanted a JSON object of settings"));
-  EXPECT_THAT(refusal_of("[]"), HasSubstr("wanted a JSON object of settings"));
+            "c.json: data.train: expected a text, got 7");
+  EXPECT_THAT(refusal_of(R"({"model": [1]})"), HasSubstr("expected a JSON object of settings"));
+  EXPECT_THAT(refusal_of("[]"), HasSubstr("expected a JSON object of settings"));
 }
 
 TEST(Field, ALongWrongValueIsShortened) {
@@ -109,10 +109,11 @@ TEST(Field, AnIntegerServesAsANumber) {
 
 TEST(Field, AValueOutOfRangeIsRefusedWithTheRange) {
   EXPECT_EQ(refusal_of(R"({"model": {"n_layer": 0}})"),
-            "c.json: model.n_layer: 0 is out of range, wanted 1 to 1000");
+            "c.json: model.n_layer: expected 1 to 1000, got 0");
   EXPECT_EQ(refusal_of(R"({"data": {"valid_fraction": 0.75}})"),
-            "c.json: data.valid_fraction: 0.75 is out of range, wanted 0 to 0.5");
-  EXPECT_THAT(refusal_of(R"({"train": {"learning_rate": -1e-3}})"), HasSubstr("out of range"));
+            "c.json: data.valid_fraction: expected 0 to 0.5, got 0.75");
+  EXPECT_THAT(refusal_of(R"({"train": {"learning_rate": -1e-3}})"),
+              HasSubstr("expected 0 to 10, got"));
 }
 
 TEST(Field, BothEndsOfARangeAreInIt) {
@@ -122,13 +123,54 @@ TEST(Field, BothEndsOfARangeAreInIt) {
 
 TEST(Field, ATextOutsideTheChoicesIsRefusedWithAllOfThem) {
   EXPECT_EQ(refusal_of(R"({"tokenizer": {"kind": "bytes"}})"),
-            R"(c.json: tokenizer.kind: "bytes" is not one of sentencepiece, byte or world; )"
+            R"(c.json: tokenizer.kind: expected sentencepiece, byte or world, got "bytes"; )"
             R"(did you mean "byte"?)");
+}
+
+TEST(Field, AnOldNameIsReadWithANoticeAndAsTheLastOfTwo) {
+  testing::internal::CaptureStderr();
+  auto config = read(R"({"train": {"accumulation": 3}, "tokenizer": {"algorithm": "bpe",
+                         "coverage": 0.99}})");
+  read(R"({"train": {"accumulation": 3}})");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "rwkvx: warning: c.json: tokenizer.algorithm: renamed to model_type; the old name works in this "
+            "release only\n"
+            "rwkvx: warning: c.json: tokenizer.coverage: renamed to character_coverage; the old name works "
+            "in this release only\n"
+            "rwkvx: warning: c.json: train.accumulation: renamed to grad_accum_steps; the old name works in "
+            "this release only\n");
+  EXPECT_EQ(config.train.grad_accum_steps, 3);
+  EXPECT_EQ(config.tokenizer.model_type, SentencePieceModel::kBpe);
+  EXPECT_EQ(config.tokenizer.character_coverage, 0.99);
+  EXPECT_EQ(config_to_json(config)["train"]["grad_accum_steps"], 3);
+
+  testing::internal::CaptureStderr();
+  const nlohmann::json saved = {{"accumulation", 5}};
+  EXPECT_EQ(config_from_json<TrainingConfig>(saved, "saved", OldNames::kSilent).grad_accum_steps,
+            5);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+
+  EXPECT_EQ(refusal_of(R"({"train": {"accumulation": 3, "grad_accum_steps": 4}})"),
+            "c.json: train.accumulation: is the old name of grad_accum_steps, which is set as "
+            "well; remove one of the two");
+  auto json = parse_json(R"({"train": {"grad_accum_steps": 4}})", "c.json");
+  set_by_paths<TrainConfig>(json, {"train.accumulation=6"}, "c.json: ");
+  EXPECT_EQ(json["train"]["grad_accum_steps"], 6);
+}
+
+TEST(Field, HashesSeeTheFirstNamesAndNotWhatWasAddedLater) {
+  TrainingConfig config;
+  const auto key = settings_key(config);
+  EXPECT_TRUE(key.contains("accumulation"));
+  EXPECT_FALSE(key.contains("grad_accum_steps"));
+  EXPECT_FALSE(key.contains("lr_schedule"));
+  config.lr_schedule = Schedule::kLinear;
+  EXPECT_EQ(settings_key(config)["lr_schedule"], "linear");
 }
 
 TEST(Field, NullSaysNoneWhereNoneIsAChoice) {
   EXPECT_EQ(read(R"({"model": {"shift": {"kind": null}}})").model.shift.kind, ShiftKind::kNone);
-  EXPECT_THAT(refusal_of(R"({"tokenizer": {"kind": null}})"), HasSubstr("wanted a text"));
+  EXPECT_THAT(refusal_of(R"({"tokenizer": {"kind": null}})"), HasSubstr("expected a text"));
 }
 
 TEST(Field, OneTextServesAsAListOfTexts) {
@@ -183,7 +225,8 @@ TEST(SetByPath, ReadsNumbersFlagsListsAndTexts) {
 TEST(SetByPath, RefusesWhatIsNoAssignment) {
   auto json = nlohmann::json::object();
   for (const std::string wrong : {"train.max_steps", "=3", ""})
-    EXPECT_THAT(refusal([&] { set_by_path(json, wrong); }), HasSubstr("wanted KEY=VALUE")) << wrong;
+    EXPECT_THAT(refusal([&] { set_by_path(json, wrong); }), HasSubstr("expected KEY=VALUE"))
+        << wrong;
 }
 
 TEST(SetByPath, RefusesAPathThroughAValue) {

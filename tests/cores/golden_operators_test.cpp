@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 constexpr double kValueAbsolute = 2e-5, kValueRelative = 1e-4;
 constexpr double kGradAbsolute = 5e-5, kGradRelative = 1e-3;
 
-at::Tensor read(const SafetensorsFile& file, const std::string& name) {
+at::Tensor read(const TensorFile& file, const std::string& name) {
   const auto& view = file.at(name);
   const auto values = to_float32(view);
   return at::tensor(values).view(view.shape);
@@ -42,7 +42,7 @@ void expect_shift_operators(const fs::path& folder) {
     if (one.value("base", "self") != "self") continue;  // an alternative that was not chosen
     SCOPED_TRACE(name);
     ++cases;
-    const SafetensorsFile file(folder / ("shift_op_" + name + ".safetensors"));
+    const auto file = read_safetensors(folder / ("shift_op_" + name + ".safetensors"));
     const auto parameter = [&](const std::string& key) {
       return file.find("p." + key) == nullptr ? at::Tensor()
                                               : read(file, "p." + key).requires_grad_();
@@ -85,7 +85,7 @@ TEST(GoldenOperators, ShiftGivesValuesAndGradients) {
 }
 
 void expect_wkv_operator(const fs::path& path) {
-  const SafetensorsFile file(path);
+  const auto file = read_safetensors(path);
   for (const bool fast : {true, false}) {
     const auto leaf = [&](const char* name) { return read(file, name).requires_grad_(); };
     const auto w = leaf("w"), u = leaf("u"), k = leaf("k"), v = leaf("v");

@@ -5,6 +5,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/formats/safetensors.h"
 #include "support/golden.h"
 #include "support/pth_builder.h"
 #include "support/scratch.h"
@@ -151,8 +152,8 @@ TEST(TensorFile, WhatIsNoModelIsRefused) {
   expect_refused(PthBuilder().build(), "got no tensors");
   expect_refused("version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer");
   expect_refused("\x80\x02\x8a\x0al\xfc\x9c\x46\xf9 j\xa8P\x19.", "PyTorch before 1.6");
-  expect_refused("hello", "wanted a safetensors file");
-  expect_refused("", "wanted a safetensors file");
+  expect_refused("hello", "expected a safetensors file");
+  expect_refused("", "expected a safetensors file");
 }
 
 // What a broken download leaves under the name of weights.

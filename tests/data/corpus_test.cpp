@@ -111,11 +111,12 @@ TEST_F(Corpus, NamesTheJsonLineThatIsWrong) {
   };
   EXPECT_THAT(message("{\"text\": \"x\""), HasSubstr("a.jsonl:3: is not valid JSON"));
   EXPECT_THAT(message("text"), HasSubstr("a.jsonl:3: is not valid JSON"));
-  EXPECT_THAT(message("[1, 2]"), HasSubstr("a.jsonl:3: wanted a JSON object, found array"));
+  EXPECT_THAT(message("[1, 2]"), HasSubstr("a.jsonl:3: expected a JSON object, got array"));
   EXPECT_THAT(message("{\"txt\": \"x\", \"id\": 1}"),
               HasSubstr("has no field \"text\", only id, txt"));
   EXPECT_THAT(message("{}"), HasSubstr("has no field \"text\""));
-  EXPECT_THAT(message("{\"text\": [\"x\"]}"), HasSubstr("wanted a text in \"text\", found array"));
+  EXPECT_THAT(message("{\"text\": [\"x\"]}"),
+              HasSubstr("expected a string in \"text\", got array"));
   EXPECT_THAT(message("{\"text\": 1e999}"), HasSubstr("a.jsonl:3: "));
   EXPECT_THAT(message(std::string(100000, '[')), HasSubstr("a.jsonl:3: is not valid JSON"));
 }
@@ -176,8 +177,8 @@ TEST_F(Corpus, RefusesTextsWithoutText) {
               HasSubstr("holds no text"));
   EXPECT_THAT(failure({file("a.jsonl", "\n\n")}), HasSubstr("a.jsonl: holds no text"));
   EXPECT_THAT(failure({file("a.jsonl", "{\"text\": \"\"}\n")}), HasSubstr("holds no text"));
-  EXPECT_THAT(failure({}), HasSubstr("no text file is named"));
-  EXPECT_THAT(failure({file("a.txt", "x")}, TextPart::kTrain), HasSubstr("too short to be split"));
+  EXPECT_THAT(failure({}), HasSubstr("expected one or more text files, got none"));
+  EXPECT_THAT(failure({file("a.txt", "x")}, TextPart::kTrain), HasSubstr("too short to split"));
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "out/text.idx"));
   EXPECT_FALSE(std::filesystem::exists(scratch_ / "out/text.json"));
 }
@@ -400,8 +401,7 @@ TEST_F(Corpus, LeavesOutBadLinesWhereThatIsWantedAndCountsThem) {
   testing::internal::CaptureStderr();
   const auto built = build({source});
   EXPECT_THAT(testing::internal::GetCapturedStderr(),
-              AllOf(HasSubstr("4 lines could not be read and were left out, the first: "),
-                    HasSubstr("a.jsonl:2")));
+              AllOf(HasSubstr("4 bad lines were skipped, the first: "), HasSubstr("a.jsonl:2")));
   EXPECT_EQ(built.skipped_lines, 4);
   EXPECT_EQ(read_manifest(scratch_ / "out/text").skipped_lines, 4);
   EXPECT_THAT(documents(), ElementsAre("one", "two"));

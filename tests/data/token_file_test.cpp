@@ -141,16 +141,16 @@ TEST(TokenFile, RefusesAnIndexThatDoesNotDescribeItsTokens) {
   constexpr auto kHuge = std::uint64_t{1} << 62;
   const std::uint64_t all_ones = ~std::uint64_t{0};
   EXPECT_THAT(with(0, 'X', 1), HasSubstr("text.idx: is not a binidx index"));
-  EXPECT_THAT(with(9, 2, 8), HasSubstr("wanted version 1, found 2"));
-  EXPECT_THAT(with(17, 5, 1), HasSubstr("found 5"));
-  EXPECT_THAT(with(17, 4, 1), HasSubstr("wanted"));  // widths of 4 where 2 was written
+  EXPECT_THAT(with(9, 2, 8), HasSubstr("expected version 1, got 2"));
+  EXPECT_THAT(with(17, 5, 1), HasSubstr("got 5"));
+  EXPECT_THAT(with(17, 4, 1), HasSubstr("expected"));  // widths of 4 where 2 was written
   for (const std::uint64_t count : {kHuge, all_ones, std::uint64_t{4}, std::uint64_t{2}}) {
     EXPECT_THAT(with(18, count, 8), HasSubstr("does not fit its")) << count;
     EXPECT_THAT(with(26, count + 1, 8), HasSubstr("does not fit its")) << count;
   }
   EXPECT_THAT(with(26, 0, 8), HasSubstr("does not fit its"));
   EXPECT_THAT(with(34, all_ones, 4), HasSubstr("item 0 has the size -1"));
-  EXPECT_THAT(with(34, 3, 4), HasSubstr("item 1 starts at byte 8, wanted 6"));
+  EXPECT_THAT(with(34, 3, 4), HasSubstr("item 1 starts at byte 8, expected 6"));
   EXPECT_THAT(with(34, 0x7FFFFFFF, 4), HasSubstr("beyond the 8"));
   EXPECT_THAT(with(34 + 8, 4, 4), HasSubstr("beyond the 8"));
   EXPECT_THAT(with(34 + 8, 2, 4), HasSubstr("text.bin: has 16 bytes"));

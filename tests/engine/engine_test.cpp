@@ -13,6 +13,7 @@
 
 #include "rwkvx/cores/names.h"
 #include "rwkvx/engine/quantize.h"
+#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"
 #include "support/scratch.h"

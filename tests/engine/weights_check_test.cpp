@@ -11,6 +11,7 @@
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/engine/quantize.h"
+#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "support/scratch.h"
 
@@ -118,7 +119,7 @@ TEST_F(WeightsCheck, NamesOtherShapesAndTypes) {
   tensors_ = all;
   auto& mix = tensors_["blocks.1.ffn.time_mix_k"];
   mix.dtype = DType::kI32;
-  EXPECT_THAT(verdict(), HasSubstr("blocks.1.ffn.time_mix_k: wanted numbers of dtype"));
+  EXPECT_THAT(verdict(), HasSubstr("blocks.1.ffn.time_mix_k: expected numbers of dtype"));
 }
 
 TEST_F(WeightsCheck, ShowsTypesAndQuantization) {

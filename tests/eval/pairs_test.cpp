@@ -70,9 +70,9 @@ TEST_F(Pairs, BothLineCountsAreNamedWhereTheyDiffer) {
 
 TEST_F(Pairs, EmptyFilesAreRefused) {
   const auto empty = write("p", "");
-  EXPECT_THAT(refusal(*pairs_from_texts(empty, empty)), HasSubstr("found no lines"));
-  EXPECT_THAT(refusal(*pairs_from_json(empty)), HasSubstr("found nothing"));
-  EXPECT_THAT(refusal(*pairs_from_json(write("q", "\n \n"))), HasSubstr("found nothing"));
+  EXPECT_THAT(refusal(*pairs_from_texts(empty, empty)), HasSubstr("got no lines"));
+  EXPECT_THAT(refusal(*pairs_from_json(empty)), HasSubstr("got an empty file"));
+  EXPECT_THAT(refusal(*pairs_from_json(write("q", "\n \n"))), HasSubstr("got an empty file"));
   EXPECT_THROW(pairs_from_json(scratch_ / "none"), FileError);
   EXPECT_THROW(pairs_from_json(scratch_.path()), FileError);
 }
@@ -104,12 +104,12 @@ TEST_F(Pairs, JsonErrorsNameLineAndField) {
               AllOf(HasSubstr("j.jsonl:2: no field \"prediction\""),
                     HasSubstr("did you mean \"predicton\"")));
   EXPECT_THAT(refused("{\"prediction\": 5, \"reference\": \"b\"}"),
-              HasSubstr("j.jsonl:2: field \"prediction\": wanted a string, found a number"));
+              HasSubstr("j.jsonl:2: field \"prediction\": expected a string, got a number"));
   EXPECT_THAT(refused("{\"prediction\": \"a\", \"reference\": null}"),
-              HasSubstr("wanted a string or an array of strings, found null"));
+              HasSubstr("expected a string or an array of strings, got null"));
   EXPECT_THAT(refused("{\"prediction\": \"a\", \"reference\": []}"), HasSubstr("an empty array"));
   EXPECT_THAT(refused("{\"prediction\": \"a\", \"reference\": [\"b\", {}]}"),
-              HasSubstr("field \"reference[1]\": wanted a string, found an object"));
+              HasSubstr("field \"reference[1]\": expected a string, got an object"));
   EXPECT_THAT(refused("{\"prediction\": \"a\", \"reference\": \"b\", \"id\": []}"),
               HasSubstr("field \"id\""));
 }

@@ -1,5 +1,3 @@
-#include "rwkvx/formats/pth.h"
-
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -7,6 +5,8 @@
 #include <random>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/formats/safetensors.h"
 #include "support/golden.h"
 #include "support/pth_builder.h"
 #include "support/scratch.h"
@@ -29,7 +29,7 @@ std::string complaint(const std::string& bytes) {
   static const ScratchDirectory folder;  // one for all: this is called by the thousand
   put(folder / "a.pth", bytes);
   try {
-    const PthFile file(folder / "a.pth");
+    const auto file = open_tensor_file(folder / "a.pth");
     // Every byte that it hands out can be read.
     std::size_t sum = 0;
     for (const auto& tensor : file.tensors())
@@ -57,20 +57,20 @@ PthBuilder sample() {
   return builder;
 }
 
-std::vector<float> values(const PthFile& file, const std::string& name) {
+std::vector<float> values(const TensorFile& file, const std::string& name) {
   const auto* tensor = file.find(name);
   return tensor == nullptr ? std::vector<float>{} : to_float32(*tensor);
 }
 
-PthFile open(const ScratchDirectory& folder, const std::string& bytes) {
+TensorFile open(const ScratchDirectory& folder, const std::string& bytes) {
   put(folder / "a.pth", bytes);
-  return PthFile(folder / "a.pth");
+  return open_tensor_file(folder / "a.pth");
 }
 
 TEST(Pth, AFileOfTorchSaveHoldsWhatItsSafetensorsTwinHolds) {
   const auto golden = test::golden_dirs("model").front();
-  const PthFile pth(golden / "hf_rwkv4.pth");
-  const SafetensorsFile twin(golden / "hf_rwkv4.safetensors");
+  const auto pth = open_tensor_file(golden / "hf_rwkv4.pth");
+  const auto twin = read_safetensors(golden / "hf_rwkv4.safetensors");
   ASSERT_EQ(pth.tensors().size(), twin.tensors().size());
   for (const auto& wanted : twin.tensors()) {
     const auto* found = pth.find(wanted.name);
@@ -149,7 +149,7 @@ TEST(Pth, TransposedAndSlicedTensorsAreCopied) {
   EXPECT_EQ(values(file, "transposed"), (std::vector<float>{0, 3, 1, 4, 2, 5}));
   EXPECT_EQ(values(file, "column"), (std::vector<float>{1, 4}));
   EXPECT_EQ(values(file, "row"), (std::vector<float>{3, 4, 5}));
-  const PthFile moved(std::move(file));
+  const auto moved = std::move(file);
   EXPECT_EQ(values(moved, "transposed"), (std::vector<float>{0, 3, 1, 4, 2, 5}));
 }
 
@@ -260,15 +260,15 @@ TEST(Pth, MalformedPicklesAreRefused) {
   const std::pair<std::string, std::string> cases[] = {
       {"", "it is cut off"},
       {"\x80", "it is cut off"},
-      {"\x80\x01.", "protocol 2 to 5, found 1"},
+      {"\x80\x01.", "protocol 2 to 5, got 1"},
       {"\x80\x02.", "does not end with one object"},
       {"\x80\x02}}.", "does not end with one object"},
       {"\x80\x02(}.", "does not end with one object"},
       {"\x80\x02}(", "it is cut off"},
-      {"\x80\x02].", "wanted a dict of tensors, found a list"},
+      {"\x80\x02].", "expected a dict of tensors, got a list"},
       {"\x80\x02"
        "K\x01.",
-       "wanted a dict of tensors, found an integer"},
+       "expected a dict of tensors, got an integer"},
       {"\x80\x02t.", "there is no mark"},
       {"\x80\x02\x85.", "the stack is empty"},
       {"\x80\x02}(\x85.", "the stack is empty"},
@@ -276,8 +276,8 @@ TEST(Pth, MalformedPicklesAreRefused) {
       {"\x80\x02q\x05.", "the stack is empty"},
       {"\x80\x02}NNNu.", "there is no mark"},
       {"\x80\x02}(NNNu.", "a key has no value"},
-      {"\x80\x02}(NNu.", "wanted texts as the dict's keys, found None"},
-      {"\x80\x02NNNs.", "wanted a dict, found None"},
+      {"\x80\x02}(NNu.", "expected strings as the dict's keys, got None"},
+      {"\x80\x02NNNs.", "expected a dict, got None"},
       {"\x80\x02X\xff\xff\xff\xff.", "it is cut off"},
       {"\x80\x02\x8d\xff\xff\xff\xff\xff\xff\xff\xff.", "it is cut off"},
       {"\x80\x02\x8a\x09"
@@ -286,10 +286,10 @@ TEST(Pth, MalformedPicklesAreRefused) {
       {"\x80\x02"
        "cos.",
        "it is cut off"},
-      {"\x80\x02NN\x93.", "wanted a text, found None"},
-      {"\x80\x02NQ.", "wanted a tuple, found None"},
-      {"\x80\x02)Q.", "wanted the five parts of a storage"},
-      {"\x80\x02N)R.", "wanted a class, found None"},
+      {"\x80\x02NN\x93.", "expected a string, got None"},
+      {"\x80\x02NQ.", "expected a tuple, got None"},
+      {"\x80\x02)Q.", "expected the five parts of a storage"},
+      {"\x80\x02N)R.", "expected a class, got None"},
       {"\x80\x02Nb.", "the stack is empty"},
   };
   for (const auto& [pickled, says] : cases) expect_refused(with_pickle(pickled), says);
@@ -331,9 +331,9 @@ TEST(Pth, StoragesMustBeWholeAndThere) {
     builder.items.emplace_back("w", pickle::tensor(storage, 0, {2}, {1}));
     expect_refused(builder.build(), says);
   };
-  refused(pickle::storage("FloatStorage", "0", 5), "should hold 5 elements of F32, found 24 bytes");
+  refused(pickle::storage("FloatStorage", "0", 5), "should hold 5 elements of F32, got 24 bytes");
   refused(pickle::storage("FloatStorage", "0", -6), "should hold -6 elements");
-  refused(pickle::storage("DoubleStorage", "0", (std::int64_t{1} << 61) + 3), "found 24 bytes");
+  refused(pickle::storage("DoubleStorage", "0", (std::int64_t{1} << 61) + 3), "got 24 bytes");
   refused(pickle::storage("FloatStorage", "9", 6), "the archive has no archive/data/9");
   refused(pickle::storage("FloatStorage", "../data.pkl", 6), "the archive has no");
   refused(pickle::storage("QInt8Storage", "0", 6),
@@ -359,18 +359,18 @@ TEST(Pth, DeepAndSelfContainingObjectsDoNoHarm) {
   for (int i = 0; i < 1000; ++i) laughs += "q\x01h\x01\x86";
   EXPECT_EQ(complaint(with_pickle(laughs + "s.")), "");
   expect_refused(with_pickle("\x80\x02" + std::string(3'000'000, 'N') + "."), "too many");
-  expect_refused(with_pickle(std::string(17 << 20, 'N')), "bytes, wanted at most");
+  expect_refused(with_pickle(std::string(17 << 20, 'N')), "bytes, expected at most");
 }
 
 TEST(Pth, DamagedArchivesAreRefused) {
   const auto builder = sample();
   const auto good = builder.zip(pickle::dict(builder.items));
-  expect_refused("", "wanted the zip archive that torch.save writes");
+  expect_refused("PK\x05\x06", "expected the zip archive that torch.save writes");
   expect_refused("PK\x03\x04", "too short for a zip archive");
   expect_refused(good.build() + "x", "the zip archive has no directory");
   auto zip = good;
   zip.method = 8;
-  expect_refused(zip.build(), "archive/data.pkl is compressed, wanted the stored entries");
+  expect_refused(zip.build(), "archive/data.pkl is compressed, expected the stored entries");
   zip = good;
   zip.entries.push_back(zip.entries[0]);
   expect_refused(zip.build(), "the archive has archive/data.pkl twice");
@@ -379,10 +379,10 @@ TEST(Pth, DamagedArchivesAreRefused) {
   expect_refused(zip.build(), "the archive has no data.pkl");
   zip = good;
   zip.entries.emplace_back("other/data.pkl", "}.");
-  expect_refused(zip.build(), "two folders with data.pkl");
+  expect_refused(zip.build(), "two directories with data.pkl");
   zip = good;
   zip.entries.back().second = "big";
-  expect_refused(zip.build(), "wanted little-endian tensors, found byte order big");
+  expect_refused(zip.build(), "expected little-endian tensors, got byte order big");
   for (const bool wide : {false, true}) {
     zip = good;
     zip.wide = wide;

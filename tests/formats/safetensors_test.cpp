@@ -9,6 +9,7 @@
 #include <random>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
 #include "support/golden.h"
 #include "support/scratch.h"
 
@@ -71,7 +72,7 @@ std::string complaint(const std::function<void()>& operation) {
   return "";
 }
 
-std::string content(const SafetensorsFile& file) {
+std::string content(const TensorFile& file) {
   std::string all;
   for (const auto& tensor : file.tensors()) {
     all += tensor.name + " " + std::string(dtype_name(tensor.dtype)) + shape_text(tensor.shape);
@@ -85,7 +86,7 @@ TEST(Safetensors, WhatIsWrittenIsRead) {
   const ScratchDirectory folder;
   auto tensors = sample();
   write_safetensors(folder / "a.safetensors", tensors.get(), {{"step", "7"}, {"ünï", "\"\n"}});
-  const SafetensorsFile file(folder / "a.safetensors");
+  const auto file = read_safetensors(folder / "a.safetensors");
   ASSERT_EQ(file.tensors().size(), tensors.views.size());
   for (const auto& wanted : tensors.get()) {
     const auto& found = file.at(wanted.name);
@@ -108,7 +109,7 @@ TEST(Safetensors, TheChecksumOfATensorIsThatOfItsBytes) {
   const ScratchDirectory folder;
   auto tensors = sample();
   write_safetensors(folder / "a.safetensors", tensors.get());
-  const SafetensorsFile file(folder / "a.safetensors");
+  const auto file = read_safetensors(folder / "a.safetensors");
   EXPECT_EQ(file.metadata().at("checksum.emb.weight"), hash_bytes(tensors.buffers[0]));
 }
 
@@ -117,7 +118,7 @@ TEST(Safetensors, TensorsOfOneDtypeKeepTheirOrderAndDataIsAligned) {
   Owned tensors;
   for (const auto* name : {"z", "a", "m"}) tensors.add(name, DType::kF32, {3});
   write_safetensors(folder / "a", tensors.get());
-  const SafetensorsFile file(folder / "a");
+  const auto file = read_safetensors(folder / "a");
   EXPECT_EQ(file.tensors()[0].name, "z");
   EXPECT_EQ(file.tensors()[1].name, "a");
   EXPECT_EQ(file.tensors()[2].name, "m");
@@ -135,18 +136,18 @@ TEST(Safetensors, TheSameInputGivesTheSameBytes) {
 TEST(Safetensors, AFileWithoutTensorsIsAFile) {
   const ScratchDirectory folder;
   write_safetensors(folder / "a", {});
-  EXPECT_TRUE(SafetensorsFile(folder / "a").tensors().empty());
+  EXPECT_TRUE(read_safetensors(folder / "a").tensors().empty());
   put(folder / "b", with_header("{}"));
-  EXPECT_TRUE(SafetensorsFile(folder / "b").tensors().empty());
+  EXPECT_TRUE(read_safetensors(folder / "b").tensors().empty());
 }
 
 TEST(Safetensors, AMovedFileKeepsItsBytes) {
   const ScratchDirectory folder;
   auto tensors = sample();
   write_safetensors(folder / "a", tensors.get());
-  SafetensorsFile first(folder / "a");
+  auto first = read_safetensors(folder / "a");
   const auto before = content(first);
-  const SafetensorsFile second(std::move(first));
+  const auto second = std::move(first);
   EXPECT_EQ(content(second), before);
 }
 
@@ -182,15 +183,15 @@ TEST(Safetensors, EveryMalformedHeaderIsRefusedWithItsReason) {
   const struct {
     std::string bytes, says;
   } cases[] = {
-      {"", "found 0 bytes"},
-      {"1234567", "found 7 bytes"},
-      {std::string(8, '\xff') + "{}", "wanted a safetensors header of at most 100000000 bytes"},
+      {"", "got 0 bytes"},
+      {"1234567", "got 7 bytes"},
+      {std::string(8, '\xff') + "{}", "expected a safetensors header of at most 100000000 bytes"},
       {std::string("\x05\xf5\xe1\x05\0\0\0\0", 8) + "{}", "follow: the file is cut off"},
       {with_header(" {}"), "must begin with '{'"},
       {with_header(""), "must begin with '{'"},
       {with_header("{"), "not valid JSON"},
       {with_header("{} {}"), "not valid JSON"},
-      {with_header(R"({"a":1})"), "an object of objects, found 1"},
+      {with_header(R"({"a":1})"), "an object of objects, got 1"},
       {with_header(R"({"a":[]})"), "a list"},
       {with_header(R"({"a":{)" + tensor + R"(},"a":{)" + tensor + "}}", data),
        "a: the header names it twice"},
@@ -203,21 +204,20 @@ TEST(Safetensors, EveryMalformedHeaderIsRefusedWithItsReason) {
       {with_header(R"({"a":{"dtype":3,"shape":[2],"data_offsets":[0,8]}})", data),
        "a: dtype cannot be 3"},
       {with_header(R"({"a":{"dtype":["F32"],"shape":[2],"data_offsets":[0,8]}})", data), "a list"},
-      {with_header(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", data), "found -2"},
-      {with_header(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", data),
-       "found 2.0"},
+      {with_header(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", data), "got -2"},
+      {with_header(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", data), "got 2.0"},
       {with_header(R"({"a":{"dtype":"F32","shape":[[2]],"data_offsets":[0,8]}})", data),
-       "found a list"},
+       "got a list"},
       {with_header(R"({"a":{"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,8]}})",
                    data),
-       "found 18446744073709551615"},
+       "got 18446744073709551615"},
       {with_header(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}})"),
        "needs too many bytes"},
       {with_header(
            R"({"a":{"dtype":"F32","shape":[4611686018427387904,4,0],"data_offsets":[0,0]}})"),
        "needs too many bytes"},
       {with_header(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", data),
-       "a: shape (3) of F32 needs 12 bytes, found 8"},
+       "a: shape (3) of F32 needs 12 bytes, got 8"},
       {with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}})", data),
        "data_offsets must be two"},
       {with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,8]}})", data),
@@ -227,21 +227,21 @@ TEST(Safetensors, EveryMalformedHeaderIsRefusedWithItsReason) {
       {with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", "1234"),
        "cut off or damaged"},
       {with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", data + data),
-       "wanted it to begin at 0"},
+       "expected it to begin at 0"},
       {with_header(
            R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
            data + "1234"),
-       "b: lies in bytes 4 to 12 of the data, wanted it to begin at 8"},
+       "b: lies in bytes 4 to 12 of the data, expected it to begin at 8"},
       {with_header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", data + "x"),
        "the tensors end at byte 8 of the data, which has 9"},
-      {with_header(R"({"__metadata__":{"a":1}})"), "metadata \"a\" must be a text, found 1"},
+      {with_header(R"({"__metadata__":{"a":1}})"), "metadata \"a\" must be a string, got 1"},
       {with_header(R"({"__metadata__":{"a":"1","a":"2"}})"), "names \"a\" twice"},
       {with_header(R"({"__metadata__":{},"__metadata__":{}})"), "twice"},
       {with_header("{\"\xff\":{}}"), "not valid JSON"},
   };
   for (const auto& [bytes, says] : cases) {
     put(folder / "a", bytes);
-    const auto found = complaint([&] { SafetensorsFile file(folder / "a"); });
+    const auto found = complaint([&] { const auto file = read_safetensors(folder / "a"); });
     EXPECT_NE(found.find(says), std::string::npos) << says << "\nis not in: " << found;
     EXPECT_TRUE(found.starts_with((folder / "a").string() + ": ")) << found;
   }
@@ -252,11 +252,11 @@ TEST(Safetensors, ADeeplyNestedHeaderIsRefusedAtOnce) {
   std::string header = R"({"a":)";
   for (int i = 0; i < 1'000'000; ++i) header += R"({"a":)";
   put(folder / "a", with_header(header));
-  EXPECT_NE(complaint([&] { SafetensorsFile file(folder / "a"); }), "");
+  EXPECT_NE(complaint([&] { const auto file = read_safetensors(folder / "a"); }), "");
 }
 
 TEST(Safetensors, AMissingFileIsAFileError) {
-  EXPECT_THROW(SafetensorsFile("/no/such/file"), FileError);
+  EXPECT_THROW(read_safetensors("/no/such/file"), FileError);
 }
 
 TEST(Safetensors, CutOffAnywhereIsRefused) {
@@ -266,7 +266,7 @@ TEST(Safetensors, CutOffAnywhereIsRefused) {
   const auto whole = read_file(folder / "a");
   for (std::size_t size = 0; size < whole.size(); ++size) {
     put(folder / "b", whole.substr(0, size));
-    EXPECT_NE(complaint([&] { SafetensorsFile file(folder / "b"); }), "") << size;
+    EXPECT_NE(complaint([&] { const auto file = read_safetensors(folder / "b"); }), "") << size;
   }
 }
 
@@ -275,7 +275,7 @@ TEST(Safetensors, AFlippedBitInATensorIsFoundAndTheTensorNamed) {
   auto tensors = sample();
   write_safetensors(folder / "a", tensors.get());
   const auto whole = read_file(folder / "a");
-  const SafetensorsFile file(folder / "a");
+  const auto file = read_safetensors(folder / "a");
   const auto* begin = reinterpret_cast<const char*>(file.tensors()[0].bytes.data());
   std::size_t data_bytes = 0;
   for (const auto& tensor : file.tensors()) data_bytes += tensor.bytes.size();
@@ -286,7 +286,7 @@ TEST(Safetensors, AFlippedBitInATensorIsFoundAndTheTensorNamed) {
           static_cast<std::size_t>(reinterpret_cast<const char*>(tensor.bytes.data()) - begin);
       damaged[whole.size() - data_bytes + offset + i] ^= static_cast<char>(1 << (i % 8));
       put(folder / "b", damaged);
-      const SafetensorsFile reopened(folder / "b");
+      const auto reopened = read_safetensors(folder / "b");
       const auto found = complaint([&] { reopened.verify(); });
       EXPECT_NE(found.find("b: " + tensor.name + ": checksum "), std::string::npos) << found;
       EXPECT_NE(found.find("the file is damaged"), std::string::npos) << found;
@@ -300,13 +300,13 @@ TEST(Safetensors, AFlippedBitAnywhereIsFoundOrChangesNothing) {
   auto tensors = sample();
   write_safetensors(folder / "a", tensors.get(), {{"step", "7"}});
   const auto whole = read_file(folder / "a");
-  const auto wanted = content(SafetensorsFile(folder / "a"));
+  const auto wanted = content(read_safetensors(folder / "a"));
   for (std::size_t bit = 0; bit < whole.size() * 8; ++bit) {
     auto damaged = whole;
     damaged[bit / 8] ^= static_cast<char>(1 << (bit % 8));
     put(folder / "b", damaged);
     const auto found = complaint([&] {
-      const SafetensorsFile file(folder / "b");
+      const auto file = read_safetensors(folder / "b");
       file.verify();
       EXPECT_EQ(content(file), wanted) << "bit " << bit;
     });
@@ -345,7 +345,7 @@ TEST(Safetensors, RandomDamageGivesAnErrorOrAFileThatCanBeRead) {
     }
     put(folder / "b", damaged);
     refused += complaint([&] {
-                 const SafetensorsFile file(folder / "b");
+                 const auto file = read_safetensors(folder / "b");
                  file.verify();
                  content(file);
                }).empty()
@@ -356,7 +356,7 @@ TEST(Safetensors, RandomDamageGivesAnErrorOrAFileThatCanBeRead) {
 }
 
 TEST(Safetensors, FilesOfOtherToolsHaveNoChecksumsAndLoad) {
-  const SafetensorsFile file(test::golden_dirs("model").front() / "hf_rwkv4.safetensors");
+  const auto file = read_safetensors(test::golden_dirs("model").front() / "hf_rwkv4.safetensors");
   EXPECT_FALSE(file.has_checksums());
   EXPECT_NO_THROW(file.verify());
   EXPECT_EQ(file.at("head.weight").shape, (std::vector<std::int64_t>{17, 8}));
@@ -368,7 +368,7 @@ TEST(Safetensors, EveryGoldenFileLoads) {
   RWKVX_FOR_EACH_GOLDEN("model")
   for (const auto& entry : fs::directory_iterator(golden))
     if (entry.path().extension() == ".safetensors") {
-      EXPECT_FALSE(SafetensorsFile(entry.path()).tensors().empty()) << entry.path();
+      EXPECT_FALSE(read_safetensors(entry.path()).tensors().empty()) << entry.path();
       ++files;
     }
   EXPECT_GT(files, 0);
@@ -418,7 +418,7 @@ TEST(ToFloat32, ReadsFromAnyAddress) {
 TEST(ToFloat32, RefusesIntegersByName) {
   const auto found =
       complaint([] { to_float32(view_of_values(std::vector<std::int64_t>{1}, DType::kI64)); });
-  EXPECT_EQ(found, "x: wanted numbers of dtype F64, F32, F16 or BF16, found I64");
+  EXPECT_EQ(found, "x: expected numbers of dtype F64, F32, F16 or BF16, got I64");
 }
 
 }  // namespace

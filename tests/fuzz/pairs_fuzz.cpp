@@ -3,12 +3,14 @@
 #include <string>
 #include <vector>
 
+#include <nlohmann/json.hpp>
+
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/eval/scoring.h"
-#include "rwkvx/report/html.h"
+#include "rwkvx/eval/side_by_side.h"
 
 using namespace rwkvx;
 
@@ -24,9 +26,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const TemporaryFolder folder;
   static const auto file = folder.path() / "pairs";
   write_file(file, {reinterpret_cast<const char*>(data), size});
-  auto metrics = parse_metrics("rouge1,rouge2,rougeL,rougeLsum,rougeW,rougeSU4,bleu,chrf++",
-                               /*stemmer=*/true, "fuzz");
-  metrics.tokens.kind = size % 2 == 0 ? RougeTokenization::kGoogle : RougeTokenization::kUnicode;
+  const auto metrics = parse_metrics(
+      "rouge1,rouge2,rougeL,rougeLsum,rougeW,rougeSU4,bleu,chrf++",
+      nlohmann::json{
+          {"ROUGE", {{"stemmer", true}, {"tokenizer", size % 2 == 0 ? "google" : "unicode"}}}},
+      "fuzz");
   ScoringOptions options;
   options.threads = 1;
   options.skip_bad = size % 3 == 0;

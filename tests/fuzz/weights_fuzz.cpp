@@ -10,6 +10,7 @@
 #include "rwkvx/cores/names.h"
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/engine/weights_check.h"
+#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint_config.h"
 #include "support/pth_builder.h"
 

@@ -61,7 +61,7 @@ TEST(Sampler, KeepsWhatIsAboutAsSurprisingAsItIsOnAverage) {
   // Probabilities 0.5, 0.25, 0.25: surprise ln 2, 2 ln 2, 2 ln 2; the entropy is 1.5 ln 2.
   const std::vector<float> half = {std::log(0.5f), std::log(0.25f), std::log(0.25f)};
   GenerateConfig config;
-  config.typical = 1e-9;
+  config.typical_p = 1e-9;
   config.temperature = 2;  // changes the entropy: 0.414, 0.293, 0.293
   Sampler sampler(config);
   const auto first = sampler.draw(half);

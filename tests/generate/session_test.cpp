@@ -11,10 +11,11 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/formats/safetensors.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/generate/generator.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"
-#include "rwkvx/text/utf8.h"
 #include "support/scratch.h"
 
 namespace rwkvx {
@@ -100,8 +101,8 @@ Shown in_pieces(Made& made, GenerateConfig config, const std::vector<std::int64_
     Session session(*made.generator);
     if (i > 0) session.load(file);
     session.feed(i == 0 ? prompt : "");
-    config.max_tokens = lengths[i];
-    if (i > 0) config.force.clear();
+    config.max_new_tokens = lengths[i];
+    if (i > 0) config.prefix.clear();
     const bool last = i + 1 == lengths.size();
     out.last = session.draw(config,
                             [&](const DrawnToken& one) {
@@ -133,7 +134,7 @@ TEST(Session, GivesTheSameTextHoweverItIsCutIntoPieces) {
     for (int seed = 1; seed <= 2; ++seed) {
       GenerateConfig config;
       config.seed = seed;
-      config.force = kPrefix;
+      config.prefix = kPrefix;
       config.repetition_penalty = 1.3;
       config.frequency_penalty = 0.1;
       config.penalty_decay = 0.9;
@@ -161,11 +162,11 @@ TEST(Session, SavesTheTokensWhoseTextWasShownOrIsHeldAfterAStopText) {
   for (const auto& [name, made] : all_models())
     for (const std::string stop : {"京 🙂", "END\n", "he E", "\n", "Zürich"}) {
       GenerateConfig config;
-      config.force = kPrefix;
+      config.prefix = kPrefix;
       config.seed = 3;
       const auto whole = in_pieces(*made, config, {50}).text;
       config.stop = {stop};
-      config.max_tokens = 50;
+      config.max_new_tokens = 50;
       std::string text;
       const auto show = [&](const DrawnToken& one) {
         text += one.text;
@@ -183,9 +184,9 @@ TEST(Session, SavesTheTokensWhoseTextWasShownOrIsHeldAfterAStopText) {
       Session other(*made->generator);
       other.load(made->folder / "stopped");
       config.stop.clear();
-      config.force.clear();
+      config.prefix.clear();
       const auto before = made->generator->tokenizer().encode("a bird ").size();
-      config.max_tokens = 50 - (tokens - static_cast<std::int64_t>(before));
+      config.max_new_tokens = 50 - (tokens - static_cast<std::int64_t>(before));
       other.draw(config, show);
       EXPECT_EQ(text, whole) << name << ", stop " << stop;
     }
@@ -194,7 +195,7 @@ TEST(Session, SavesTheTokensWhoseTextWasShownOrIsHeldAfterAStopText) {
 TEST(Session, HoldsNothingOfAStopTextWhereTokensAreBytes) {
   Made made([](const auto&) { return make_byte_tokenizer(); });
   GenerateConfig config;
-  config.force = "one END two";
+  config.prefix = "one END two";
   config.stop = {"END"};
   Session session(*made.generator);
   session.feed("a");
@@ -206,9 +207,9 @@ TEST(Session, HoldsNothingOfAStopTextWhereTokensAreBytes) {
 TEST(Session, ReleasesWhatItHolds) {
   Made made([](const auto&) { return make_byte_tokenizer(); });
   GenerateConfig config;
-  config.force = "one EN";
+  config.prefix = "one EN";
   config.stop = {"END"};
-  config.max_tokens = 6;
+  config.max_new_tokens = 6;
   Session session(*made.generator);
   EXPECT_EQ(session.draw(config, {}, {.hold = true}).text, "one ");
   EXPECT_EQ(session.copy().release_held(), "EN");

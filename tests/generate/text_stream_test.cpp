@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 namespace {

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "rwkvx/base/field.h"
+#include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/chrf.h"
 #include "rwkvx/metrics/unicode.h"
 #include "support/golden.h"
@@ -60,8 +62,8 @@ void expect_bleu(const std::vector<Segment>& segments, const json& wanted,
                  const std::string& name) {
   const std::string signature = wanted["signature"];
   const auto tok = part(signature, "tok"), smooth = part(signature, "smooth");
-  ASSERT_TRUE(bleu_tokenizer(tok)) << tok;
-  BleuCounter counter(*bleu_tokenizer(tok), part(signature, "case") == "lc");
+  const auto tokenizer = read_enum<BleuTokenizer>(tok, "tok");
+  BleuCounter counter(tokenizer, part(signature, "case") == "lc");
   BleuCounts counts;
   for (const auto& segment : segments)
     counts += counter.count(segment.prediction, segment.first(wanted["refs"]));
@@ -168,10 +170,10 @@ TEST(Bleu, EmptyTextsScoreZero) {
 
 std::string lower(const std::string& text) {
   std::vector<std::uint32_t> codes;
-  unicode::decode(text, codes);
+  decode_utf8(text, codes);
   unicode::lower(codes);
   std::string out;
-  for (const auto code : codes) unicode::append(code, out);
+  for (const auto code : codes) append_utf8(code, out);
   return out;
 }
 

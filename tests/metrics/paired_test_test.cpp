@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "rwkvx/base/error.h"
+#include "support/long_tests.h"
 
 namespace rwkvx {
 namespace {
@@ -29,48 +30,51 @@ struct Simulation {
   std::vector<double> a, b;
 };
 
+// Two standard errors of a share of 0.05 or 0.95 of so many cases: 0.01 of 2000.
+double tolerance(int cases) { return 0.01 * std::sqrt(2000.0 / cases); }
+
 TEST(PairedTest, RejectsSystemsWithoutDifferenceInFivePercentOfCases) {
   Simulation simulation(1);
-  int by_bootstrap = 0, by_randomisation = 0;
+  int by_bootstrap = 0, by_randomization = 0;
   const int cases = 2000;
   for (int i = 0; i < cases; ++i) {
     simulation.draw(200, 0);
     const auto found =
         compare_paired(simulation.a, simulation.b, 399, static_cast<std::uint64_t>(i));
     by_bootstrap += found.p_bootstrap <= 0.05;
-    by_randomisation += found.p_randomisation <= 0.05;
+    by_randomization += found.p_randomization <= 0.05;
   }
   EXPECT_NEAR(by_bootstrap / static_cast<double>(cases), 0.05, 0.01);
-  EXPECT_NEAR(by_randomisation / static_cast<double>(cases), 0.05, 0.01);
+  EXPECT_NEAR(by_randomization / static_cast<double>(cases), 0.05, 0.01);
   RecordProperty("rejected by bootstrap", by_bootstrap);
-  RecordProperty("rejected by randomisation", by_randomisation);
+  RecordProperty("rejected by randomization", by_randomization);
 }
 
 TEST(PairedTestSlow, IntervalsHoldTheTruthInNinetyFivePercentOfCases) {
   Simulation simulation(12);
   const double better = 0.03;
   int covered = 0;
-  const int cases = 2000;
+  const int cases = test::rounds(500, 2000);
   for (int i = 0; i < cases; ++i) {
     simulation.draw(200, better);
     const auto seed = static_cast<std::uint64_t>(i);
     const auto found = compare_paired(simulation.a, simulation.b, 1000, seed);
     covered += found.low <= better && better <= found.high;
   }
-  EXPECT_NEAR(covered / static_cast<double>(cases), 0.95, 0.01);
+  EXPECT_NEAR(covered / static_cast<double>(cases), 0.95, tolerance(cases));
   RecordProperty("covered", covered);
 }
 
 TEST(PairedTest, IntervalsOfAMeanHoldTheTruthInNinetyFivePercentOfCases) {
   Simulation simulation(2);
   int covered = 0;
-  const int cases = 2000;
+  const int cases = test::rounds(500, 2000);
   for (int i = 0; i < cases; ++i) {
     simulation.draw(200, 0);
     const auto mean = mean_interval(simulation.a, 400, static_cast<std::uint64_t>(i));
     covered += mean.low <= 0.5 && 0.5 <= mean.high;
   }
-  EXPECT_NEAR(covered / static_cast<double>(cases), 0.95, 0.01);
+  EXPECT_NEAR(covered / static_cast<double>(cases), 0.95, tolerance(cases));
 }
 
 TEST(PairedTest, FindsADifferenceThatIsThere) {
@@ -78,14 +82,14 @@ TEST(PairedTest, FindsADifferenceThatIsThere) {
   simulation.draw(500, 0.1);
   const auto found = compare_paired(simulation.a, simulation.b, 999, 7);
   EXPECT_EQ(found.p_bootstrap, 0.001);
-  EXPECT_EQ(found.p_randomisation, 0.001);
+  EXPECT_EQ(found.p_randomization, 0.001);
   EXPECT_GT(found.low, 0.05);
   EXPECT_LT(found.high, 0.15);
   EXPECT_EQ(found.samples, 500);
   const auto other = compare_paired(simulation.b, simulation.a, 999, 7);
   EXPECT_EQ(other.difference, -found.difference);
   EXPECT_EQ(other.effect_size, -found.effect_size);
-  EXPECT_EQ(other.p_randomisation, found.p_randomisation);
+  EXPECT_EQ(other.p_randomization, found.p_randomization);
 }
 
 // Differences 1, 2, 3: mean 2, deviation 1. Of the 8 choices of signs only all plus and all minus
@@ -97,7 +101,7 @@ TEST(PairedTest, EqualsWhatCountingByHandGives) {
   EXPECT_EQ(found.mean_b, 2);
   EXPECT_EQ(found.difference, 2);
   EXPECT_DOUBLE_EQ(found.effect_size, 2);
-  EXPECT_NEAR(found.p_randomisation, 0.25, 0.01);
+  EXPECT_NEAR(found.p_randomization, 0.25, 0.01);
   // No mean of three of 1, 2, 3 lies 2 away from 2.
   EXPECT_DOUBLE_EQ(found.p_bootstrap, 1.0 / 100001);
 }
@@ -108,7 +112,7 @@ TEST(PairedTest, EqualSystemsDoNotDiffer) {
   EXPECT_EQ(found.difference, 0);
   EXPECT_EQ(found.effect_size, 0);
   EXPECT_EQ(found.p_bootstrap, 1);
-  EXPECT_EQ(found.p_randomisation, 1);
+  EXPECT_EQ(found.p_randomization, 1);
   const auto shifted = compare_paired(a, std::vector<double>{1.1, 1.7, 1.3}, 200, 1);
   EXPECT_TRUE(std::isinf(shifted.effect_size));
 }
@@ -121,7 +125,7 @@ TEST(PairedTest, SameSeedSameResultOtherSeedOtherResult) {
   const auto other = compare_paired(simulation.a, simulation.b, 500, 2);
   EXPECT_EQ(one.low, again.low);
   EXPECT_EQ(one.p_bootstrap, again.p_bootstrap);
-  EXPECT_EQ(one.p_randomisation, again.p_randomisation);
+  EXPECT_EQ(one.p_randomization, again.p_randomization);
   EXPECT_NE(one.low, other.low);
 }
 

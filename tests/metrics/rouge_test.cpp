@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/metrics/bootstrap.h"
-#include "rwkvx/metrics/mean.h"
 #include "rwkvx/metrics/rouge_reference.h"
 #include "support/golden.h"
 
@@ -319,12 +319,6 @@ TEST(Rouge, KnowsItsNames) {
   for (const auto* name : {"rouge", "rouge0", "rouge01", "rouge1000", "rougeW0.5", "rougeW1x",
                            "rougeS-1", "rougel", "ROUGE1", "bleu", ""})
     EXPECT_FALSE(rouge_type(name)) << name;
-}
-
-TEST(Mean, CompensatedSumKeepsWhatPlainSumsLose) {
-  EXPECT_EQ(compensated_mean(std::vector<double>{1, 1e100, 1, -1e100}), 0.5);
-  EXPECT_EQ(compensated_mean({}), 0);
-  EXPECT_EQ(plain_mean(std::vector<double>{1, 2, 6}), 3);
 }
 
 }  // namespace

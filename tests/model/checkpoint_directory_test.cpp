@@ -55,7 +55,7 @@ void save(const fs::path& path, int number) {
 }
 
 int number_of(const CheckpointDirectory& directory) {
-  const SafetensorsFile weights(directory.weights());
+  const auto weights = read_safetensors(directory.weights());
   const int number = std::stoi(weights.metadata().at("number"));
   EXPECT_EQ(to_float32(weights.at("emb.weight"))[999], static_cast<float>(number));
   EXPECT_EQ(nlohmann::json::parse(read_file(directory.config()))["number"], number);

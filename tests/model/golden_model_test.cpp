@@ -9,6 +9,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/cores/core.h"
 #include "rwkvx/cores/names.h"
+#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"
 #include "support/golden.h"
@@ -52,7 +53,7 @@ ModelConfig config_of_case(const nlohmann::json& json) {
   return config;
 }
 
-at::Tensor read(const SafetensorsFile& file, const std::string& name) {
+at::Tensor read(const TensorFile& file, const std::string& name) {
   return tensor_of(file.at(name));
 }
 
@@ -73,7 +74,7 @@ std::string fixture_name(const StateRow& row) {
   return row.ring ? row.name.substr(0, row.name.find('.')) + ".h" : row.name;
 }
 
-void expect_state(const SafetensorsFile& io, const std::string& prefix, const ModelConfig& config,
+void expect_state(const TensorFile& io, const std::string& prefix, const ModelConfig& config,
                   const ModelState& state) {
   const auto rows = core_of(config).state(config);
   for (std::size_t layer = 0; layer < state.layers.size(); ++layer)
@@ -102,8 +103,8 @@ void expect_cases(const fs::path& golden) {
     const auto json = read_json_file(entry.path().string());
     const auto config = config_of_case(json["config"]);
     auto model = model_of_case(config, stem.string() + ".weights.safetensors");
-    const SafetensorsFile io(stem.string() + ".io.safetensors");
-    const SafetensorsFile grads(stem.string() + ".grads.safetensors");
+    const auto io = read_safetensors(stem.string() + ".io.safetensors");
+    const auto grads = read_safetensors(stem.string() + ".grads.safetensors");
     const auto idx = read(io, "idx"), targets = read(io, "targets");
     const int64_t B = idx.size(0), T = idx.size(1), split = json["split"];
 
@@ -143,7 +144,7 @@ TEST(GoldenModel, GivesTheLossLogitsGradientsAndStatesOfEveryCase) {
 
 TEST(GoldenModel, AgreesWithAnotherImplementationOfRwkv4) {
   RWKVX_FOR_EACH_GOLDEN("model") {
-    const SafetensorsFile io(golden / "hf_rwkv4.io.safetensors");
+    const auto io = read_safetensors(golden / "hf_rwkv4.io.safetensors");
     for (const char* weights : {"hf_rwkv4.safetensors", "hf_rwkv4.pth"}) {
       auto model = load_model(golden / weights);
       EXPECT_FALSE(model->config().shift.enabled());

@@ -6,8 +6,7 @@
 #include <cmath>
 #include <string>
 
-#include "rwkvx/report/html.h"
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -15,29 +14,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-TEST(Report, EscapesWhateverATextHolds) {
-  EXPECT_EQ(escape_html("<script>'a' & \"b\"</script>\n"),
-            "&lt;script&gt;&#39;a&#39; &amp; &quot;b&quot;&lt;/script&gt;\n");
-  EXPECT_EQ(escape_html(std::string_view("a\0\x1b\xff z", 6)), "a\ufffd\ufffd\ufffd z");
-  const std::string evil = "</title><script>alert(1)</script>";
-  const auto page =
-      html_page(evil, html_section(evil, html_table({evil}, {{evil}})) +
-                          html_side_by_side(evil, evil, evil, evil) +
-                          svg_bars({evil, evil, evil}, {{evil, 1, 0, 2}}) +
-                          svg_lines({evil, evil, evil}, {{evil, {{1, 1, 0, 2}, {2, 1, 0, 2}}}}));
-  EXPECT_THAT(page, Not(HasSubstr("<script")));
-  EXPECT_THAT(page, Not(HasSubstr("http")));
-}
-
-TEST(Report, MarksTheLongestCommonSubsequenceOnBothSides) {
-  const auto html = html_side_by_side("r", "The cat sat, still.", "p", "A CAT then still");
-  EXPECT_THAT(html, HasSubstr("The <mark>cat</mark> sat, <mark>still</mark>."));
-  EXPECT_THAT(html, HasSubstr("A <mark>CAT</mark> then <mark>still</mark>"));
-  EXPECT_THAT(html_side_by_side("r", "a b", "p", "a b", /*most_words=*/1),
-              Not(HasSubstr("<mark>")));
-}
-
-TEST(Report, TicksCoverTheRangeInRoundSteps) {
+TEST(Plot, TicksCoverTheRangeInRoundSteps) {
   EXPECT_EQ(plot_ticks(0, 10), (std::vector<double>{0, 2, 4, 6, 8, 10}));
   const auto ticks = plot_ticks(-0.013, 0.041);
   EXPECT_LE(ticks.front(), -0.013);
@@ -56,7 +33,7 @@ std::vector<double> places_of(const std::string& svg, const std::string& text) {
   return places;
 }
 
-TEST(Report, LabelsAreNeverWiderThanTheirRoom) {
+TEST(Plot, LabelsAreNeverWiderThanTheirRoom) {
   const std::string path = "runs/enhanced-with-a-long-name/predictions-of-the-test-set";
   const std::string wide(40, 'W'), chinese = [] {
     std::string text;
@@ -86,7 +63,7 @@ TEST(Report, LabelsAreNeverWiderThanTheirRoom) {
   EXPECT_THAT(two, Not(HasSubstr("<title>")));
 }
 
-TEST(Report, NamesInAKeyDoNotLieOverEachOther) {
+TEST(Plot, NamesInAKeyDoNotLieOverEachOther) {
   std::vector<PlotLine> lines;
   for (int i = 0; i < 7; ++i)
     lines.push_back(
@@ -104,17 +81,7 @@ TEST(Report, NamesInAKeyDoNotLieOverEachOther) {
               720);
 }
 
-TEST(Report, LettersStayReadableOnANarrowScreen) {
-  const auto page = html_page("t", svg_bars({"t", "x", ""}, {{"a", 1, 0, 2}}));
-  // 12 pixels of 720 are 11.2 at the least width; the frame around the plot scrolls.
-  EXPECT_THAT(page, HasSubstr("svg{display:block;min-width:672px;"));
-  EXPECT_THAT(page, HasSubstr("<div class=\"wide\"><svg "));
-  const auto file = svg_file(svg_bars({"t", "x", ""}, {{"a", 1, 0, 2}}));
-  EXPECT_TRUE(file.starts_with("<svg xmlns="));
-  EXPECT_TRUE(file.ends_with("</svg>"));
-}
-
-TEST(Report, PlotsLeaveOutWhatIsNotFinite) {
+TEST(Plot, PlotsLeaveOutWhatIsNotFinite) {
   const double nan = std::nan("");
   const auto bars = svg_bars({"t", "x", ""}, {{"a", nan, 0, 0}, {"b", -1, -2, 0.5}});
   EXPECT_THAT(bars, Not(HasSubstr("nan")));

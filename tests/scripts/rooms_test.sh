@@ -17,7 +17,7 @@ fail() {
   failures=$((failures + 1))
 }
 
-# The headers of a room as they are included; the command line's folders of a target.
+# The headers of a room as they are included; the command line's directories of a target.
 public_headers() { (cd "$source_dir/include" && find "rwkvx/$1" -name '*.h' 2>/dev/null | sort); }
 private_headers() { (cd "$source_dir/src" && find "$1" -name '*.h' 2>/dev/null | sort); }
 folders_of() {

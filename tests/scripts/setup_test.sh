@@ -88,7 +88,7 @@ case "\$*" in
         esac ;;
       *' install '*)
         mkdir -p "\$site"
-        "$python" "$work/wheels.py" folder "\$site" \$kind
+        "$python" "$work/wheels.py" directory "\$site" \$kind
         [[ -z \${FAKE_KILL:-} ]] || kill -9 \$PPID ;;
     esac ;;
 esac
@@ -113,7 +113,7 @@ torch = {"torch/version.py": "cuda: Optional[str] = " + (f"'{cuda}'" if kind == 
          "torch/share/cmake/Torch/TorchConfigVersion.cmake": version, "torch/big.py": ""}
 if kind == "cuda":
     torch["torch/lib/libtorch_cuda.so"] = "x"
-if what == "folder":
+if what == "directory":
     for name, text in torch.items():
         os.makedirs(os.path.dirname(os.path.join(place, name)), exist_ok=True)
         open(os.path.join(place, name), "w").write(text)
@@ -127,14 +127,14 @@ else:
             wheel.writestr("nvidia/cu13/lib/" + name, "")
 END_PYTHON
 
-# toolkit MAJOR: a CUDA toolkit, printed as a folder.
+# toolkit MAJOR: a CUDA toolkit, printed as a directory.
 toolkit() {
-  local folder=$work/cuda-$1
-  mkdir -p "$folder/bin" "$folder/include" "$folder/lib64"
-  touch "$folder/include/cublas_v2.h" "$folder/lib64/libcudart.so"
-  printf '#!/bin/sh\necho "Cuda compilation tools, release %s.0, V%s.0.1"\n' "$1" "$1" >"$folder/bin/nvcc"
-  chmod +x "$folder/bin/nvcc"
-  echo "$folder"
+  local directory=$work/cuda-$1
+  mkdir -p "$directory/bin" "$directory/include" "$directory/lib64"
+  touch "$directory/include/cublas_v2.h" "$directory/lib64/libcudart.so"
+  printf '#!/bin/sh\necho "Cuda compilation tools, release %s.0, V%s.0.1"\n' "$1" "$1" >"$directory/bin/nvcc"
+  chmod +x "$directory/bin/nvcc"
+  echo "$directory"
 }
 
 # ---- one case ------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ expect_status 0
 expect_not_asked pip
 
 begin "a CUDA build that is the user's: its CPU half, without a download"
-"$python" "$work/wheels.py" folder "$work/mine" cuda
+"$python" "$work/wheels.py" directory "$work/mine" cuda
 setup Torch_DIR="$work/mine/torch/share/cmake/Torch"
 expect_status 0
 expect_said "(the CPU half of a CUDA build)"
@@ -212,7 +212,7 @@ expect_not_asked pip
 
 begin "the user's before .venv's"
 setup FAKE_INDEXES=cpu
-"$python" "$work/wheels.py" folder "$work/mine-cpu" cpu
+"$python" "$work/wheels.py" directory "$work/mine-cpu" cpu
 setup CMAKE_PREFIX_PATH="/nowhere:$work/mine-cpu/torch"
 expect_status 0
 expect_chosen "Torch_DIR=$work/mine-cpu/torch/share/cmake/Torch"

@@ -9,20 +9,20 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 failures=0
 
-# torch NAME cpu|cuda|half: a LibTorch in a folder of that name.
+# torch NAME cpu|cuda|half: a LibTorch in a directory of that name.
 torch() {
-  local folder=$work/$1
-  mkdir -p "$folder/lib" "$folder/share/cmake/Torch"
-  touch "$folder/lib/libc10.so" "$folder/lib/libtorch_cpu.so"
+  local directory=$work/$1
+  mkdir -p "$directory/lib" "$directory/share/cmake/Torch"
+  touch "$directory/lib/libc10.so" "$directory/lib/libtorch_cpu.so"
   echo 'set(PACKAGE_VERSION "2.13.0")
-set(PACKAGE_VERSION_COMPATIBLE TRUE)' >"$folder/share/cmake/Torch/TorchConfigVersion.cmake"
-  echo "set(TORCH_INSTALL_PREFIX $folder)
-add_library(torch INTERFACE IMPORTED GLOBAL)" >"$folder/share/cmake/Torch/TorchConfig.cmake"
-  [[ $2 == cpu ]] && { echo 'cuda: Optional[str] = None' >"$folder/version.py"; return; }
-  echo "cuda: Optional[str] = '13.0'" >"$folder/version.py"
+set(PACKAGE_VERSION_COMPATIBLE TRUE)' >"$directory/share/cmake/Torch/TorchConfigVersion.cmake"
+  echo "set(TORCH_INSTALL_PREFIX $directory)
+add_library(torch INTERFACE IMPORTED GLOBAL)" >"$directory/share/cmake/Torch/TorchConfig.cmake"
+  [[ $2 == cpu ]] && { echo 'cuda: Optional[str] = None' >"$directory/version.py"; return; }
+  echo "cuda: Optional[str] = '13.0'" >"$directory/version.py"
   [[ $2 == half ]] && return
-  touch "$folder/lib/libtorch_cuda.so"
-  echo 'add_library(torch_cuda INTERFACE IMPORTED GLOBAL)' >>"$folder/share/cmake/Torch/TorchConfig.cmake"
+  touch "$directory/lib/libtorch_cuda.so"
+  echo 'add_library(torch_cuda INTERFACE IMPORTED GLOBAL)' >>"$directory/share/cmake/Torch/TorchConfig.cmake"
 }
 torch cpu cpu
 torch cuda cuda
@@ -91,8 +91,8 @@ expect "run scripts/setup --cuda"
 configure "CPU build, kernels wanted" -- -DTorch_DIR="$cpu" -DRWKVX_CUDA=ON
 expect "expected a LibTorch with CUDA, got the CPU build"
 expect "run scripts/setup --cuda"
-configure "no such folder" -- -DTorch_DIR=/nowhere
-expect "expected a folder with TorchConfig.cmake, got /nowhere"
+configure "no such directory" -- -DTorch_DIR=/nowhere
+expect "expected a directory with TorchConfig.cmake, got /nowhere"
 
 # A toolkit in /usr/local/cuda would be found.
 if [[ ! -e /usr/local/cuda/include/cublas_v2.h && ! -e /usr/include/cublas_v2.h ]]; then

@@ -44,7 +44,7 @@ TEST_F(StudyFiles, StudiesShareTheirTrainings) {
   int trainings = 0, probes = 0;
   std::set<std::string> keys;
   for (const auto& cell : cells) {
-    (cell.kind == Cell::Kind::kTrain ? trainings : probes) += 1;
+    (cell.training ? trainings : probes) += 1;
     EXPECT_TRUE(keys.insert(cell.key).second);
     for (const auto& need : cell.needs) EXPECT_TRUE(keys.contains(need)) << "made before";
   }
@@ -87,6 +87,18 @@ TEST_F(StudyFiles, WhatIsWrongIsNamed) {
   document = minimal();
   document["data"]["copy"] = json{{"synth", "copy"}, {"train", {"a.txt"}}};
   EXPECT_THAT(error(document), testing::HasSubstr("one of train, train_pairs and synth"));
+}
+
+TEST(Studies, TheTableIsWhole) {
+  std::set<std::string_view> names;
+  for (const auto* study : studies()) {
+    EXPECT_TRUE(names.insert(study->name).second) << study->name;
+    EXPECT_EQ(study_named(study->name), study);
+    EXPECT_FALSE(study->question.empty());
+    EXPECT_FALSE(study->measures.empty());
+    EXPECT_NE(study->report, nullptr);
+  }
+  EXPECT_EQ(study_named("ablations"), nullptr);
 }
 
 TEST(StudyData, WhatStandsInBothTextsIsCounted) {

@@ -2,21 +2,10 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "rwkvx/base/error.h"
-#include "rwkvx/train/train_bench.h"
 
 namespace rwkvx {
 namespace {
-
-TEST(StudyStatistics, MeanDeviationAndMedianAreTheTextbooks) {
-  const std::vector<double> values{2, 4, 4, 4, 5, 5, 7, 9};
-  EXPECT_DOUBLE_EQ(sample_mean(values), 5);
-  EXPECT_NEAR(sample_deviation(values), std::sqrt(32.0 / 7), 1e-12);
-  EXPECT_DOUBLE_EQ(median(values), 4.5);
-  EXPECT_EQ(sample_deviation(std::vector<double>{3}), 0);
-}
 
 TEST(StudyStatistics, AnExponentIsFound) {
   const std::vector<double> sizes{128, 512, 2048, 8192};

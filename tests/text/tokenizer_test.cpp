@@ -38,7 +38,7 @@ const Tokenizer& trained(const std::string& algorithm) {
   static const auto make = [](const std::string& name) {
     SentencePieceTraining training;
     training.vocab_size = 400;
-    training.algorithm = name;
+    training.model_type = name;
     return train_sentencepiece(sample_documents(), training);
   };
   static const auto unigram = make("unigram"), bpe = make("bpe");
@@ -272,7 +272,7 @@ TEST(SentencePiece, TrainsTheSameModelFromTheSameText) {
   for (const char* algorithm : {"unigram", "bpe"}) {
     SentencePieceTraining training;
     training.vocab_size = 400;
-    training.algorithm = algorithm;
+    training.model_type = algorithm;
     EXPECT_EQ(train_sentencepiece(sample_documents(), training)->hash(), trained(algorithm).hash());
   }
 }
@@ -307,7 +307,7 @@ TEST(SentencePiece, SaysHowLargeTheVocabularyMayBe) {
   SentencePieceTraining training;
   training.vocab_size = 30000;
   for (const char* algorithm : {"unigram", "bpe"}) {
-    training.algorithm = algorithm;
+    training.model_type = algorithm;
     const auto message = data_error([&] { train_sentencepiece(sample_documents(20), training); });
     EXPECT_THAT(message, HasSubstr("tokenizer.vocab_size"));
     EXPECT_THAT(message, HasSubstr("30000"));
@@ -324,17 +324,17 @@ TEST(SentencePiece, SaysThatTheCharactersDoNotFitTheVocabulary) {
   }
   SentencePieceTraining training;
   training.vocab_size = 300;
-  training.coverage = 1.0;
+  training.character_coverage = 1.0;
   EXPECT_THAT(data_error([&] { train_sentencepiece({text + "\n" + text + "\n"}, training); }),
               HasSubstr("the characters of the text alone need"));
 }
 
 TEST(SentencePiece, RefusesToTrainOnNothing) {
-  EXPECT_THAT(data_error([&] { train_sentencepiece({}, {}); }), HasSubstr("no text to train on"));
+  EXPECT_THAT(data_error([&] { train_sentencepiece({}, {}); }), HasSubstr("expected text to train on, got none"));
   EXPECT_THAT(data_error([&] {
                 train_sentencepiece({"\n\n", "", "\xFF"}, {});
               }),
-              HasSubstr("no text to train on"));
+              HasSubstr("expected text to train on, got none"));
 }
 
 TEST(World, TakesTheLongestMatch) {
@@ -362,11 +362,11 @@ TEST(World, NamesTheLineThatIsWrong) {
     return data_error([&] { world(good + line + "\n"); });
   };
   const std::vector<std::pair<std::string, std::string>> cases{
-      {"nonsense", "wanted \"ID LITERAL BYTES\""},
-      {"300 'ab'", "wanted \"ID LITERAL BYTES\""},
-      {"300 'ab' x", "wanted a length"},
-      {"x 'ab' 2", "wanted an id"},
-      {"99999999999999999999 'ab' 2", "wanted an id"},
+      {"nonsense", "expected \"ID LITERAL BYTES\""},
+      {"300 'ab'", "expected \"ID LITERAL BYTES\""},
+      {"300 'ab' x", "expected a length"},
+      {"x 'ab' 2", "expected an id"},
+      {"99999999999999999999 'ab' 2", "expected an id"},
       {"65536 'ab' 2", "is not in 1 to 65535"},
       {"0 'ab' 2", "is not in 1 to 65535"},
       {"-4 'ab' 2", "is not in 1 to 65535"},
@@ -389,7 +389,7 @@ TEST(World, NamesTheLineThatIsWrong) {
     EXPECT_THAT(message(line), HasSubstr("vocab.txt:268: ")) << line;
   }
   EXPECT_THAT(message("300 'the' 3"), HasSubstr("are the same text"));
-  EXPECT_THAT(data_error([&] { world(""); }), HasSubstr("is empty"));
+  EXPECT_THAT(data_error([&] { world(""); }), HasSubstr("got an empty file"));
   EXPECT_THAT(data_error([&] { world("1 'a' 1\n"); }),
               HasSubstr("no id stands for the single byte"));
 }
@@ -408,7 +408,7 @@ TEST(World, ReadsAByteOrderMarkAndBlankLastLines) {
     EXPECT_EQ(world(text)->encode(" there"), wanted);
   const auto first = good.find('\n') + 1;
   EXPECT_THAT(data_error([&] { world(good.substr(0, first) + "\n" + good.substr(first)); }),
-              HasSubstr("vocab.txt:2: wanted \"ID LITERAL BYTES\""));
+              HasSubstr("vocab.txt:2: expected \"ID LITERAL BYTES\""));
 }
 
 TEST(Tokenizer, NamesFilesOfOtherKinds) {

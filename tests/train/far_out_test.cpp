@@ -8,6 +8,7 @@
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/model/training_pass.h"
 #include "rwkvx/train/optimizer.h"
+#include "support/long_tests.h"
 
 namespace rwkvx {
 namespace {
@@ -98,7 +99,8 @@ Extremes drive_far_out(ShiftKind kind, double rate) {
 
 TEST(FarOutSlow, TrainingAgreesWithTheFloat64ModulesAtEveryStep) {
   for (const auto kind : {ShiftKind::kNone, ShiftKind::kGatedPositional})
-    for (const double rate : {0.1, 0.5}) {
+    for (const double rate : {0.5, 0.1}) {
+      if (rate == 0.1 && !test::long_tests()) continue;
       const auto found = drive_far_out(kind, rate);
       EXPECT_GT(found.steps, 100);
       EXPECT_LT(found.loss, 1e-5 + 4 * found.module_loss);

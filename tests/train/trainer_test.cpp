@@ -49,13 +49,13 @@ TrainConfig tiny(const ScratchDirectory& folder, const std::string& output = "ru
   TrainConfig config;
   config.model.n_layer = 2;
   config.model.n_embd = 16;
-  config.tokenizer.kind = "byte";
+  config.tokenizer.kind = TokenizerKind::kByte;
   config.data.train = {text_file(folder, "text.txt", corpus())};
   auto& t = config.train;
   t.output = (folder / output).string();
   t.ctx_len = 16;
   t.batch_size = 4;
-  t.accumulation = 2;
+  t.grad_accum_steps = 2;
   t.max_steps = 24;
   t.learning_rate = 5e-3;
   t.final_learning_rate = 1e-3;
@@ -115,8 +115,8 @@ TEST(Trainer, FusedAndReferenceOperatorsGiveTheSameLosses) {
   const ScratchDirectory folder;
   auto fused = tiny(folder, "fused"), reference = tiny(folder, "reference"),
        again = tiny(folder, "again");
-  reference.train.operators = "reference";
-  again.train.grad_checkpoint = "block";
+  reference.train.operators = Operators::kReference;
+  again.train.grad_checkpoint = GradCheckpoint::kBlock;
   train(fused, quiet());
   train(reference, quiet());
   train(again, quiet());
@@ -135,7 +135,7 @@ TEST(TrainerSlow, FusedAndReferenceOperatorsKeepTheSameLossesOverTwoHundredSteps
   fused.model.n_layer = 3;
   fused.model.n_embd = 48;
   fused.train.ctx_len = 64;
-  fused.train.accumulation = 1;
+  fused.train.grad_accum_steps = 1;
   fused.train.max_steps = 200;
   fused.train.log_every = 1;
   fused.train.eval_every = fused.train.save_every = 0;
@@ -143,7 +143,7 @@ TEST(TrainerSlow, FusedAndReferenceOperatorsKeepTheSameLossesOverTwoHundredSteps
   fused.train.final_learning_rate = 1e-4;
   auto reference = fused;
   reference.train.output = (folder / "reference").string();
-  reference.train.operators = "reference";
+  reference.train.operators = Operators::kReference;
   train(fused, quiet());
   train(reference, quiet());
   const auto a = log_lines(fused), b = log_lines(reference);
@@ -301,7 +301,7 @@ TrainOptions resuming() {
 // A run of a sentencepiece tokenizer that stopped after 7 of 24 steps.
 TrainConfig stopped_run(const ScratchDirectory& folder) {
   auto config = tiny(folder);
-  config.tokenizer.kind = "sentencepiece";
+  config.tokenizer.kind = TokenizerKind::kSentencePiece;
   config.tokenizer.vocab_size = 286;
   auto options = quiet();
   options.stop_after = 7;
@@ -319,7 +319,7 @@ TEST(RunFolder, ARefusedRunHasChangedNothing) {
     EXPECT_EQ(contents(folder.path()), before) << text;
   };
   auto other = config;
-  other.tokenizer.algorithm = "bpe";
+  other.tokenizer.model_type = SentencePieceModel::kBpe;
   other.data.separator = "--";
   other.train.learning_rate = 1;
   refused(other, quiet(), "already holds a run (");
@@ -383,7 +383,7 @@ TEST(RunFolder, FilesThatAreNotARunsAreLeftAlone) {
   refused("checkpoints/step-00000003/thesis.txt", "mine");
   refused("data/train.bin", "mine");
   auto trained = config;
-  trained.tokenizer.kind = "sentencepiece";
+  trained.tokenizer.kind = TokenizerKind::kSentencePiece;
   trained.tokenizer.vocab_size = 286;
   fs::create_directories(run / "tokenizer");
   write_file(run / "tokenizer/tokenizer.json", "{}");
@@ -403,7 +403,7 @@ TEST(RunFolder, ResumeNeverStartsAtZeroByItself) {
     EXPECT_EQ(contents(folder.path()), before);
   };
   for (const int step : {6, 7}) fs::resize_file(checkpoints / step_name(step) / kWeightsFile, 100);
-  refused("step-00000006/model.safetensors: wanted ");
+  refused("step-00000006/model.safetensors: expected ");
   fs::remove(checkpoints / step_name(6) / kChecksumsFile);
   refused("step-00000006/checksums.json: is missing");
   for (const int step : {6, 7}) fs::remove_all(checkpoints / step_name(step));
@@ -454,7 +454,7 @@ void set_weight(const fs::path& checkpoint, const std::string& tensor, std::size
   {
     fs::copy(checkpoint, writer.path(), fs::copy_options::recursive);
     fs::remove(writer.path() / kChecksumsFile);
-    const SafetensorsFile file(checkpoint / kWeightsFile);
+    const auto file = read_safetensors(checkpoint / kWeightsFile);
     auto views = file.tensors();
     std::vector<std::byte> changed;
     for (auto& view : views) {
@@ -613,7 +613,7 @@ TEST(Saving, MemoryThatRunsOutNamesTheSettingsToLower) {
 TEST(Interrupted, WhileTheDataAreBuiltNothingIsLeft) {
   const ScratchDirectory folder;
   auto config = tiny(folder);
-  config.tokenizer.kind = "sentencepiece";
+  config.tokenizer.kind = TokenizerKind::kSentencePiece;
   config.tokenizer.vocab_size = 286;
   const InterruptGuard guard;
   for (const int signal : {SIGINT, SIGHUP, SIGPIPE}) {
@@ -670,7 +670,7 @@ TEST(Trainer, ExplainsEveryParameter) {
   TrainConfig config;
   config.model.n_layer = 1;
   config.model.n_embd = 8;
-  config.tokenizer.kind = "byte";
+  config.tokenizer.kind = TokenizerKind::kByte;
   const auto text = explain_parameters(config);
   for (const char* part : {"blocks.0.att.time_decay", "2x", "blocks.0.att.time_first", "3x",
                            "blocks.0.att.shift.conv", "(4, 8)", "orthogonal"})

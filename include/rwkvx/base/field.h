@@ -27,9 +27,8 @@ concept NamedEnum = std::is_enum_v<Enum> && requires(Enum value) {
   { enum_names(value) } -> std::convertible_to<std::string_view>;
 };
 
-// One row: numbers carry an inclusive range; texts may carry "a|b|c", the only values allowed;
-// enums are texts of theirs; sections (a member that has fields() of its own) carry only their name
-// and help.
+// One row: numbers carry an inclusive range; enums are texts of theirs; sections (a member that has
+// fields() of its own) carry only their name and help.
 template <class Config, class Value>
 struct Field {
   std::string_view name;
@@ -37,13 +36,21 @@ struct Field {
   std::string_view help;
   double min = std::numeric_limits<double>::lowest();
   double max = std::numeric_limits<double>::max();
-  std::string_view choices = "";
+  std::string_view old_name = "";  // still read, with a notice
+  bool added = false;              // hashes made before this setting existed stay as they were
 };
 
-template <class Config>
-constexpr Field<Config, std::string> choice(std::string_view name, std::string Config::*member,
-                                            std::string_view help, std::string_view choices) {
-  return {name, member, help, 0, 0, choices};
+// A row whose setting had another name before.
+template <class Config, class Value>
+constexpr Field<Config, Value> renamed(std::string_view old_name, Field<Config, Value> field) {
+  field.old_name = old_name;
+  return field;
+}
+// A row that settings_key() leaves out where it has its default.
+template <class Config, class Value>
+constexpr Field<Config, Value> added(Field<Config, Value> field) {
+  field.added = true;
+  return field;
 }
 
 template <class Config>
@@ -86,6 +93,9 @@ nlohmann::json read_json_file(const std::string& path);
 // The same for text that came from `where`.
 nlohmann::json parse_json(std::string_view text, const std::string& where);
 
+// Says once per process that the setting or option `old_name`, a whole path, is called `name`.
+void note_old_name(const std::string& old_name, std::string_view name);
+
 // Applies "a.b=value" to JSON. The value is JSON where it parses as such, else a text. Throws
 // ConfigError where the assignment has no '=' or a part of the path is not a section.
 void set_by_path(nlohmann::json& json, const std::string& assignment);
@@ -109,13 +119,46 @@ std::vector<std::string> field_names() {
   return names;
 }
 
+enum class OldNames { kNotice, kSilent };
+
+// The path of a setting: "c.json: model.n_layer".
+inline std::string setting_path(const std::string& where, std::string_view name) {
+  return where + (where.empty() || where.ends_with(" ") ? "" : ".") + std::string(name);
+}
+
+// Gives the settings in `json` that stand there under an old name their name, sections included.
+// Throws ConfigError where a setting stands there under both, unless `replace`, where the old
+// name's value is taken.
+template <HasFields Config>
+void use_current_names(nlohmann::json& json, const std::string& where,
+                       OldNames old_names = OldNames::kNotice, bool replace = false) {
+  if (!json.is_object()) return;
+  for_each_field<Config>([&]<class Value>(const Field<Config, Value>& field) {
+    const std::string name(field.name), old_name(field.old_name);
+    if (!old_name.empty() && json.contains(old_name)) {
+      const auto path = setting_path(where, old_name);
+      if (json.contains(name) && !replace)
+        throw ConfigError(
+            path, "is the old name of " + name + ", which is set as well; remove one of the two");
+      if (old_names == OldNames::kNotice) note_old_name(path, name);
+      json[name] = json[old_name];
+      json.erase(old_name);
+    }
+    if constexpr (HasFields<Value>)
+      if (json.contains(name))
+        use_current_names<Value>(json[name], setting_path(where, name), old_names, replace);
+  });
+}
+
 // Reads a settings struct from JSON; absent keys keep their defaults. Throws ConfigError for
 // unknown keys (naming the nearest), wrong types and values out of range, then for what check()
-// refuses.
+// refuses. A checkpoint's settings are read with OldNames::kSilent.
 template <HasFields Config>
-Config config_from_json(const nlohmann::json& json, const std::string& where) {
+Config config_from_json(nlohmann::json json, const std::string& where,
+                        OldNames old_names = OldNames::kNotice) {
   Config config;
   if (!json.is_object()) refuse_no_settings(json, where);
+  use_current_names<Config>(json, where, old_names);
   for (const auto& item : json.items()) {
     const auto names = field_names<Config>();
     bool known = false;
@@ -127,17 +170,17 @@ Config config_from_json(const nlohmann::json& json, const std::string& where) {
   for_each_field<Config>([&]<class Value>(const Field<Config, Value>& field) {
     const std::string name(field.name);
     if (!json.contains(name)) return;
-    const std::string path = where + (where.empty() || where.ends_with(": ") ? "" : ".") + name;
+    const auto path = setting_path(where, name);
     const auto& value = json[name];
     auto& member = config.*field.member;
     if constexpr (HasFields<Value>) {
-      member = config_from_json<Value>(value, path);
+      member = config_from_json<Value>(value, path, old_names);
     } else if constexpr (NamedEnum<Value>) {
       member = read_enum<Value>(value, path);
     } else if constexpr (std::is_same_v<Value, bool>) {
       member = read_flag(value, path);
     } else if constexpr (std::is_same_v<Value, std::string>) {
-      member = read_text(value, path, field.choices);
+      member = read_text(value, path, "");
     } else if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
       member = read_texts(value, path);
     } else {
@@ -147,12 +190,33 @@ Config config_from_json(const nlohmann::json& json, const std::string& where) {
         member = read_number(value, path);
       const auto number = static_cast<double>(member);
       if (!(field.min <= number && number <= field.max))  // written so that NaN fails too
-        throw ConfigError(
-            path, value.dump() + " is out of range, wanted " + range_text(field.min, field.max));
+        throw ConfigError(path,
+                          "expected " + range_text(field.min, field.max) + ", got " + value.dump());
     }
   });
   if constexpr (requires { config.check(where); }) config.check(where);
   return config;
+}
+
+// Applies "a.b=value" for each assignment to the JSON read from `where`; the last one counts, and
+// one with an old name replaces the setting's value.
+template <HasFields Config>
+void set_by_paths(nlohmann::json& json, const std::vector<std::string>& assignments,
+                  const std::string& where) {
+  use_current_names<Config>(json, where);
+  for (const auto& assignment : assignments) {
+    set_by_path(json, assignment);
+    use_current_names<Config>(json, "--set ", OldNames::kNotice, /*replace=*/true);
+  }
+}
+
+// What a setting's value is in JSON.
+template <class Value>
+nlohmann::ordered_json value_to_json(const Value& value) {
+  if constexpr (NamedEnum<Value>)
+    return enum_name(value);
+  else
+    return value;
 }
 
 template <HasFields Config>
@@ -161,10 +225,26 @@ nlohmann::ordered_json config_to_json(const Config& config) {
   for_each_field<Config>([&]<class Value>(const Field<Config, Value>& field) {
     if constexpr (HasFields<Value>)
       json[std::string(field.name)] = config_to_json(config.*field.member);
-    else if constexpr (NamedEnum<Value>)
-      json[std::string(field.name)] = enum_name(config.*field.member);
     else
-      json[std::string(field.name)] = config.*field.member;
+      json[std::string(field.name)] = value_to_json(config.*field.member);
+  });
+  return json;
+}
+
+// The settings as hashes take them, so that results stored under a hash are found again: each under
+// its first name, those that were added later only where they are not at their default.
+template <HasFields Config>
+nlohmann::ordered_json settings_key(const Config& config) {
+  auto json = nlohmann::ordered_json::object();
+  const Config defaults;
+  for_each_field<Config>([&]<class Value>(const Field<Config, Value>& field) {
+    const std::string name(field.old_name.empty() ? field.name : field.old_name);
+    if constexpr (HasFields<Value>) {
+      json[name] = settings_key(config.*field.member);
+    } else {
+      const auto value = value_to_json(config.*field.member);
+      if (!field.added || value != value_to_json(defaults.*field.member)) json[name] = value;
+    }
   });
   return json;
 }
@@ -178,17 +258,16 @@ std::vector<FieldInfo> describe_fields(const std::string& prefix = "") {
     const std::string path = prefix + std::string(field.name);
     if constexpr (HasFields<Value>) {
       for (auto& row : describe_fields<Value>(path + ".")) rows.push_back(std::move(row));
-    } else if constexpr (NamedEnum<Value>) {
-      rows.push_back({path, "text", nlohmann::json(enum_name(defaults.*field.member)).dump(),
-                      choices_text(enum_names(Value{})), std::string(field.help)});
     } else {
-      FieldInfo row{path, "text", nlohmann::json(defaults.*field.member).dump(),
-                    choices_text(field.choices), std::string(field.help)};
+      FieldInfo row{path, "text", value_to_json(defaults.*field.member).dump(), "",
+                    std::string(field.help)};
       if constexpr (std::is_same_v<Value, bool>) {
         row.type = "flag";
         row.allowed = "true or false";
       } else if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
         row.type = "list of texts";
+      } else if constexpr (NamedEnum<Value>) {
+        row.allowed = choices_text(enum_names(Value{}));
       } else if constexpr (std::is_arithmetic_v<Value>) {
         row.type = std::is_integral_v<Value> ? "integer" : "number";
         row.allowed = range_text(field.min, field.max);

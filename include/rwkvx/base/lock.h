@@ -44,6 +44,9 @@ class MadeDirectories {
   std::vector<std::filesystem::path> made_;  // from the outermost on
 };
 
+// flock(2), not interrupted by signals. Returns what it returns and sets errno.
+int lock_descriptor(int descriptor, int operation);
+
 // The path itself, or what the symbolic links at its end lead to, which need not exist.
 std::filesystem::path link_target(std::filesystem::path path);
 

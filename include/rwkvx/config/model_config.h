@@ -53,10 +53,10 @@ struct ShiftConfig {
                                "taps of the convolution: the current token and kernel-1 before it",
                                1, 64},
         Field<C, Gate>{"gate", &C::gate,
-                       "form of the gate; one: always open, the convolution alone"},
+                       "form of the gate; one = always open, the convolution alone"},
         Field<C, std::int64_t>{"gate_groups", &C::gate_groups,
-                               "gate values per token where gate is group", 1, 65536},
-        Field<C, std::int64_t>{"gate_rank", &C::gate_rank, "inner width where gate is lowrank", 1,
+                               "gate values per token if gate is group", 1, 65536},
+        Field<C, std::int64_t>{"gate_rank", &C::gate_rank, "inner width if gate is lowrank", 1,
                                65536},
         Field<C, double>{"gate_bias", &C::gate_bias,
                          "initial gate bias; 2 starts it open (gate_only always starts at -4)", -20,
@@ -90,17 +90,17 @@ struct ModelConfig {
   static constexpr auto fields() {
     using C = ModelConfig;
     return std::tuple{
-        Field<C, std::string>{"core", &C::core, "the recurrent blocks: rwkv4"},
+        added(Field<C, std::string>{"core", &C::core, "the recurrent blocks: rwkv4"}),
         Field<C, std::int64_t>{"n_layer", &C::n_layer, "number of blocks", 1, 1000},
         Field<C, std::int64_t>{"n_embd", &C::n_embd, "channels of the residual stream", 1, 65536},
         Field<C, std::int64_t>{"vocab_size", &C::vocab_size,
-                               "rows of the embedding and the head; 0: the tokenizer's", 0,
+                               "rows of the embedding and the head; 0 = the tokenizer's", 0,
                                1 << 24},
-        Field<C, std::int64_t>{"dim_att", &C::dim_att, "channels of the time mix; 0: n_embd", 0,
+        Field<C, std::int64_t>{"dim_att", &C::dim_att, "channels of the time mix; 0 = n_embd", 0,
                                65536},
         Field<C, std::int64_t>{"dim_ffn", &C::dim_ffn,
-                               "hidden channels of the channel mix; 0: 4 n_embd", 0, 1 << 20},
-        Field<C, ShiftConfig>{"shift", &C::shift, "the enhancement and its switches"},
+                               "hidden channels of the channel mix; 0 = 4 n_embd", 0, 1 << 20},
+        Field<C, ShiftConfig>{"shift", &C::shift, "the gated positional shift"},
     };
   }
   // Throws ConfigError where settings contradict each other, whatever the core.

@@ -3,39 +3,49 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
 #include "rwkvx/base/field.h"
 #include "rwkvx/config/model_config.h"
+#include "rwkvx/config/schedule.h"
 
 namespace rwkvx {
 
 // Of a sentencepiece model, as text/tokenizer.h has it.
 inline constexpr std::int64_t kLeastPieces = 270;
 
+enum class TokenizerKind { kSentencePiece, kByte, kWorld };
+constexpr std::string_view enum_names(TokenizerKind) { return "sentencepiece|byte|world"; }
+
+enum class SentencePieceModel { kUnigram, kBpe };
+constexpr std::string_view enum_names(SentencePieceModel) { return "unigram|bpe"; }
+
 struct TokenizerConfig {
-  std::string kind = "sentencepiece";
+  TokenizerKind kind = TokenizerKind::kSentencePiece;
   std::string path;
   std::int64_t vocab_size = 1024;
-  std::string algorithm = "unigram";
-  double coverage = 0.9995;
+  SentencePieceModel model_type = SentencePieceModel::kUnigram;
+  double character_coverage = 0.9995;
 
   static constexpr auto fields() {
     using C = TokenizerConfig;
     return std::tuple{
-        choice<C>("kind", &C::kind, "what turns text into token ids", "sentencepiece|byte|world"),
+        Field<C, TokenizerKind>{"kind", &C::kind, "kind of tokenizer"},
         Field<C, std::string>{"path", &C::path,
-                              "tokenizer file to use; empty: train one on the training text "
-                              "(sentencepiece) or none needed (byte)"},
+                              "tokenizer file to use; empty = train one on the training text "
+                              "(sentencepiece), none needed (byte)"},
         Field<C, std::int64_t>{"vocab_size", &C::vocab_size,
-                               "pieces of a sentencepiece model that is trained here", kLeastPieces,
-                               1 << 20},
-        choice<C>("algorithm", &C::algorithm, "how a sentencepiece model is trained",
-                  "unigram|bpe"),
-        Field<C, double>{"coverage", &C::coverage,
-                         "share of characters that get pieces of their own; the rest are bytes",
-                         0.9, 1.0},
+                               "number of pieces of a sentencepiece model trained here",
+                               kLeastPieces, 1 << 20},
+        renamed("algorithm",
+                Field<C, SentencePieceModel>{"model_type", &C::model_type,
+                                             "type of a sentencepiece model trained here"}),
+        renamed("coverage",
+                Field<C, double>{
+                    "character_coverage", &C::character_coverage,
+                    "share of characters with pieces of their own; others become bytes", 0.9, 1.0}),
     };
   }
 };
@@ -55,32 +65,43 @@ struct DataConfig {
         Field<C, std::vector<std::string>>{"train", &C::train,
                                            "training text: .txt or .jsonl files"},
         Field<C, std::vector<std::string>>{"valid", &C::valid,
-                                           "validation text; empty: the end of the training text"},
+                                           "validation text; empty = the end of the training text"},
         Field<C, double>{"valid_fraction", &C::valid_fraction,
-                         "share of the training text kept for validation where valid is empty", 0.0,
-                         0.5},
+                         "share of the training text held out for validation if valid is empty",
+                         0.0, 0.5},
         Field<C, std::string>{"separator", &C::separator,
-                              "a line that holds exactly this parts documents of a .txt file; "
-                              "empty: the whole file is one document"},
-        Field<C, std::string>{"text_field", &C::text_field, "field of a .jsonl line with the text"},
+                              "line that separates the documents of a .txt file; empty = the whole "
+                              "file is one document"},
+        Field<C, std::string>{"text_field", &C::text_field,
+                              "field of a .jsonl line that holds the text"},
         Field<C, bool>{"skip_bad_lines", &C::skip_bad_lines,
-                       "leave out the lines of .jsonl files that cannot be read, count them and "
-                       "warn, instead of refusing the text"},
+                       "skip and count invalid lines of .jsonl files with a warning instead of "
+                       "refusing the file"},
         Field<C, std::string>{"cache", &C::cache,
-                              "folder for token files; empty: data/ in the output folder"},
+                              "directory for token files; empty = data/ in the output directory"},
     };
   }
 };
+
+enum class Operators { kFused, kReference };
+constexpr std::string_view enum_names(Operators) { return "fused|reference"; }
+
+enum class GradCheckpoint { kNone, kBlock };
+constexpr std::string_view enum_names(GradCheckpoint) { return "none|block"; }
+
+enum class Precision { kAuto, kBf16, kF32 };
+constexpr std::string_view enum_names(Precision) { return "auto|bf16|f32"; }
 
 struct TrainingConfig {
   std::string output = "runs/rwkvx";
   std::int64_t seed = 1;
   std::int64_t ctx_len = 256;
   std::int64_t batch_size = 8;
-  std::int64_t accumulation = 1;
+  std::int64_t grad_accum_steps = 1;
   std::int64_t max_steps = 1000;
   double learning_rate = 1e-3;
   double final_learning_rate = 1e-4;
+  Schedule lr_schedule = Schedule::kCosine;
   std::int64_t warmup_steps = 40;
   double beta1 = 0.9;
   double beta2 = 0.99;
@@ -95,58 +116,62 @@ struct TrainingConfig {
   std::int64_t eval_tokens = 65536;
   std::int64_t save_every = 500;
   std::int64_t keep_last = 2;
-  std::string operators = "fused";
-  std::string grad_checkpoint = "none";
+  Operators operators = Operators::kFused;
+  GradCheckpoint grad_checkpoint = GradCheckpoint::kNone;
   std::int64_t threads = 0;
   std::string device = "auto";
-  std::string precision = "auto";
+  Precision precision = Precision::kAuto;
 
   static constexpr auto fields() {
     using C = TrainingConfig;
     using I = Field<C, std::int64_t>;
     using D = Field<C, double>;
     return std::tuple{
-        Field<C, std::string>{"output", &C::output, "folder for checkpoints and logs"},
-        I{"seed", &C::seed, "starts the initial weights and the order of the data", 0,
+        Field<C, std::string>{"output", &C::output, "directory for checkpoints and logs"},
+        I{"seed", &C::seed, "random seed of the initial weights and the data order", 0,
           9007199254740991.0},
-        I{"ctx_len", &C::ctx_len, "tokens of one training sequence", 1, 1 << 24},
-        I{"batch_size", &C::batch_size, "sequences of one forward pass", 1, 1 << 20},
-        I{"accumulation", &C::accumulation, "forward passes summed into one step", 1, 1 << 20},
-        I{"max_steps", &C::max_steps, "optimiser steps", 1, 1e12},
+        I{"ctx_len", &C::ctx_len, "tokens per training sequence", 1, 1 << 24},
+        I{"batch_size", &C::batch_size, "sequences per forward pass", 1, 1 << 20},
+        renamed("accumulation", I{"grad_accum_steps", &C::grad_accum_steps,
+                                  "forward passes accumulated into one step", 1, 1 << 20}),
+        I{"max_steps", &C::max_steps, "optimizer steps", 1, 1e12},
         D{"learning_rate", &C::learning_rate, "peak learning rate", 0, 10},
-        D{"final_learning_rate", &C::final_learning_rate, "learning rate at the end of the cosine",
-          0, 10},
-        I{"warmup_steps", &C::warmup_steps, "steps over which the rate rises from a fifth to all",
-          0, 1e12},
+        D{"final_learning_rate", &C::final_learning_rate,
+          "learning rate at the end of the schedule", 0, 10},
+        added(Field<C, Schedule>{"lr_schedule", &C::lr_schedule,
+                                 "shape of the learning rate after the warm-up"}),
+        I{"warmup_steps", &C::warmup_steps, "warm-up from 20 % to 100 % of the learning rate", 0,
+          1e12},
         D{"beta1", &C::beta1, "AdamW: decay of the first moment", 0, 0.999999},
         D{"beta2", &C::beta2, "AdamW: decay of the second moment", 0, 0.999999999},
-        D{"epsilon", &C::epsilon, "AdamW: added to the root of the second moment", 1e-30, 1},
-        D{"weight_decay", &C::weight_decay, "AdamW: decay of the matrices; nothing else decays", 0,
-          10},
-        D{"grad_clip", &C::grad_clip, "largest global gradient norm; 0: no limit", 0, 1e9},
+        D{"epsilon", &C::epsilon, "AdamW: added to the square root of the second moment", 1e-30, 1},
+        D{"weight_decay", &C::weight_decay,
+          "AdamW: weight decay of the matrices; nothing else decays", 0, 10},
+        D{"grad_clip", &C::grad_clip, "maximum global gradient norm; 0 = no limit", 0, 1e9},
         D{"shift_lr_scale", &C::shift_lr_scale,
-          "learning rate multiplier of every parameter of the shift", 0, 1000},
-        Field<C, bool>{"layerwise_lr", &C::layerwise_lr,
-                       "time_decay at 2 and time_first at 3 times the rate, as RWKV-4 does"},
+          "learning-rate multiplier of the shift's parameters", 0, 1000},
+        Field<C, bool>{
+            "layerwise_lr", &C::layerwise_lr,
+            "train time_decay at 2 and time_first at 3 times the learning rate, as RWKV-4 does"},
         D{"l2wrap", &C::l2wrap,
-          "pull on each position's largest logit (RWKV-LM uses 1e-4); 0: none", 0, 1},
+          "penalty on each position's largest logit (RWKV-LM uses 1e-4); 0 = none", 0, 1},
         I{"log_every", &C::log_every, "steps between lines of log.jsonl", 1, 1e12},
-        I{"eval_every", &C::eval_every, "steps between validations; 0: only at the end", 0, 1e12},
-        I{"eval_tokens", &C::eval_tokens, "tokens of one validation; 0: all", 0, 1e12},
-        I{"save_every", &C::save_every, "steps between checkpoints; 0: only at the end", 0, 1e12},
-        I{"keep_last", &C::keep_last, "latest checkpoints kept beside the best", 1, 1000000},
-        choice<C>("operators", &C::operators,
-                  "fused, or reference: the modules with LibTorch's own gradients, slower",
-                  "fused|reference"),
-        choice<C>("grad_checkpoint", &C::grad_checkpoint,
-                  "block: keep only each block's input and run it again, less memory, slower",
-                  "none|block"),
-        I{"threads", &C::threads, "processor threads; 0: one per core", 0, 1024},
+        I{"eval_every", &C::eval_every, "steps between validations; 0 = only at the end", 0, 1e12},
+        I{"eval_tokens", &C::eval_tokens, "tokens per validation; 0 = all", 0, 1e12},
+        I{"save_every", &C::save_every, "steps between checkpoints; 0 = only at the end", 0, 1e12},
+        I{"keep_last", &C::keep_last, "number of latest checkpoints kept besides the best", 1,
+          1000000},
+        Field<C, Operators>{"operators", &C::operators,
+                            "fused, or reference: the modules with LibTorch's gradients, slower"},
+        Field<C, GradCheckpoint>{
+            "grad_checkpoint", &C::grad_checkpoint,
+            "block: keep only each block's input and recompute the rest; less memory, slower"},
+        I{"threads", &C::threads, "CPU threads; 0 = one per core", 0, 1024},
         Field<C, std::string>{"device", &C::device,
-                              "auto, cpu or cuda:N; auto: the first GPU that this build can use, "
-                              "else the processor"},
-        choice<C>("precision", &C::precision,
-                  "of linear layers; auto: bf16 on a GPU, f32 on the processor", "auto|bf16|f32"),
+                              "auto, cpu or cuda:N; auto = the first GPU that this build can use, "
+                              "else the CPU"},
+        Field<C, Precision>{"precision", &C::precision,
+                            "precision of linear layers; auto = bf16 on a GPU, f32 on the CPU"},
     };
   }
   void check(const std::string& where) const;

@@ -1,4 +1,4 @@
-// Text files to token files: .txt with documents parted by a separator line, .jsonl with a text
+// Text files to token files: .txt with documents separated by a separator line, .jsonl with a text
 // field.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "rwkvx/config/train_config.h"
+#include "rwkvx/data/manifest.h"
 #include "rwkvx/data/token_file.h"
 #include "rwkvx/text/tokenizer.h"
 
@@ -22,38 +23,11 @@ namespace rwkvx {
 // document there is cut in two, before a whole UTF-8 character.
 enum class TextPart { kAll, kTrain, kValid };
 
-// What was read and how, and what came out: PREFIX.json beside the token file.
-struct TokenManifest {
-  struct Source {
-    std::string path;  // as it was given
-    std::int64_t bytes = 0;
-    std::string hash;  // XXH3-128 of the file
-  };
-  std::vector<Source> sources;
-  std::string tokenizer_kind, tokenizer_hash;
-  std::int64_t vocab_size = 0;
-  std::string separator, text_field;
-  std::string part = "all";   // all, train or valid
-  double valid_fraction = 0;  // 0 where part is all
-  std::int64_t documents = 0;
-  std::int64_t tokens = 0;        // document ends included
-  std::int64_t bytes = 0;         // of the text, separators not counted
-  std::int64_t invalid_utf8 = 0;  // ill-formed sequences, kept as bytes
-  bool skip_bad_lines = false;
-  std::int64_t skipped_lines = 0;  // that could not be read
-  std::string hash;  // over contents, settings and tokenizer, not names: same hash, same tokens
-  bool unfinished = false;  // a build was cut off while it put the files in place
-  bool reused = false;      // whether the token file was there already; not in the file
-};
-
-// Reads PREFIX.json. Throws FileError or DataError.
-TokenManifest read_manifest(const std::filesystem::path& prefix);
-
-// Tokenises `sources` into the token file `prefix`, or leaves it as it is where its manifest shows
-// that it came from the same bytes, settings and tokenizer. Makes the folder of `prefix` if needed.
-// Nothing is changed before all of the text was read. A pair without a manifest, or one that does
-// not fit its manifest but is whole, belongs to another program and is refused; what an interrupted
-// call of ours left is built again. One process builds a token file at a time.
+// Tokenizes `sources` into the token file `prefix`, or leaves it as it is where its manifest shows
+// that it came from the same bytes, settings and tokenizer. Creates the directory of `prefix` if
+// needed. Nothing is changed before all of the text was read. A pair without a manifest, or one
+// that does not fit its manifest but is whole, belongs to another program and is refused; what an
+// interrupted call of ours left is built again. One process builds a token file at a time.
 //
 // A document's text is every byte between two separator lines (line ends included, the separator
 // line never; a line end may be \n or \r\n). Documents without a byte are left out, and so are

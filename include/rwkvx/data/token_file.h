@@ -32,8 +32,8 @@ struct TokenFilePaths {
 // .bin is the ids alone.
 class TokenFile {
  public:
-  // Throws FileError where a file cannot be read, DataError (naming the file, what was wanted and
-  // what was found) where it is not such a pair.
+  // Throws FileError where a file cannot be read, DataError (naming the file, what was expected
+  // and what it has) where it is not such a pair.
   explicit TokenFile(const std::filesystem::path& prefix);
 
   // Tokens of all documents together, document ends included.

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "rwkvx/eval/scoring.h"
@@ -12,6 +13,7 @@
 namespace rwkvx {
 
 enum class LengthOf { kReference, kPrompt };
+constexpr std::string_view enum_names(LengthOf) { return "reference|prompt"; }
 
 struct CompareOptions {
   std::int64_t resamples = 10000;
@@ -23,32 +25,31 @@ struct CompareOptions {
 struct SystemScores {
   std::string name;
   ScoreSummary summary;
-  std::vector<std::vector<double>> values;  // per metric, per sample; see sample_values()
-  std::vector<MeanInterval> means;          // per metric; empty for fewer than two samples
+  std::vector<std::vector<double>> values;  // per column, per sample
+  std::vector<MeanInterval> means;          // per column
   std::vector<std::uint64_t> lines, reference_words, prompt_words, references_hash;
   std::vector<std::string> ids;  // as JSON, empty where none was given
 };
 
 // A system against the first one, on one metric.
 struct MetricComparison {
-  std::string metric;
-  std::size_t system = 1;
+  std::size_t column = 0, system = 1;
   PairedComparison paired;
-  double p_holm = 1;  // p_randomisation, adjusted for all comparisons of the result
+  double p_holm = 1;  // p_randomization, adjusted for all comparisons of the result
 };
 
 // Samples whose reference or prompt has `from` to `to` words.
 struct LengthBucket {
   std::uint64_t from = 0, to = 0, samples = 0;
-  std::vector<std::vector<MeanInterval>> means;  // per system, per metric
+  std::vector<std::vector<MeanInterval>> means;  // per system, per column
 };
 
 struct Comparison {
-  MetricSet metrics;
+  std::vector<MetricColumn> columns;
   CompareOptions options;
   std::string signature;
   std::vector<SystemScores> systems;
-  std::vector<MetricComparison> comparisons;  // system by system, metric by metric
+  std::vector<MetricComparison> comparisons;  // system by system, column by column
   std::vector<LengthBucket> buckets;          // 0, 1, 2 to 3, 4 to 7 … words; without empty ones
 };
 

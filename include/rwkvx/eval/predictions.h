@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <string>
 
-#include "rwkvx/config/generate_config.h"
 #include "rwkvx/eval/continuation_cache.h"
+#include "rwkvx/generate/generate_config.h"
 #include "rwkvx/generate/generator.h"
 
 namespace rwkvx {

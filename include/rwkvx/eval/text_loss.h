@@ -35,8 +35,8 @@ struct TextLoss {
 
 // Scores a .txt or .jsonl file, read as training text is (separator and text field of `data`): each
 // document from an empty state, which is carried to its end, whatever its length. Throws DataError
-// for an empty text, FileError where it cannot be read. `trained_length` parts the tokens into
-// those at positions that training has shown and those beyond; 0: not known, all are trained.
+// for an empty text, FileError where it cannot be read. `trained_length` separates
+// tokens at positions that training has seen from those beyond; 0: unknown, all count as trained.
 TextLoss text_loss(Generator& generator, const std::filesystem::path& text, const DataConfig& data,
                    std::int64_t threads = 0, bool quiet = false, std::int64_t trained_length = 0);
 

@@ -1,40 +1,60 @@
-// Named tensors from whatever file they come in.
+// Files of named tensors in any of the formats.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
-#include "rwkvx/formats/safetensors.h"
+#include "rwkvx/formats/tensor.h"
 
 namespace rwkvx {
 
-// Tensors and the mapping they live in; cheap to copy.
+// An open file. Cheap to copy; the tensors' bytes live as long as one of the copies.
 class TensorFile {
  public:
-  TensorFile(std::filesystem::path path, std::vector<TensorView> tensors,
-             std::map<std::string, std::string> metadata, std::shared_ptr<const void> owner);
+  // What a format's reader makes of a file. It owns the bytes that the tensors refer to.
+  struct Contents {
+    virtual ~Contents() = default;
+    virtual bool has_checksums() const { return false; }
+    virtual void verify() const {}
 
-  const std::filesystem::path& path() const { return path_; }
-  const std::vector<TensorView>& tensors() const { return tensors_; }
+    std::filesystem::path path;
+    std::vector<TensorView> tensors;
+    std::map<std::string, std::string> metadata;
+  };
+
+  explicit TensorFile(std::shared_ptr<const Contents> contents);
+  // The same file with other names for its tensors, one each, in their order.
+  TensorFile renamed(const std::vector<std::string>& names) const;
+
+  const std::filesystem::path& path() const { return contents_->path; }
+  const std::vector<TensorView>& tensors() const { return *tensors_; }
   // Null where there is none of this name.
   const TensorView* find(std::string_view name) const;
   // Throws CheckpointError where there is none of this name.
   const TensorView& at(std::string_view name) const;
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::map<std::string, std::string>& metadata() const { return contents_->metadata; }
+  // Whether the file carries checksums; those of other tools do not.
+  bool has_checksums() const { return contents_->has_checksums(); }
+  // Reads everything and throws CheckpointError naming the first tensor whose bytes differ from its
+  // checksum, or the header where that was changed. Does nothing without checksums.
+  void verify() const { contents_->verify(); }
 
  private:
-  std::filesystem::path path_;
-  std::vector<TensorView> tensors_;
-  std::map<std::string, std::string> metadata_;
-  std::shared_ptr<const void> owner_;
+  void index();
+
+  std::shared_ptr<const Contents> contents_;
+  std::shared_ptr<const std::vector<TensorView>> tensors_;
+  std::shared_ptr<const std::unordered_map<std::string_view, std::size_t>> index_;
 };
 
-// Opens a safetensors or .pth file, told apart by content. Throws CheckpointError for what is
-// neither, FileError where it cannot be opened.
+// Opens a file in one of the formats, told apart by content. Throws CheckpointError for what is of
+// none or is damaged, FileError where it cannot be opened.
 TensorFile open_tensor_file(const std::filesystem::path& path);
 
 }  // namespace rwkvx

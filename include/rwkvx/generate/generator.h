@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "rwkvx/config/generate_config.h"
+#include "rwkvx/generate/generate_config.h"
 #include "rwkvx/text/tokenizer.h"
 
 namespace rwkvx {

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
-#include <unordered_map>
+#include <utility>
 #include <vector>
 
-#include "rwkvx/config/generate_config.h"
-#include "rwkvx/text/tokenizer.h"
+#include "rwkvx/generate/generate_config.h"
 
 namespace rwkvx {
 
@@ -15,26 +15,16 @@ namespace rwkvx {
 // what a sequence draws does not depend on which others run beside it.
 double uniform_draw(std::uint64_t seed, std::uint64_t sequence, std::uint64_t index);
 
-// What a sampler knows of the tokens that it drew.
-struct SamplerMemory {
-  std::uint64_t drawn = 0;                   // random numbers used
-  std::unordered_map<TokenId, double> seen;  // how often each token was drawn, decayed
-};
-
 // Natural log of a token's probability under the logits (V).
 double log_probability(std::span<const float> logits, TokenId token);
 
-// Draws the tokens of one sequence through the chain config.samplers, in float64. At equal logits
-// the lower id comes first. Ids whose logit is not finite, and banned ones, are never drawn.
-//   penalties     repetition (CTRL, arXiv 1909.05858), presence and frequency, of tokens drawn
-//   temperature   divides; 0 keeps the likeliest alone
-//   top_k, top_p  (nucleus, arXiv 1904.09751), min_p (arXiv 2407.01082)
-//   typical       tokens whose surprise is nearest the entropy (arXiv 2202.00666)
+// Draws the tokens of one sequence through the chain config.samplers, in float64. Ids whose logit
+// is not finite, and banned ones, are never drawn.
 class Sampler {
  public:
-  // Throws ConfigError for a chain that names no sampler.
+  // Throws ConfigError for an unknown sampler in the chain.
   Sampler(const GenerateConfig& config, std::uint64_t sequence = 0);
-  // Goes on where another sampler of the same sequence ended.
+  // Resumes where another sampler of the same sequence ended.
   void resume(SamplerMemory memory) { memory_ = std::move(memory); }
   const SamplerMemory& memory() const { return memory_; }
   // Tokens that are never drawn.
@@ -43,27 +33,15 @@ class Sampler {
   TokenId draw(std::span<const float> logits);
 
  private:
-  struct Candidate {
-    double logit;
-    TokenId id;
-  };
-  using Step = void (Sampler::*)();
-  void penalise();
-  void apply_temperature();
-  void keep_top_k();
-  void keep_typical();
-  void keep_top_p();
-  void keep_min_p();
-  void find_weights();
   void remember(TokenId id);
 
   GenerateConfig config_;
   std::uint64_t sequence_;
   SamplerMemory memory_;
-  std::vector<TokenId> banned_;        // sorted
-  std::vector<Step> steps_;            // those of the chain that change anything
-  std::vector<Candidate> candidates_;  // what is left
-  std::vector<double> weights_;        // their probabilities, not normalised
+  std::vector<TokenId> banned_;  // sorted
+  // Those of the chain that change anything.
+  std::vector<std::function<void(Candidates&, const SamplerMemory&)>> steps_;
+  Candidates candidates_;
 };
 
 }  // namespace rwkvx

@@ -18,9 +18,7 @@ namespace rwkvx {
 // 13a: mteval-v13a's, for European languages; intl: mteval-v14's, by Unicode's classes; char: one
 // token for each character; none: white space alone.
 enum class BleuTokenizer { k13a, kIntl, kChar, kNone };
-// "13a", "intl", "char", "none"; nothing for other names.
-std::optional<BleuTokenizer> bleu_tokenizer(std::string_view name);
-std::string bleu_tokenizer_name(BleuTokenizer tokenizer);
+constexpr std::string_view enum_names(BleuTokenizer) { return "13a|intl|char|none"; }
 // The tokens with one blank between them.
 std::string bleu_tokens(std::string_view text, BleuTokenizer tokenizer);
 

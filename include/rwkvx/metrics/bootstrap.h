@@ -24,10 +24,6 @@ class NumpyDraws {
   std::mt19937 engine_;
 };
 
-// Linear interpolation between the two neighbours of position q (n - 1), as numpy.percentile.
-// `sorted` must be sorted and hold something; q is from 0 to 1.
-double quantile(const std::vector<double>& sorted, double q);
-
 struct ScoreInterval {
   RougeScore low, mid, high;
 };

@@ -9,7 +9,7 @@
 namespace rwkvx {
 
 // Matches token lists against a pattern. One machine word holds the differences between 64
-// neighbouring entries of a column of the usual table, and one addition advances them all by a
+// neighboring entries of a column of the usual table, and one addition advances them all by a
 // token: M. Crochemore et al., "A fast and practical bit-vector algorithm for the longest common
 // subsequence problem", IPL 80 (2001); with H. Hyyrö's update (AWOCA 2004). Keeps its memory
 // between calls. Not thread-safe.

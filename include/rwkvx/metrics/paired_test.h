@@ -13,7 +13,7 @@ struct PairedComparison {
   double low = 0, high = 0;    // its 95 % interval: percentiles of the bootstrap's means
   double effect_size = 0;      // Cohen's d of the differences: their mean over their deviation
   double p_bootstrap = 1;      // two-sided
-  double p_randomisation = 1;  // two-sided
+  double p_randomization = 1;  // two-sided
   std::int64_t samples = 0;
 };
 
@@ -23,13 +23,13 @@ struct PairedComparison {
 //   often their mean lies at least as far from the observed mean as that lies from 0. B. Efron and
 //   R. Tibshirani, "An introduction to the bootstrap", 1993, sections 13.3 and 16.4; P. Koehn,
 //   EMNLP 2004, for its use on systems.
-// - p_randomisation: `resamples` random choices of signs of the differences, as if each sample's
+// - p_randomization: `resamples` random choices of signs of the differences, as if each sample's
 //   two scores had been swapped by a coin; p is how often their mean is at least as far from 0.
 //   E. Noreen, "Computer-intensive methods for testing hypotheses", 1989.
 //
 // Both p are (hits + 1) / (resamples + 1), so never 0. Where all differences are equal, the effect
 // size is 0 (no difference) or infinite. The bootstrap wants some dozens of samples: with few its
-// intervals are too narrow, and p_randomisation is the one to trust. Throws DataError for different
+// intervals are too narrow, and p_randomization is the one to trust. Throws DataError for different
 // numbers of scores, fewer than two, scores that are not finite and no resamples.
 PairedComparison compare_paired(std::span<const double> a, std::span<const double> b,
                                 std::int64_t resamples, std::uint64_t seed);

@@ -43,6 +43,7 @@ RougeScore rouge_score(std::size_t hits, std::size_t predicted, std::size_t want
 // What becomes of several references: the score of the one with the highest F, or the mean of the
 // best scores over all choices of all references but one (C.-Y. Lin 2004, section 2.1).
 enum class RougeReferences { kBest, kJackknife };
+constexpr std::string_view enum_names(RougeReferences) { return "best|jackknife"; }
 
 // Scores predictions against references. C.-Y. Lin, "ROUGE: A package for automatic evaluation of
 // summaries", 2004, in the form of google-research's rouge-score 0.1.2 (which departs from the

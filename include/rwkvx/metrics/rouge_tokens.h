@@ -22,9 +22,7 @@ struct TokenList {
 // #29 (see unicode_words); char: characters but for white space; given: by a function, for example
 // a sentencepiece model's ids. All but the last lower-case the text.
 enum class RougeTokenization { kGoogle, kUnicode, kChar, kGiven };
-// "google", "unicode", "char", "spm"; nothing for other names.
-std::optional<RougeTokenization> rouge_tokenization(std::string_view name);
-std::string rouge_tokenization_name(RougeTokenization tokenization);
+constexpr std::string_view enum_names(RougeTokenization) { return "google|unicode|char|spm"; }
 
 // How ROUGE cuts texts. Stems are of words that are all a-z.
 struct RougeTokens {
@@ -32,6 +30,7 @@ struct RougeTokens {
   bool stemmer = false;
   // The tokens of one line, for kGiven. Called from several threads.
   std::function<void(std::string_view, std::vector<std::int32_t>&)> given{};
+  std::string given_name{};  // what a signature calls it
 };
 
 // For google: lower-cases a text, takes each longest run of a-z and 0-9 as a word and, with the

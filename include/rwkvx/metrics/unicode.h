@@ -1,4 +1,4 @@
-// What text metrics need of Unicode: code points, lower case, a few classes.
+// What text metrics need of Unicode: words, lower case, a few classes.
 #pragma once
 
 #include <cstdint>
@@ -9,15 +9,6 @@
 #include <vector>
 
 namespace rwkvx::unicode {
-
-// Code points from here on stand for bytes that are not UTF-8, one for each.
-constexpr std::uint32_t kInvalidByte = 0x110000;
-
-// The code points of a text. Every byte that is not part of a well-formed character becomes
-// kInvalidByte + the byte.
-void decode(std::string_view text, std::vector<std::uint32_t>& codes);
-// Appends a code point as UTF-8, or the byte it stands for.
-void append(std::uint32_t code, std::string& text);
 
 // What Python's str.isspace() holds for.
 bool is_space(std::uint32_t code);

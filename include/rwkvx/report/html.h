@@ -15,7 +15,7 @@ std::string escape_html(std::string_view text);
 // no scripts and no links.
 std::string html_page(std::string_view title, std::string_view body);
 
-// A plot of report/plot.h as a file of its own, in light colours.
+// A plot of report/plot.h as a file of its own, in light colors.
 std::string svg_file(std::string_view svg);
 
 // A section with a heading; `body` is HTML.
@@ -24,11 +24,5 @@ std::string html_section(std::string_view heading, std::string_view body);
 // A table. The first column is set to the left, the others to the right, or all to the left.
 std::string html_table(const std::vector<std::string>& columns,
                        const std::vector<std::vector<std::string>>& rows, bool all_left = false);
-
-// Two texts beside each other with their longest common subsequence of words marked. Words are
-// compared without case. Beyond `most_words` words on either side nothing is marked.
-std::string html_side_by_side(std::string_view left_title, std::string_view left,
-                              std::string_view right_title, std::string_view right,
-                              std::size_t most_words = 2000);
 
 }  // namespace rwkvx

@@ -27,7 +27,7 @@ class Page {
   void append(const Page& other);
   // A drawing of report/plot.h, by the file name that it has beside the Markdown.
   void figure(const std::string& name, const std::string& svg, const std::string& caption);
-  // With the drawings as pictures in `folder`.
+  // The plots are pictures in the directory `folder`.
   std::string markdown(const std::string& folder) const;
   std::string html() const;
   // Writes DIRECTORY/NAME.md, and in DIRECTORY/NAME/ report.html and the drawings.

@@ -19,11 +19,11 @@ struct ResultTable {
   bool texts = false;  // set all columns to the left, not the first one alone
 };
 
-// Cells are escaped as the format wants it: RFC 4180 for CSV; pipes and line ends for Markdown;
+// Cells are escaped as the format needs it: RFC 4180 for CSV; pipes and line ends for Markdown;
 // LaTeX gets a tabular with the note as a comment. Ends with a line end.
 std::string format_table(const ResultTable& table, TableFormat format);
 
-// A number with `digits` digits behind the point; "–" for one that is not finite.
+// A number with `digits` digits after the decimal point; "–" for one that is not finite.
 std::string fixed_text(double value, int digits);
 // A p value as papers print it: "0.012", "<0.001".
 std::string p_text(double p);

@@ -16,7 +16,7 @@ namespace rwkvx {
 // kind; an end of a higher kind is one of the lower kinds too.
 std::vector<Boundary> natural_boundaries(std::string_view text);
 
-// 0 for bytes inside; where a byte is the first one behind an end, the highest kind that ends
+// 0 for bytes inside; where a byte is the first one after an end, the highest kind that ends
 // there: 1 word, 2 phrase, 3 sentence, 4 paragraph. A causal model can know the end only there.
 std::vector<std::uint8_t> border_levels(std::string_view text,
                                         const std::vector<Boundary>& boundaries);

@@ -6,17 +6,19 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <vector>
 
 #include "rwkvx/base/field.h"
-#include "rwkvx/config/generate_config.h"
 #include "rwkvx/config/train_config.h"
+#include "rwkvx/study/study.h"
+#include "rwkvx/generate/generate_config.h"
 
 namespace rwkvx {
 
-// Where a data set comes from: text, pairs of prompts and references, or text of our own. Paths are
-// relative to the data folder.
+// Where a data set comes from: text, pairs of prompts and references, or synthetic text. Paths are
+// relative to the data directory.
 struct DataSetConfig {
   std::vector<std::string> train, test;
   std::string train_pairs, test_pairs;
@@ -73,12 +75,12 @@ struct MeasureConfig {
   }
 };
 
-// One of the five studies.
+// What a file says about one of its studies.
 struct StudyConfig {
-  std::string name;  // ablation, complexity, domains, boundaries or failures
+  const Study* study = nullptr;
   std::vector<std::string> data, variants;
-  std::vector<std::int64_t> lengths, batches, threads;  // complexity; lengths also of failures
-  std::int64_t repeats = 5;                             // complexity
+  std::vector<std::int64_t> lengths, batches, threads;
+  std::int64_t repeats = 5;
 };
 
 struct StudyFile {
@@ -92,8 +94,6 @@ struct StudyFile {
   std::vector<StudyConfig> studies;
 };
 
-inline constexpr const char* kStudyNames[] = {"ablation", "complexity", "domains", "boundaries",
-                                              "failures"};
 inline constexpr const char* kBaseline = "baseline";
 inline constexpr const char* kEnhanced = "enhanced";
 
@@ -102,19 +102,18 @@ StudyFile read_study_file(const std::string& path);
 
 // One piece of work that can be done alone, given those that it needs.
 struct Cell {
-  enum class Kind { kTrain, kComplexity, kBoundaries, kFailures } kind = Kind::kTrain;
-  std::string study;  // the first study that it is for
+  const Study* study = nullptr;  // the first study that it is for
+  bool training = true;          // else the study's measurement
   std::string data;
   std::int64_t seed = 0;
   std::string variant;             // of a training
   std::int64_t repetition = 0;     // 1: the same training again
-  TrainConfig config;              // of a training, without folders
+  TrainConfig config;              // of a training, without directories
   std::vector<std::string> needs;  // keys of trainings, in the order of the study's variants
   std::string key;                 // hash of all settings that the result depends on
-  std::string title() const;       // "ablation: enhanced, shakespeare, seed 1"
+  std::string kind() const;        // "train", or the name of the study that measures
+  std::string title() const;       // "ablation: training enhanced, shakespeare, seed 1"
 };
-
-std::string cell_kind_name(Cell::Kind kind);
 
 // The cells of a file, each once and after those that it needs. Trainings that studies share are
 // one cell. `only`: those of one study, "" for all. Throws ConfigError for an unknown study.
@@ -124,6 +123,6 @@ std::vector<Cell> expand_grid(const StudyFile& file, const std::string& only = "
 const Cell* find_training(const std::vector<Cell>& cells, const std::string& variant,
                           const std::string& data, std::int64_t seed, std::int64_t repetition = 0);
 
-const StudyConfig* find_study(const StudyFile& file, const std::string& name);
+const StudyConfig* find_study(const StudyFile& file, std::string_view name);
 
 }  // namespace rwkvx

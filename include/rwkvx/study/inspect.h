@@ -23,7 +23,7 @@ class RwkvImpl;
 nlohmann::ordered_json inspect_model(RwkvImpl& model, const Tokenizer& tokenizer,
                                      std::string_view text);
 
-// The same as one HTML page that needs nothing else: the text coloured by its gates, maps of gates
+// The same as one HTML page that needs nothing else: the text colored by its gates, maps of gates
 // and kernels, a table of half-lives. `title` names the model.
 std::string inspection_page(const nlohmann::ordered_json& inspection, const std::string& title);
 

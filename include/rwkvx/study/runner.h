@@ -1,4 +1,4 @@
-// Runs the cells of a grid, each in a folder of its own:
+// Runs the cells of a grid, each in a directory of its own:
 //
 //   OUT/study.json           the study file
 //   OUT/data/NAME/           a data set: train.txt, test.txt, prompts.jsonl, about.json
@@ -18,7 +18,7 @@ namespace rwkvx {
 
 struct RunnerOptions {
   std::filesystem::path output;   // OUT
-  std::filesystem::path sources;  // the data folder
+  std::filesystem::path sources;  // the data directory
   bool quiet = false;
 };
 
@@ -28,8 +28,8 @@ class StudyRunner {
   // Whether the cell's result is there, of these settings and of this data.
   bool done(const Cell& cell) const;
   // Does one cell and, before it, the trainings that it needs; nothing where it is done. A training
-  // that was interrupted goes on. Two processes never work in one cell's folder at a time. Throws
-  // Error where it is interrupted.
+  // that was interrupted resumes. Two processes never work in one cell's directory at a time.
+  // Throws Error where it is interrupted.
   void run(const Cell& cell);
   // The same by the cell's key. Throws ConfigError where the file has none of it.
   void run(const std::string& key);

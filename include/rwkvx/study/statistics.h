@@ -1,5 +1,4 @@
-// The statistics of experiments that metrics/paired_test.h does not have: spreads, and how a time
-// grows with a size.
+// How a time grows with a size.
 #pragma once
 
 #include <cstdint>
@@ -7,10 +6,6 @@
 #include <vector>
 
 namespace rwkvx {
-
-double sample_mean(std::span<const double> values);
-// The standard deviation of a sample (n - 1), 0 for fewer than two values.
-double sample_deviation(std::span<const double> values);
 
 // seconds = c size^exponent.
 struct ExponentFit {

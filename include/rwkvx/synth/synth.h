@@ -1,26 +1,13 @@
-// Text of our own, from a seed: the same seed and options give the same bytes on every machine.
+// Synthetic text from a seed: the same seed and options give the same bytes on every machine.
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace rwkvx {
-
-// What the text is for:
-//   stories    short English stories (150 to 600 words) from a grammar. People, their kin, places,
-//              doors and things are drawn at the start and tracked; later sentences follow from
-//              what was told hundreds of tokens before.
-//   copy       a line of random words, then the same line again.
-//   induction  a row of words in which pairs recur: after the first word of a pair its second must
-//              follow.
-//   recall     a list of "key is value" facts, then questions about some of them.
-enum class SynthTask { kStories, kCopy, kInduction, kRecall };
-// Throws ConfigError naming the four where `name` is none of them.
-SynthTask synth_task(std::string_view name);
-std::string_view synth_task_name(SynthTask task);
 
 // The end of a word, phrase, sentence or paragraph: the byte offset, within its document, after its
 // last byte (punctuation that closes it included).
@@ -65,34 +52,21 @@ struct SynthDocument {
   std::vector<StoryEvent> events;
 };
 
+// A kind of text: a row of the table in synth.cpp.
+struct SynthTask {
+  std::string_view name;
+  std::string_view help;
+  std::uint64_t number;  // part of every document's seed: another one gives other texts
+  // Whether references follow from their prompts word for word. Other texts are prose with phrases
+  // and sentences.
+  bool answers;
+  SynthDocument (*make)(std::uint64_t key);
+};
+std::span<const SynthTask* const> synth_tasks();
+// Throws ConfigError at `where`, naming all tasks, for an unknown name.
+const SynthTask& synth_task(std::string_view name, const std::string& where);
+
 // Document `index` of a corpus: a pure function of its arguments.
-SynthDocument synth_document(SynthTask task, std::uint64_t seed, std::uint64_t index);
-
-struct SynthOptions {
-  std::uint64_t seed = 1;
-  SynthTask task = SynthTask::kStories;
-  std::int64_t stories = 0;     // documents of train.txt; 0: as many as megabytes asks for
-  double megabytes = 1.0;       // size of train.txt in 10^6 bytes where stories is 0
-  double valid_fraction = 0.1;  // documents of valid.txt, as a share of those of train.txt
-  std::int64_t pairs = 200;     // lines of pairs.jsonl
-};
-
-struct SynthReport {
-  std::int64_t train_documents = 0, valid_documents = 0, pairs = 0;
-  std::int64_t train_bytes = 0, valid_bytes = 0, words = 0;
-};
-
-// Writes into `directory` (made if needed):
-//   train.txt, valid.txt   documents, each followed by a line "<|endoftext|>"
-//   pairs.jsonl            {"id", "prompt", "reference"}, from documents in neither text; prompt
-//   and
-//                          reference joined are the start of a document
-//   boundaries.jsonl       for each document of valid.txt {"story", "offset" (bytes into
-//   valid.txt),
-//                          "words", "phrases", "sentences", "paragraphs": byte ends in the story}
-//   manifest.json          options, counts and the XXH3-128 of each file
-// Throws ConfigError for options out of range, FileError where writing fails.
-SynthReport write_synth(const SynthOptions& options, const std::filesystem::path& directory,
-                        bool quiet = false);
+SynthDocument synth_document(const SynthTask& task, std::uint64_t seed, std::uint64_t index);
 
 }  // namespace rwkvx

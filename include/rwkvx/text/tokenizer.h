@@ -30,7 +30,7 @@ class Tokenizer {
   // The text of all ids, from its start.
   std::string decode(const std::vector<TokenId>& ids) const;
   virtual std::int64_t vocab_size() const = 0;
-  // False for a sentencepiece model that normalises, puts a space before the text, drops spaces or
+  // False for a sentencepiece model that normalizes, puts a space before the text, drops spaces or
   // has no byte pieces: decoding then gives the text as that model rewrites it.
   virtual bool lossless() const { return true; }
   // The id that ends a document (and precedes the first token of the next one).
@@ -58,12 +58,12 @@ inline constexpr std::int64_t kLeastSentencePieces = 270;
 // What a sentencepiece model is trained with; see TokenizerConfig.
 struct SentencePieceTraining {
   std::int64_t vocab_size = 1024;
-  std::string algorithm = "unigram";  // or "bpe"
-  double coverage = 0.9995;           // share of characters that get a piece
+  std::string model_type = "unigram";  // or "bpe"
+  double character_coverage = 0.9995;  // share of characters that get a piece
 };
 
 // Trains a sentencepiece model on documents (whole texts, line breaks included) with byte fallback
-// and without any normalisation. The same documents and settings give the same model. Throws
+// and without any normalization. The same documents and settings give the same model. Throws
 // DataError where the text is too small for the vocabulary, saying how large it may be; Interrupted
 // where a signal came, while the library works on in the background.
 std::unique_ptr<Tokenizer> train_sentencepiece(const std::vector<std::string>& documents,

@@ -26,7 +26,7 @@ struct TrainBenchSeries {
 
 struct TrainBenchOptions {
   std::vector<std::string> kinds = {"baseline", "enhanced", "matrix_products"};
-  std::int64_t repeats = 5;
+  std::int64_t rounds = 5;
 };
 
 // Times whole steps (batch, gradients, norm, AdamW) of config.model with config.train's batch,
@@ -34,7 +34,5 @@ struct TrainBenchOptions {
 // a first, unmeasured one pays for warming up. config.model.vocab_size is set.
 std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
                                              const TrainBenchOptions& options);
-
-double median(std::vector<double> values);
 
 }  // namespace rwkvx

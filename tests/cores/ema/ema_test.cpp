@@ -9,6 +9,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/cores/names.h"
+#include "rwkvx/formats/safetensors.h"
 #include "support/program.h"
 
 namespace rwkvx {
@@ -75,13 +76,13 @@ TEST_F(Ema, GeneratesInEveryPrecisionAndKeepsItsState) {
   const std::vector<std::string> one{"generate", "--model",       path("run"), "--prompt",
                                      "bird 1",   "--temperature", "0"};
   auto args = one;
-  args.insert(args.end(), {"--max-tokens", "20"});
+  args.insert(args.end(), {"--max-new-tokens", "20"});
   const auto whole = run(args).out;
   args = one;
-  args.insert(args.end(), {"--max-tokens", "8", "--save-state", path("state")});
+  args.insert(args.end(), {"--max-new-tokens", "8", "--save-state", path("state")});
   const auto head = run(args).out;
-  const auto tail = run({"generate", "--model", path("run"), "--temperature", "0", "--max-tokens",
-                         "12", "--load-state", path("state")})
+  const auto tail = run({"generate", "--model", path("run"), "--temperature", "0",
+                         "--max-new-tokens", "12", "--load-state", path("state")})
                         .out;
   const auto line = [](std::string text) {
     if (text.ends_with('\n')) text.pop_back();
@@ -92,8 +93,8 @@ TEST_F(Ema, GeneratesInEveryPrecisionAndKeepsItsState) {
   EXPECT_NE(tensors.find("blocks.1.ema.mean"), nullptr);
   for (const char* type : {"bf16", "int8", "int4"}) {
     run({"quantize", path("run"), path(type), "--type", type});
-    EXPECT_FALSE(run({"generate", "--model", path(type), "--prompt", "bird", "--max-tokens", "5",
-                      "--temperature", "0"})
+    EXPECT_FALSE(run({"generate", "--model", path(type), "--prompt", "bird", "--max-new-tokens",
+                      "5", "--temperature", "0"})
                      .out.empty());
   }
 }
@@ -108,7 +109,7 @@ TEST_F(Ema, IsExplainedCountedScoredAndMeasured) {
               HasSubstr("half_lives"));
   EXPECT_THAT(run({"eval", "--model", path("run"), "--text", path("text.txt")}).out,
               HasSubstr("loss"));
-  run({"bench", "train", "--config", path("ema.json"), "--repeats", "1"});
+  run({"bench", "train", "--config", path("ema.json"), "--rounds", "1"});
   run({"bench", "decode", "--model", path("run"), "--rounds", "1", "--tokens", "2"});
 }
 

@@ -1,22 +1,22 @@
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
-#include "rwkvx/study/statistics.h"
-#include "study/report_parts.h"
+#include "study/results.h"
 
 namespace rwkvx {
+namespace {
 
-void report_domains(const StudyResults& results, Page& page, std::vector<Claim>& claims) {
-  const auto* study = find_study(results.file(), "domains");
-  if (study == nullptr) return;
+void report_domains(const StudyResults& results, const StudyConfig& study, Page& page,
+                    std::vector<Claim>& claims) {
   std::vector<std::string> names;
   std::vector<Difference> of_rouge, of_loss;
   std::vector<double> p_rouge, p_loss;
-  for (const auto& data : study->data) {
+  for (const auto& data : study.data) {
     if (results.seeds(data, {kBaseline, kEnhanced}).empty()) continue;
     names.push_back(data);
     of_rouge.push_back(compare_variants(results, data, kBaseline, kEnhanced, {"scores", "rougeL"}));
     of_loss.push_back(compare_variants(results, data, kBaseline, kEnhanced, {"window_losses"}));
-    p_rouge.push_back(of_rouge.back().paired.p_randomisation);
-    p_loss.push_back(of_loss.back().paired.p_randomisation);
+    p_rouge.push_back(of_rouge.back().paired.p_randomization);
+    p_loss.push_back(of_loss.back().paired.p_randomization);
   }
   if (names.empty()) return;
   const auto holm_rouge = holm_adjusted(p_rouge), holm_loss = holm_adjusted(p_loss);
@@ -72,5 +72,13 @@ void report_domains(const StudyResults& results, Page& page, std::vector<Claim>&
                     : lower > 0           ? "on " + std::to_string(lower) + of
                                           : "no difference found"});
 }
+
+}  // namespace
+
+extern const Study kDomains{
+    .name = "domains",
+    .question = "does it help on every kind of text?",
+    .measures = "ROUGE-L and loss by data set; what of the test text stands in the training text",
+    .report = report_domains};
 
 }  // namespace rwkvx

@@ -2,11 +2,10 @@
 #include <cmath>
 
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
 #include "rwkvx/study/flops.h"
-#include "rwkvx/study/statistics.h"
-#include "rwkvx/train/train_bench.h"
-#include "study/report_parts.h"
+#include "study/results.h"
 
 namespace rwkvx {
 namespace {
@@ -21,10 +20,10 @@ Scored scored(const StudyResults& results, const std::string& data, const std::s
   for (const auto seed : results.seeds(data, {variant})) {
     const auto& one = *results.training(variant, data, seed);
     out.parameters = one.at("parameters");
-    out.losses.push_back(sample_mean(values_at(one, {"window_losses"})));
+    out.losses.push_back(compensated_mean(values_at(one, {"window_losses"})));
     out.perplexities.push_back(std::exp(out.losses.back()));
-    out.rouge1.push_back(100 * sample_mean(values_at(one, {"scores", "rouge1"})));
-    out.rouge_l.push_back(100 * sample_mean(values_at(one, {"scores", "rougeL"})));
+    out.rouge1.push_back(100 * compensated_mean(values_at(one, {"scores", "rouge1"})));
+    out.rouge_l.push_back(100 * compensated_mean(values_at(one, {"scores", "rougeL"})));
     out.bleu.push_back(one.at("scores").at("corpus_bleu"));
   }
   return out;
@@ -35,8 +34,7 @@ std::string step_time(const StudyResults& results, const std::string& variant) {
   const auto* study = find_study(results.file(), "complexity");
   if (study == nullptr) return "–";
   for (const auto& data : study->data) {
-    const auto* found =
-        results.measured(Cell::Kind::kComplexity, data, results.file().seeds.front());
+    const auto* found = results.measured("complexity", data, results.file().seeds.front());
     if (found == nullptr || !found->at("steps").contains(variant)) continue;
     const auto one = found->at("steps").at(variant).get<std::vector<double>>(),
                base = found->at("steps").at(kBaseline).get<std::vector<double>>();
@@ -81,7 +79,7 @@ void add_parts(const StudyResults& results, const std::string& data, Page& page,
     if (results.seeds(data, {part.from, part.to}).empty()) continue;
     there.push_back(&part);
     differences.push_back(compare_variants(results, data, part.from, part.to, {"window_losses"}));
-    ps.push_back(differences.back().paired.p_randomisation);
+    ps.push_back(differences.back().paired.p_randomization);
   }
   if (there.empty()) return;
   const auto adjusted = holm_adjusted(ps);
@@ -106,13 +104,10 @@ void add_parts(const StudyResults& results, const std::string& data, Page& page,
   page.table(table);
 }
 
-}  // namespace
-
-void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>& claims) {
-  const auto* study = find_study(results.file(), "ablation");
-  if (study == nullptr) return;
+void report_ablation(const StudyResults& results, const StudyConfig& study, Page& page,
+                     std::vector<Claim>& claims) {
   page.heading(2, "Ablation");
-  for (const auto& data : study->data) {
+  for (const auto& data : study.data) {
     if (results.seeds(data, {kBaseline}).empty()) continue;
     const auto base = scored(results, data, kBaseline);
     ResultTable losses, texts;
@@ -124,13 +119,13 @@ void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>
     std::vector<std::string> names;
     std::vector<Difference> of_loss, of_rouge;
     std::vector<double> p_loss, p_rouge;
-    for (const auto& variant : study->variants) {
+    for (const auto& variant : study.variants) {
       if (variant == kBaseline || results.seeds(data, {kBaseline, variant}).empty()) continue;
       names.push_back(variant);
       of_loss.push_back(compare_variants(results, data, kBaseline, variant, {"window_losses"}));
       of_rouge.push_back(compare_variants(results, data, kBaseline, variant, {"scores", "rougeL"}));
-      p_loss.push_back(of_loss.back().paired.p_randomisation);
-      p_rouge.push_back(of_rouge.back().paired.p_randomisation);
+      p_loss.push_back(of_loss.back().paired.p_randomization);
+      p_rouge.push_back(of_rouge.back().paired.p_randomization);
     }
     const auto holm_loss = holm_adjusted(p_loss), holm_rouge = holm_adjusted(p_rouge);
     std::vector<PlotBar> bars;
@@ -188,5 +183,16 @@ void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>
     add_parts(results, data, page, claims);
   }
 }
+
+}  // namespace
+
+extern const Study kAblation{
+    .name = "ablation",
+    .question = "what does each part of the enhancement add?",
+    .measures =
+        "loss, perplexity, BLEU, ROUGE-1 and -L of continuations, parameters, training speed",
+    .repeats = true,
+    .without_enhanced = true,
+    .report = report_ablation};
 
 }  // namespace rwkvx

@@ -1,4 +1,4 @@
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -41,7 +41,7 @@ std::size_t longest_start(std::string_view text, bool& whole) {
   while (good < lead.length && good < text.size()) {
     const unsigned char next = byte_at(text, good);
     const bool fits =
-        good == 1 ? lead.second_min <= next && next <= lead.second_max : (next & 0xC0) == 0x80;
+        good == 1 ? lead.second_min <= next && next <= lead.second_max : continues_utf8(text[good]);
     if (!fits) break;
     ++good;
   }
@@ -50,6 +50,49 @@ std::size_t longest_start(std::string_view text, bool& whole) {
 }
 
 }  // namespace
+
+void decode_utf8(std::string_view text, std::vector<std::uint32_t>& codes) {
+  codes.clear();
+  while (!text.empty()) {
+    const unsigned first = byte_at(text, 0);
+    std::uint32_t code = first;
+    std::size_t length = 1;
+    if (first >= 0x80) {
+      bool whole = false;
+      const std::size_t start = longest_start(text, whole);
+      if (whole) {
+        length = start;
+        code = first & (0xFFU >> (length + 1));
+        for (std::size_t i = 1; i < length; ++i) code = code << 6 | (byte_at(text, i) & 0x3FU);
+      } else {
+        code = kInvalidByte + first;
+      }
+    }
+    codes.push_back(code);
+    text.remove_prefix(length);
+  }
+}
+
+void append_utf8(std::uint32_t code, std::string& text) {
+  const auto tail = [&](int shift) { text += static_cast<char>(0x80 | (code >> shift & 0x3F)); };
+  if (code >= kInvalidByte) {
+    text += static_cast<char>(code - kInvalidByte);
+  } else if (code < 0x80) {
+    text += static_cast<char>(code);
+  } else if (code < 0x800) {
+    text += static_cast<char>(0xC0 | code >> 6);
+    tail(0);
+  } else if (code < 0x10000) {
+    text += static_cast<char>(0xE0 | code >> 12);
+    tail(6);
+    tail(0);
+  } else {
+    text += static_cast<char>(0xF0 | code >> 18);
+    tail(12);
+    tail(6);
+    tail(0);
+  }
+}
 
 std::size_t utf8_character(std::string_view text) {
   bool whole = false;
@@ -75,8 +118,7 @@ std::int64_t count_invalid_utf8(std::string_view text) {
 std::size_t complete_utf8(std::string_view text) {
   for (std::size_t back = 1; back <= 3 && back <= text.size(); ++back) {
     const std::size_t place = text.size() - back;
-    const unsigned char byte = byte_at(text, place);
-    if ((byte & 0xC0) == 0x80) continue;  // look further back for the first byte
+    if (continues_utf8(text[place])) continue;  // look further back for the first byte
     bool whole = false;
     const std::size_t length = longest_start(text.substr(place), whole);
     return !whole && length == back ? place : text.size();

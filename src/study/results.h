@@ -1,4 +1,4 @@
-// What the sections of a study's report share: the results by what they are of, and comparisons.
+// The results of a study's cells by what they are of, and what the sections of the report share.
 #pragma once
 
 #include <filesystem>
@@ -22,7 +22,8 @@ class StudyResults {
   // What a cell has found; null where it is not done.
   const nlohmann::json* training(const std::string& variant, const std::string& data,
                                  std::int64_t seed, std::int64_t repetition = 0) const;
-  const nlohmann::json* measured(Cell::Kind kind, const std::string& data, std::int64_t seed) const;
+  const nlohmann::json* measured(std::string_view study, const std::string& data,
+                                 std::int64_t seed) const;
   // What a data set's about.json says; nothing where it was not made.
   std::optional<DataSet> about(const std::string& data) const;
   // Of the seeds for which all of these variants are trained.
@@ -61,19 +62,12 @@ Difference compare_variants(const StudyResults& results, const std::string& data
                             const std::vector<std::string>& path);
 std::vector<double> values_at(const nlohmann::json& result, const std::vector<std::string>& path);
 
-// "1.8234 ± 0.0041": mean and standard deviation; `digits` behind the point.
+// "1.8234 ± 0.0041": mean and standard deviation; `digits` after the decimal point.
 std::string spread_text(const std::vector<double>& values, int digits);
 // "-0.0123 to -0.0071".
 std::string range_text(const std::vector<double>& values, int digits);
 std::string interval_text(double low, double high, int digits);
 // "lower", "higher" or "no difference found": where p is below 0.05 and all seeds agree.
 std::string verdict(const Difference& difference, double p);
-
-// Each adds its section and what it says about the claims; nothing where no cell of it is done.
-void report_ablation(const StudyResults& results, Page& page, std::vector<Claim>& claims);
-void report_complexity(const StudyResults& results, Page& page, std::vector<Claim>& claims);
-void report_domains(const StudyResults& results, Page& page, std::vector<Claim>& claims);
-void report_boundaries(const StudyResults& results, Page& page, std::vector<Claim>& claims);
-void report_failures(const StudyResults& results, Page& page, std::vector<Claim>& claims);
 
 }  // namespace rwkvx

@@ -1,8 +1,9 @@
-#include "rwkvx/text/utf8.h"
+#include "rwkvx/base/utf8.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 namespace rwkvx {
 namespace {
@@ -28,6 +29,17 @@ TEST(Utf8, CountsEachBrokenSequenceOnce) {
   EXPECT_EQ(count_invalid_utf8("\xED\xA0\x80"), 3);
   // The example of the Unicode standard, table 3-8.
   EXPECT_EQ(count_invalid_utf8("\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64"), 6);
+}
+
+TEST(Utf8, CodePointsGiveTheSameBytesBack) {
+  std::vector<std::uint32_t> codes;
+  const std::string text = "a\xC3\xA9\xE2\x96\x81\xF0\x9F\x98\x80\xFF\xE2\x96z";
+  decode_utf8(text, codes);
+  EXPECT_EQ(codes, (std::vector<std::uint32_t>{'a', 0xE9, 0x2581, 0x1F600, kInvalidByte + 0xFF,
+                                               kInvalidByte + 0xE2, kInvalidByte + 0x96, 'z'}));
+  std::string again;
+  for (const auto code : codes) append_utf8(code, again);
+  EXPECT_EQ(again, text);
 }
 
 TEST(Utf8, HoldsBackOnlyWhatCanStillBecomeACharacter) {

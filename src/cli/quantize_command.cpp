@@ -21,25 +21,26 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct QuantiseFlags {
+struct QuantizeFlags {
   std::string input, output, type = "int8", text;
   std::int64_t threads = 0;
   bool json = false, quiet = false;
 };
 
-double perplexity(const fs::path& model, const QuantiseFlags& flags) {
+double perplexity(const fs::path& model, const QuantizeFlags& flags) {
   Generator generator(model, flags.threads, "cpu");
   DataConfig data;
   const auto saved = read_checkpoint_config(generator.path()).document;
-  if (saved.contains("data")) data = config_from_json<DataConfig>(saved["data"], "data");
+  if (saved.contains("data"))
+    data = config_from_json<DataConfig>(saved["data"], "data", OldNames::kSilent);
   return text_loss(generator, flags.text, data, flags.threads, flags.quiet).perplexity();
 }
 
-void run_quantise(const QuantiseFlags& flags) {
+void run_quantize(const QuantizeFlags& flags) {
   const auto type = find_weight_type("--type", flags.type);
   const auto from = open_checkpoint(resolve_checkpoint(flags.input), Verification::kTensors);
   if (fs::exists(flags.output))
-    throw FileError(flags.output, "is there already; name a folder that is not");
+    throw FileError(flags.output, "already exists; choose a new directory");
   const auto config = read_checkpoint_config(from.path);
   const auto source = open_tensors(from.weights());
   CheckpointWriter writer(flags.output);
@@ -100,24 +101,24 @@ void run_quantise(const QuantiseFlags& flags) {
 
 }  // namespace
 
-void add_quantise_command(CLI::App& app) {
+void add_quantize_command(CLI::App& app) {
   auto* command = app.add_subcommand(
       "quantize", "Write a checkpoint with smaller weights, for generate and eval");
-  auto flags = std::make_shared<QuantiseFlags>();
-  command->add_option("input", flags->input, "checkpoint or run folder")
+  auto flags = std::make_shared<QuantizeFlags>();
+  command->add_option("input", flags->input, "checkpoint or run directory")
       ->required()
       ->type_name("IN");
-  command->add_option("output", flags->output, "folder to make")->required()->type_name("OUT");
+  command->add_option("output", flags->output, "directory to create")->required()->type_name("OUT");
   command->add_option("--type", flags->type, std::string(kWeightTypes) + " [int8]")
       ->type_name("NAME");
   command->add_option("--text", flags->text, "print the perplexity on this text before and after")
       ->type_name("FILE");
-  command->add_option("--threads", flags->threads, "processor threads; 0: one per core [0]")
+  command->add_option("--threads", flags->threads, "CPU threads; 0 = one per core [0]")
       ->type_name("N")
       ->check(at_least(0));
   command->add_flag("--json", flags->json, "print a JSON object");
   command->add_flag("--quiet", flags->quiet, "no progress");
-  command->callback([flags] { run_quantise(*flags); });
+  command->callback([flags] { run_quantize(*flags); });
 }
 
 }  // namespace rwkvx

@@ -1,0 +1,38 @@
+// Named tensors as files hold them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace rwkvx {
+
+enum class DType { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU64, kU32, kU16, kU8, kBool };
+
+// "F32", as safetensors files write it.
+std::string_view dtype_name(DType dtype);
+// Bytes of one element.
+std::size_t dtype_size(DType dtype);
+// "(2, 3)", for messages.
+std::string shape_text(std::span<const std::int64_t> shape);
+
+// A tensor's description and its row-major little-endian bytes, which belong to someone else (a
+// mapped file, an at::Tensor). In files of other tools they may lie at any address.
+struct TensorView {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<std::int64_t> shape;
+  std::span<const std::byte> bytes;
+
+  // Number of elements: 1 for a scalar, 0 where a dimension is 0.
+  std::int64_t numel() const;
+};
+
+// The elements of an F64, F32, F16 or BF16 tensor as float32 (F64 is rounded). Throws
+// CheckpointError naming the tensor for another dtype.
+std::vector<float> to_float32(const TensorView& tensor);
+
+}  // namespace rwkvx

@@ -1,0 +1,38 @@
+// ROUGE as a metric of the table, and its settings.
+#pragma once
+
+#include <string>
+#include <tuple>
+
+#include "rwkvx/base/field.h"
+#include "rwkvx/metrics/rouge.h"
+
+namespace rwkvx {
+
+struct RougeSettings {
+  bool stemmer = false;
+  RougeTokenization tokenizer = RougeTokenization::kGoogle;
+  std::string spm_model;
+  RougeReferences several = RougeReferences::kBest;
+
+  static constexpr auto fields() {
+    using C = RougeSettings;
+    return std::tuple{
+        Field<C, bool>{"stemmer", &C::stemmer, "ROUGE: compare the Porter stems of words"},
+        Field<C, RougeTokenization>{
+            "tokenizer", &C::tokenizer,
+            "ROUGE: google (a-z and 0-9), unicode (words of every script), char or spm"},
+        Field<C, std::string>{"spm_model", &C::spm_model,
+                              "ROUGE: sentencepiece model file for --tokenizer spm"},
+        Field<C, RougeReferences>{"several", &C::several,
+                                  "ROUGE with several references: best or jackknife"},
+    };
+  }
+  void check(const std::string& where) const;
+};
+
+// Loads the sentencepiece model where there is one. Throws DataError or FileError as
+// load_tokenizer() does.
+RougeTokens rouge_tokens(const RougeSettings& settings);
+
+}  // namespace rwkvx

@@ -1,0 +1,130 @@
+#include "cli/eval_flags.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "cli/arguments.h"
+#include "cli/outputs.h"
+#include "cli/settings.h"
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/output_file.h"
+
+namespace rwkvx {
+namespace {
+
+bool scores_texts(const EvalFlags& flags) {
+  return !flags.pairs.empty() || !flags.predictions.empty() || !flags.references.empty();
+}
+
+void check_inputs(const EvalFlags& flags) {
+  const auto& model = flags.model;
+  const auto& compared = flags.compare.compare;
+  if (compared.size() == 1)
+    throw ConfigError("--compare", "expected two or more files, got 1; to score one, use --pairs");
+  if (!compared.empty() &&
+      (scores_texts(flags) || !model.model.empty() || !flags.per_sample.empty()))
+    throw ConfigError("--compare",
+                      "cannot be combined with --pairs, --predictions, --references, "
+                      "--per-sample or --model");
+  if (!flags.pairs.empty() && (!flags.predictions.empty() || !flags.references.empty()))
+    throw ConfigError("--pairs", "cannot be combined with --predictions or --references");
+  if (!flags.compare.report.empty() && compared.empty() && model.text.empty() &&
+      flags.pairs.empty())
+    throw ConfigError("--report",
+                      "expected --pairs, --compare or --text, got none of them; to report on a "
+                      "model's continuations, write them with --save-predictions first");
+  if (!model.model.empty() && scores_texts(flags))
+    throw ConfigError("--model", "cannot be combined with --pairs, --predictions or --references");
+  if (!model.model.empty() && model.text.empty() == model.prompts.empty())
+    throw ConfigError("--model",
+                      std::string("expected either --text FILE or --prompts FILE, got ") +
+                          (model.text.empty() ? "neither" : "both"));
+  if (model.model.empty())
+    for (const auto& [name, value] :
+         {std::pair{"--text", model.text}, std::pair{"--prompts", model.prompts}})
+      if (!value.empty()) throw ConfigError(name, "requires --model DIR");
+  if (flags.predictions.empty() != flags.references.empty())
+    throw ConfigError(
+        flags.predictions.empty() ? "--references" : "--predictions",
+        std::string("requires ") + (flags.predictions.empty() ? "--predictions" : "--references"));
+  if (!scores_texts(flags) && model.model.empty() && compared.empty())
+    throw ConfigError("eval",
+                      "expected --pairs FILE, --predictions FILE and --references FILE, --compare "
+                      "FILES, or --model DIR with --text FILE or --prompts FILE");
+  auto inputs = compared;
+  inputs.insert(inputs.end(),
+                {flags.predictions, flags.references, flags.pairs, model.text, model.prompts});
+  if (std::count(inputs.begin(), inputs.end(), "-") > 1)
+    throw ConfigError("-", "standard input can be given once only");
+}
+
+// Flags that were given and change nothing.
+void check_idle(const CLI::App& command, const EvalFlags& flags) {
+  const auto& model = flags.model;
+  const auto refuse = [&](const std::vector<std::string>& names, const std::string& reason) {
+    for (const auto& name : names) refuse_idle(command, {name.c_str()}, reason);
+  };
+  if (model.prompts.empty()) {
+    refuse({"--prompt-field", "--save-predictions", "--cache"}, "needs --prompts");
+    for_each_field<GenerateConfig>(
+        [&](const auto& field) { refuse({flag_name(field.name)}, "needs --prompts"); });
+  }
+  if (model.text.empty()) refuse({"--by-position"}, "needs --text");
+  if (model.model.empty()) refuse({"--device"}, "needs --model");
+  if (!model.text.empty()) {
+    refuse(eval_metric_flag_names(), "is about scores, not --text");
+    refuse({"--per-sample", "--skip-bad", "--format", "--prediction-field", "--reference-field"},
+           "is about scores, not --text");
+  }
+  const bool lines = !flags.pairs.empty() || !flags.compare.compare.empty();
+  if (!lines) refuse({"--skip-bad", "--prediction-field"}, "needs --pairs");
+  if (!lines && model.prompts.empty()) refuse({"--reference-field"}, "needs --pairs or --prompts");
+  if (files_to_compare(flags).empty())
+    refuse({"--length-of", "--resamples", "--test-seed"},
+           "needs --compare, or --pairs with --report");
+  if (flags.diversity && (!model.text.empty() || !files_to_compare(flags).empty() ||
+                          flags.compare.format != EvalFormat::kJson))
+    throw ConfigError("--diversity",
+                      "requires --pairs, --predictions or --prompts, and --format json");
+}
+
+void check_outputs(const EvalFlags& flags) {
+  const auto& model = flags.model;
+  const std::vector<std::pair<std::string, std::filesystem::path>> outputs = {
+      {"--per-sample", flags.per_sample},
+      {"--report", flags.compare.report},
+      {"--save-predictions", model.save_predictions}};
+  for (const auto& [option, path] : outputs) {
+    if (path.empty()) continue;
+    refuse_same_file(option, path,
+                     {{"--predictions", flags.predictions},
+                      {"--references", flags.references},
+                      {"--pairs", flags.pairs},
+                      {"--text", model.text},
+                      {"--prompts", model.prompts}});
+    for (const auto& file : flags.compare.compare)
+      refuse_same_file(option, path, {{"--compare", file}});
+    for (const auto& [flag, value] : eval_metric_texts(flags.metrics))
+      refuse_same_file(option, path, {{flag, value}});
+    if (!model.model.empty()) refuse_model_file(option, path, model.model);
+    check_writable(path);
+  }
+  refuse_same_outputs(outputs);
+}
+
+}  // namespace
+
+void check_eval_flags(const CLI::App& command, const EvalFlags& flags) {
+  check_inputs(flags);
+  check_idle(command, flags);
+  check_outputs(flags);
+}
+
+std::vector<std::string> files_to_compare(const EvalFlags& flags) {
+  if (flags.compare.report.empty() || flags.pairs.empty()) return flags.compare.compare;
+  return {flags.pairs};
+}
+
+}  // namespace rwkvx

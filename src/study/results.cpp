@@ -1,0 +1,117 @@
+#include "study/results.h"
+
+#include <algorithm>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/statistics.h"
+#include "rwkvx/study/runner.h"
+
+namespace rwkvx {
+
+using nlohmann::json;
+
+StudyResults::StudyResults(const std::filesystem::path& folder)
+    : folder_(folder), file_(read_study_file((folder / "study.json").string())) {
+  grid_ = expand_grid(file_);
+  cells = grid_.size();
+  for (const auto& cell : grid_) {
+    auto found = read_result(folder, cell.key);
+    if (!found) continue;
+    ++done;
+    seconds += found->value("seconds", 0.0);
+    const auto build = found->value("build", "");
+    if (std::find(builds.begin(), builds.end(), build) == builds.end()) builds.push_back(build);
+    const auto used = found->value("threads", std::int64_t{0});
+    if (std::find(threads.begin(), threads.end(), used) == threads.end()) threads.push_back(used);
+    results_[cell.key] = std::move((*found)["result"]);
+  }
+  if (done == 0)
+    throw DataError(folder.string(), "no cell of the study is done; see `rwkvx study run`");
+}
+
+const json* StudyResults::result(const Cell* cell) const {
+  if (cell == nullptr) return nullptr;
+  const auto found = results_.find(cell->key);
+  return found == results_.end() ? nullptr : &found->second;
+}
+
+const json* StudyResults::training(const std::string& variant, const std::string& data,
+                                   std::int64_t seed, std::int64_t repetition) const {
+  return result(find_training(grid_, variant, data, seed, repetition));
+}
+
+const json* StudyResults::measured(std::string_view study, const std::string& data,
+                                   std::int64_t seed) const {
+  for (const auto& cell : grid_)
+    if (!cell.training && cell.study->name == study && cell.data == data && cell.seed == seed)
+      return result(&cell);
+  return nullptr;
+}
+
+std::optional<DataSet> StudyResults::about(const std::string& data) const {
+  return made_data_set(folder_ / "data" / data);
+}
+
+std::vector<std::int64_t> StudyResults::seeds(const std::string& data,
+                                              const std::vector<std::string>& variants) const {
+  std::vector<std::int64_t> found;
+  for (const auto seed : file_.seeds)
+    if (std::all_of(variants.begin(), variants.end(),
+                    [&](const auto& variant) { return training(variant, data, seed) != nullptr; }))
+      found.push_back(seed);
+  return found;
+}
+
+bool Difference::same_sign() const {
+  return std::all_of(by_seed.begin(), by_seed.end(), [](double d) { return d > 0; }) ||
+         std::all_of(by_seed.begin(), by_seed.end(), [](double d) { return d < 0; });
+}
+
+std::vector<double> values_at(const json& result, const std::vector<std::string>& path) {
+  const json* at = &result;
+  for (const auto& name : path) at = &at->at(name);
+  return at->get<std::vector<double>>();
+}
+
+Difference compare_variants(const StudyResults& results, const std::string& data,
+                            const std::string& a, const std::string& b,
+                            const std::vector<std::string>& path) {
+  Difference difference;
+  std::vector<double> sum_a, sum_b;
+  const auto seeds = results.seeds(data, {a, b});
+  for (const auto seed : seeds) {
+    const auto of_a = values_at(*results.training(a, data, seed), path);
+    const auto of_b = values_at(*results.training(b, data, seed), path);
+    sum_a.resize(of_a.size());
+    sum_b.resize(of_b.size());
+    for (std::size_t i = 0; i < of_a.size(); ++i) {
+      sum_a[i] += of_a[i] / static_cast<double>(seeds.size());
+      sum_b[i] += of_b[i] / static_cast<double>(seeds.size());
+    }
+    difference.by_seed.push_back(compensated_mean(of_b) - compensated_mean(of_a));
+  }
+  difference.paired = compare_paired(sum_a, sum_b, results.resamples(), /*seed=*/1);
+  return difference;
+}
+
+std::string spread_text(const std::vector<double>& values, int digits) {
+  return fixed_text(compensated_mean(values), digits) + " ± " +
+         fixed_text(sample_deviation(values), digits);
+}
+
+std::string range_text(const std::vector<double>& values, int digits) {
+  if (values.empty()) return "–";
+  const auto [low, high] = std::minmax_element(values.begin(), values.end());
+  return fixed_text(*low, digits) + " to " + fixed_text(*high, digits);
+}
+
+std::string interval_text(double low, double high, int digits) {
+  return "[" + fixed_text(low, digits) + ", " + fixed_text(high, digits) + "]";
+}
+
+std::string verdict(const Difference& difference, double p) {
+  if (!(p < 0.05) || !difference.same_sign()) return "no difference found";
+  return difference.paired.difference < 0 ? "lower" : "higher";
+}
+
+}  // namespace rwkvx
