@@ -158,7 +158,12 @@ std::unique_ptr<LanguageModel> open_language_model(const TensorFile& file,
                                                    const std::string& where) {
   const auto found = find_device(device, where);
   if (found.is_cpu()) return std::make_unique<EngineModel>(file, config);
-  return std::make_unique<ModuleModel>(file, config, found);
+  return open_module_model(file, config, found);
+}
+
+std::unique_ptr<LanguageModel> open_module_model(const TensorFile& file, const ModelConfig& config,
+                                                 c10::Device device) {
+  return std::make_unique<ModuleModel>(file, config, device);
 }
 
 }  // namespace rwkvx

@@ -1,6 +1,8 @@
 // A model to generate with: the engine on the CPU, LibTorch's modules on a GPU.
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -46,5 +48,9 @@ std::unique_ptr<LanguageModel> open_language_model(const TensorFile& file,
                                                    const ModelConfig& config,
                                                    const std::string& device,
                                                    const std::string& where);
+
+// The model in LibTorch's modules, as it computes on a GPU, on any device.
+std::unique_ptr<LanguageModel> open_module_model(const TensorFile& file, const ModelConfig& config,
+                                                 c10::Device device);
 
 }  // namespace rwkvx

@@ -326,9 +326,9 @@ TEST_F(GenerateFiles, AConversationOnATerminalKeepsEveryCharacter) {
     // A conversation shows the whole of a reply, and so holds nothing back.
     const auto talk = open_tensor_file(path("talk")), whole = open_tensor_file(path("whole"));
     for (const auto& tensor : whole.tensors())
-      if (tensor.name != "held")
-        EXPECT_TRUE(std::ranges::equal(tensor.bytes, talk.at(tensor.name).bytes))
-            << locale << ": " << tensor.name;
+      EXPECT_TRUE(tensor.name == "held" ||
+                  std::ranges::equal(tensor.bytes, talk.at(tensor.name).bytes))
+          << locale << ": " << tensor.name;
   }
 }
 
