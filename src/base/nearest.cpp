@@ -37,6 +37,12 @@ std::string nearest(std::string_view word, const std::vector<std::string>& valid
   return best;
 }
 
+std::string name_list(const std::vector<std::string>& names) {
+  std::string text;
+  for (const auto& name : names) text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
 std::string did_you_mean(std::string_view word, const std::vector<std::string>& valid) {
   const std::string close = nearest(word, valid);
   return close.empty() ? "" : "; did you mean \"" + close + "\"?";

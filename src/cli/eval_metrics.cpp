@@ -13,29 +13,6 @@
 namespace rwkvx {
 namespace {
 
-void add_setting_flag(CLI::App& command, const FieldInfo& setting, nlohmann::json& given) {
-  const std::string flag = flag_name(setting.path), key = setting.path;
-  if (setting.type == "flag") {
-    command.add_flag_callback(
-        flag, [&given, key] { given[key] = true; }, setting.help);
-    return;
-  }
-  const bool text = setting.type == "text";
-  const auto initial =
-      text ? nlohmann::json::parse(setting.initial).get<std::string>() : setting.initial;
-  command
-      .add_option_function<std::string>(
-          flag,
-          [&given, key, text](const std::string& value) {
-            const auto number = nlohmann::json::parse(value, nullptr, false);
-            given[key] = text || !number.is_number() ? nlohmann::json(value) : number;
-          },
-          setting.help + (initial.empty() ? "" : " [" + initial + "]"))
-      ->type_name(setting.type == "integer"  ? "N"
-                  : setting.type == "number" ? "X"
-                                             : "TEXT");
-}
-
 template <class Visit>
 void for_each_setting(const Visit& visit) {
   for (const auto* row : metric_table())
@@ -80,12 +57,10 @@ MetricSet read_metrics(const CLI::App& command, const EvalMetricFlags& flags) {
     try {
       return parse_metrics(flags.metrics, flags.settings, "--metrics");
     } catch (const ConfigError& error) {
-      std::string message = error.what();
-      for_each_setting([&](const MetricRow&, const FieldInfo& setting) {
-        if (message.starts_with(setting.path + ":"))
-          message = flag_name(setting.path) + message.substr(setting.path.size());
-      });
-      throw ConfigError("", message);
+      std::vector<std::string> names;
+      for_each_setting(
+          [&](const MetricRow&, const FieldInfo& setting) { names.push_back(setting.path); });
+      throw with_flag_name(error, names);
     }
   }();
   const auto columns = metric_columns(metrics);

@@ -61,8 +61,7 @@ void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlag
 }
 
 void add_eval_generation_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags) {
-  add_setting_flags<GenerateConfig>(command,
-                                    std::shared_ptr<nlohmann::json>(flags, &flags->generation));
+  add_setting_flags<GenerateConfig>(command, flags->generation);
 }
 
 nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const ScoringOptions& options,

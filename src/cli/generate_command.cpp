@@ -266,7 +266,7 @@ void add_generate_command(CLI::App& app) {
                     "a conversation on the terminal; /help there lists the commands");
 
   command->option_defaults()->group("Sampling");
-  add_setting_flags<GenerateConfig>(*command, given);
+  add_setting_flags<GenerateConfig>(*command, *given);
   command
       ->add_option("--samples", flags->batch.samples,
                    "continuations per prompt; more than one are printed as JSON lines [1]")

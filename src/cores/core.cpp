@@ -26,10 +26,8 @@ const Core& find_core(std::string_view name, const std::string& where) {
     if (core->name == name) return *core;
     names.emplace_back(core->name);
   }
-  std::string known;
-  for (const auto& one : names) known += (known.empty() ? "" : ", ") + one;
-  throw ConfigError(where, "expected one of " + known + ", got \"" + std::string(name) + "\"" +
-                               did_you_mean(std::string(name), names));
+  throw ConfigError(where, "expected one of " + name_list(names) + ", got \"" + std::string(name) +
+                               "\"" + did_you_mean(std::string(name), names));
 }
 
 const Core& core_of(const ModelConfig& config) { return find_core(config.core, "model.core"); }

@@ -86,8 +86,6 @@ c10::Device choose(const DeviceName& name, const std::string& setting, const std
 
 }  // namespace
 
-std::span<const DeviceKind> device_kinds() { return kKinds; }
-
 const DeviceKind* kernels_for(const at::Tensor& x) {
   for (const auto& kind : kKinds)
     if (kind.takes(x)) return &kind;

@@ -75,7 +75,7 @@ void add_norm_rows(std::vector<ParameterRow>& rows, const std::string& name, std
 }
 
 std::vector<ParameterRow> describe_parameters(const ModelConfig& config) {
-  const auto& core = find_core(config.core, "model.core");
+  const auto& core = core_of(config);
   const std::int64_t C = config.n_embd, V = config.vocab_size;
   std::vector<ParameterRow> rows;
   rows.push_back(matrix_row("emb.weight", V, C, kEmbeddingPart, starts_in_embedding_range()));
@@ -85,7 +85,6 @@ std::vector<ParameterRow> describe_parameters(const ModelConfig& config) {
     for (auto& row : core.parameters(config, layer)) block.push_back(std::move(row));
     for (auto& row : block) {
       row.name = block_prefix(layer) + row.name;
-      row.layer = layer;
       rows.push_back(std::move(row));
     }
   }

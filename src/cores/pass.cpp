@@ -7,14 +7,14 @@
 namespace rwkvx {
 
 at::Tensor PassMemory::take(at::IntArrayRef shape) {
-  int64_t count = 1;
-  for (const auto size : shape) count *= size;
-  auto tensor = at::from_blob(at_, shape, at::kFloat);
-  at_ += pass_aligned(count);
+  constexpr int64_t kAlign = 16;  // every tensor begins at a whole cache line of the buffer
+  auto tensor = begin_ == nullptr ? at::empty(shape, at::device(at::kMeta).dtype(at::kFloat))
+                                  : at::from_blob(begin_ + floats_, shape, at::kFloat);
+  floats_ += (tensor.numel() + kAlign - 1) / kAlign * kAlign;
   return tensor;
 }
 
-PassTools::PassTools(const ModelConfig&, const std::vector<std::string_view>& operators) {
+PassTools::PassTools(const std::vector<std::string_view>& operators) {
   seconds.emplace_back("matrix_products", 0);
   for (const auto name : operators) seconds.emplace_back(name, 0);
   for (const char* name : {"loss", "norm_and_embedding"}) seconds.emplace_back(name, 0);

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "rwkvx/cores/core.h"
+#include "rwkvx/cores/shift.h"
 #include "rwkvx/kernels/matvec.h"
 
 namespace rwkvx {
@@ -28,7 +29,11 @@ void StepRun::begin(std::vector<StepPiece> pieces, bool chunk) {
   pieces_ = std::move(pieces);
   chunk_ = chunk;
   rows_ = 0;
-  for (const auto& piece : pieces_) rows_ += piece.tokens;
+  phi_.clear();
+  for (const auto& piece : pieces_) {
+    rows_ += piece.tokens;
+    append_positions(config_, piece.t, piece.tokens, phi_);
+  }
   x_.reserve(rows_ * config_.n_embd);
   moments_.resize(static_cast<std::size_t>(rows_));
 }

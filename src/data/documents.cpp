@@ -4,6 +4,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/json_line.h"
+#include "rwkvx/base/nearest.h"
 #include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
@@ -190,8 +191,7 @@ std::string_view document_text(const Document& document, const std::vector<std::
   if (field.empty()) {
     auto names = json.names();
     std::sort(names.begin(), names.end());
-    std::string found;
-    for (const auto& name : names) found += (found.empty() ? "" : ", ") + name;
+    const auto found = name_list(names);
     throw DataError(where, "has no field \"" + text_field + "\"" +
                                (found.empty() ? "" : ", only " + found.substr(0, 100)) +
                                "; name the field with the text: data.text_field in a training, "

@@ -103,11 +103,11 @@ EngineState Engine::start() const {
 
 namespace {
 
-// Moves part 0 of a ring (H, …) to part `by` mod H, and so on.
-void rotate(std::span<float> values, std::int64_t parts, std::int64_t by) {
-  if (parts == 0) return;
-  const auto part = static_cast<std::ptrdiff_t>(values.size()) / parts;
-  std::rotate(values.begin(), values.end() - by % parts * part, values.end());
+// Turns a ring (H, …) so that its part 0 comes to part `by` mod H; leaves other rows as they are.
+void turn_ring(const StateRow& row, std::int64_t by, std::span<float> values) {
+  if (!row.ring || row.shape[0] == 0) return;
+  const auto H = row.shape[0], part = row.count() / H;
+  std::rotate(values.begin(), values.end() - (by % H + H) % H * part, values.end());
 }
 
 }  // namespace
@@ -119,9 +119,7 @@ PlainState Engine::export_state(const EngineState& state) const {
   for (const auto& row : impl_->state) {
     auto& values = plain.values.emplace_back(at, at + row.count());
     at += row.count();
-    // The oldest is that of position t - H, in part t mod H.
-    if (row.ring && row.shape[0] > 0)
-      rotate(values, row.shape[0], row.shape[0] - state.t % row.shape[0]);
+    turn_ring(row, -state.t, values);  // the oldest is that of position t - H, in part t mod H
   }
   return plain;
 }
@@ -130,9 +128,8 @@ EngineState Engine::import_state(const PlainState& plain) const {
   EngineState state;
   state.t = plain.t;
   for (std::size_t i = 0; i < impl_->state.size(); ++i) {
-    const auto& row = impl_->state[i];
     auto values = plain.values[i];
-    if (row.ring && row.shape[0] > 0) rotate(values, row.shape[0], plain.t % row.shape[0]);
+    turn_ring(impl_->state[i], plain.t, values);
     state.values.insert(state.values.end(), values.begin(), values.end());
   }
   return state;

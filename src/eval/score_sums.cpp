@@ -5,8 +5,8 @@
 
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
-#include "rwkvx/base/version.h"
 #include "rwkvx/base/utf8.h"
+#include "rwkvx/base/version.h"
 
 namespace rwkvx {
 namespace {
@@ -98,18 +98,20 @@ void append_sample_json(const MetricSet& metrics, const TextPair& pair, const Sa
     append_clean_json(pair.id, out);
   }
   out += ", \"scores\": {";
-  const auto columns = metric_columns(metrics);
   const auto values = sample_scores(metrics, scores.statistics);
-  for (std::size_t i = 0; i < columns.size(); ++i) {
-    out += (i > 0 ? ", \"" : "\"") + columns[i].name + "\": ";
-    const char* before = "{\"";
-    for (const auto& [name, value] : values[i].parts) {
-      out += before + name + "\": ";
-      std::visit([&](const auto& number) { append_value(number, out); }, value);
-      before = ", \"";
+  auto score = values.begin();
+  for (const auto& metric : metrics)
+    for (const auto& column : metric->columns()) {
+      out += (score == values.begin() ? "\"" : ", \"") + column.name + "\": ";
+      const char* before = "{\"";
+      for (const auto& [name, value] : score->parts) {
+        out += before + name + "\": ";
+        std::visit([&](const auto& number) { append_value(number, out); }, value);
+        before = ", \"";
+      }
+      out += "}";
+      ++score;
     }
-    out += "}";
-  }
   out += "}}\n";
 }
 

@@ -100,7 +100,6 @@ class BatchScorer {
   TextPair pair_;
 };
 
-
 }  // namespace
 
 ScoreSummary score_pairs(PairSource& source, const MetricSet& metrics,

@@ -14,13 +14,10 @@ std::vector<std::string> GenerateConfig::sampler_chain() const {
   for (std::size_t begin = 0; begin <= samplers.size() && !samplers.empty();) {
     const auto end = std::min(samplers.find(',', begin), samplers.size());
     chain.push_back(samplers.substr(begin, end - begin));
-    if (std::find(known.begin(), known.end(), chain.back()) == known.end()) {
-      std::string names;
-      for (const auto& name : known) names += (names.empty() ? "" : ", ") + name;
-      throw ConfigError("samplers", "expected names out of " + names +
+    if (std::find(known.begin(), known.end(), chain.back()) == known.end())
+      throw ConfigError("samplers", "expected names out of " + name_list(known) +
                                         ", separated by commas, got \"" + chain.back() + "\"" +
                                         did_you_mean(chain.back(), known));
-    }
     begin = end + 1;
   }
   return chain;

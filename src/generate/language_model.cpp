@@ -125,7 +125,9 @@ class ModuleModel : public LanguageModel {
       prefill(tokens.subspan(i, 1), *states[i],
               logits + i * static_cast<std::size_t>(vocab_size()));
   }
-  std::string device_kind() const override { return device_.is_cpu() ? "cpu" : "cuda"; }
+  std::string device_kind() const override {
+    return c10::DeviceTypeName(device_.type(), /*lower_case=*/true);
+  }
   std::string precision() const override { return "f32"; }
 
  private:

@@ -50,7 +50,7 @@ struct TrainingPass::Impl {
         options(options_),
         N(tokens),
         longest(longest_),
-        tools(config, core.pass_operators) {
+        tools(core.pass_operators) {
     L = config.n_layer, C = config.n_embd, V = config.vocab_size;
     group_tokens = group_of(config, N, longest);
     loss_op = tools.operator_at("loss"), norm_op = tools.operator_at("norm_and_embedding");
@@ -66,7 +66,7 @@ struct TrainingPass::Impl {
     logits = make({head_rows, V});
     normalized = make({head_rows, C});
     for (int64_t l = 0; l < L; ++l)
-      blocks.push_back(core.pass({config, l, model.block_ptr(l), N, longest, tools}));
+      blocks.push_back(core.pass({config, model.block_ptr(l), N, longest, tools}));
   }
 
   // Block `l` of sequences b0 .. b0 + count.

@@ -30,7 +30,7 @@ bool ReferenceOperators::active() { return reference_operators; }
 #if RWKVX_AUTOCAST
 
 MixedPrecision::MixedPrecision(c10::Device device, bool everywhere)
-    : type_(device.type()), on_(everywhere || device.is_cuda()) {
+    : type_(device.type()), on_(everywhere || !device.is_cpu()) {
   if (!on_) return;
   at::autocast::set_autocast_dtype(type_, at::kBFloat16);
   at::autocast::set_autocast_enabled(type_, true);
@@ -54,7 +54,7 @@ c10::ScalarType linear_type(c10::Device device, c10::ScalarType given) {
 
 MixedPrecision::MixedPrecision(c10::Device device, bool everywhere)
     : type_(device.type()), on_(false) {
-  TORCH_CHECK(!everywhere && !device.is_cuda(), "bfloat16 needs LibTorch 2.4 or later");
+  TORCH_CHECK(!everywhere && device.is_cpu(), "bfloat16 needs LibTorch 2.4 or later");
 }
 MixedPrecision::~MixedPrecision() = default;
 

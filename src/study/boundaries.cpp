@@ -165,11 +165,7 @@ void add_perturbations(const StudyResults& results, const StudyConfig& study, Pa
 
 void report_boundaries(const StudyResults& results, const StudyConfig& study, Page& page,
                        std::vector<Claim>& claims) {
-  bool any = false;
-  for (const auto& data : study.data)
-    for (const auto seed : results.file().seeds)
-      any = any || results.measured("boundaries", data, seed) != nullptr;
-  if (!any) return;
+  if (!results.any_measured("boundaries")) return;
   page.heading(2, "Boundaries");
   add_gates(results, study, page, claims);
   add_perturbations(results, study, page, claims);

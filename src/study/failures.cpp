@@ -3,6 +3,7 @@
 #include <map>
 
 #include "rwkvx/base/statistics.h"
+#include "rwkvx/cores/shift.h"
 #include "rwkvx/report/plot.h"
 #include "study/results.h"
 
@@ -181,11 +182,7 @@ void add_gates(const StudyResults& results, const StudyConfig& study, Page& page
       std::map<std::string, double> squares;
       for (const auto& item : snapshot.at("gradient_norms").items()) {
         const double norm = item.value();
-        const auto& key = item.key();
-        const char* part = key.ends_with(".conv")    ? "conv"
-                           : key.ends_with(".pos_u") ? "pos"
-                                                     : "gate";
-        squares[part] += norm * norm;
+        squares[std::string(shift_part(item.key()))] += norm * norm;
       }
       for (const auto& [part, square] : squares) gradients[step][part].push_back(std::sqrt(square));
     }
@@ -206,8 +203,8 @@ void add_gates(const StudyResults& results, const StudyConfig& study, Page& page
                          compensated_mean(of("above_0.95", 100))});
     }
   for (auto& [step, parts] : gradients)
-    norms.rows.push_back({std::to_string(step), spread_text(parts["conv"], 4),
-                          spread_text(parts["pos"], 4), spread_text(parts["gate"], 4)});
+    norms.rows.push_back({std::to_string(step), spread_text(parts["convolution"], 4),
+                          spread_text(parts["position"], 4), spread_text(parts["gate"], 4)});
   if (table.rows.empty()) return;
   page.heading(3, "Is the gate a bottleneck?");
   page.text("Gates of \"enhanced\" on the first tokens of " + data +
@@ -243,11 +240,7 @@ void add_gates(const StudyResults& results, const StudyConfig& study, Page& page
 
 void report_failures(const StudyResults& results, const StudyConfig& study, Page& page,
                      std::vector<Claim>& claims) {
-  bool any = false;
-  for (const auto& data : study.data)
-    for (const auto seed : results.file().seeds)
-      any = any || results.measured("failures", data, seed) != nullptr;
-  if (!any) return;
+  if (!results.any_measured("failures")) return;
   page.heading(2, "Failure signatures");
   add_tasks(results, study, page, claims);
   add_lengths(results, study, page, claims);

@@ -48,6 +48,12 @@ const json* StudyResults::measured(std::string_view study, const std::string& da
   return nullptr;
 }
 
+bool StudyResults::any_measured(std::string_view study) const {
+  return std::any_of(grid_.begin(), grid_.end(), [&](const Cell& cell) {
+    return !cell.training && cell.study->name == study && result(&cell) != nullptr;
+  });
+}
+
 std::optional<DataSet> StudyResults::about(const std::string& data) const {
   return made_data_set(folder_ / "data" / data);
 }

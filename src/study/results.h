@@ -24,6 +24,8 @@ class StudyResults {
                                  std::int64_t seed, std::int64_t repetition = 0) const;
   const nlohmann::json* measured(std::string_view study, const std::string& data,
                                  std::int64_t seed) const;
+  // Whether any cell of that study is done.
+  bool any_measured(std::string_view study) const;
   // What a data set's about.json says; nothing where it was not made.
   std::optional<DataSet> about(const std::string& data) const;
   // Of the seeds for which all of these variants are trained.

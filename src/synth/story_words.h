@@ -72,7 +72,7 @@ inline constexpr std::string_view kPasswords[] = {
 inline constexpr std::string_view kNumbers[] = {"three", "four", "five",   "six",    "seven",
                                                 "eight", "nine", "eleven", "twelve", "twenty"};
 
-// How somebody can be recognised later from what is told of them here.
+// How somebody can be recognized later from what is told of them here.
 struct Habit {
   std::string_view told, shown;
 };

@@ -20,10 +20,8 @@ const SynthTask& synth_task(std::string_view name, const std::string& where) {
     if (task->name == name) return *task;
     names.emplace_back(task->name);
   }
-  std::string list;
-  for (const auto& one : names) list += (list.empty() ? "" : ", ") + one;
-  throw ConfigError(where, "must be one of " + list + ", got \"" + std::string(name) + "\"" +
-                               did_you_mean(name, names));
+  throw ConfigError(where, "must be one of " + name_list(names) + ", got \"" + std::string(name) +
+                               "\"" + did_you_mean(name, names));
 }
 
 SynthDocument synth_document(const SynthTask& task, std::uint64_t seed, std::uint64_t index) {

@@ -133,11 +133,14 @@ TEST(Field, AnOldNameIsReadWithANoticeAndAsTheLastOfTwo) {
                          "coverage": 0.99}})");
   read(R"({"train": {"accumulation": 3}})");
   EXPECT_EQ(testing::internal::GetCapturedStderr(),
-            "rwkvx: warning: c.json: tokenizer.algorithm: renamed to model_type; the old name works in this "
+            "rwkvx: warning: c.json: tokenizer.algorithm: renamed to model_type; the old name "
+            "works in this "
             "release only\n"
-            "rwkvx: warning: c.json: tokenizer.coverage: renamed to character_coverage; the old name works "
+            "rwkvx: warning: c.json: tokenizer.coverage: renamed to character_coverage; the old "
+            "name works "
             "in this release only\n"
-            "rwkvx: warning: c.json: train.accumulation: renamed to grad_accum_steps; the old name works in "
+            "rwkvx: warning: c.json: train.accumulation: renamed to grad_accum_steps; the old name "
+            "works in "
             "this release only\n");
   EXPECT_EQ(config.train.grad_accum_steps, 3);
   EXPECT_EQ(config.tokenizer.model_type, SentencePieceModel::kBpe);

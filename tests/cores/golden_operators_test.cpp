@@ -11,28 +11,24 @@
 #include "rwkvx/base/field.h"
 #include "rwkvx/formats/safetensors.h"
 #include "support/golden.h"
+#include "support/golden_tensors.h"
 #include "support/tensors.h"
 
 namespace rwkvx {
 namespace {
 
+using test::at_scale_of;
 using test::expect_close;
+using test::kGradAbsolute;
+using test::kGradRelative;
+using test::kValueAbsolute;
+using test::kValueRelative;
 namespace fs = std::filesystem;
-
-// What float32 allows.
-constexpr double kValueAbsolute = 2e-5, kValueRelative = 1e-4;
-constexpr double kGradAbsolute = 5e-5, kGradRelative = 1e-3;
 
 at::Tensor read(const TensorFile& file, const std::string& name) {
   const auto& view = file.at(name);
   const auto values = to_float32(view);
   return at::tensor(values).view(view.shape);
-}
-
-// Rows p, q, o of one state, brought to the scale of another's o.
-at::Tensor at_scale_of(const at::Tensor& wkv, const at::Tensor& wanted) {
-  const auto factor = at::exp(wkv.select(1, 2) - wanted.select(1, 2)).unsqueeze(1);  // (B, 1, C)
-  return wkv.slice(1, 0, 2) * factor;
 }
 
 void expect_shift_operators(const fs::path& folder) {

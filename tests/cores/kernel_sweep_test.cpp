@@ -12,27 +12,13 @@
 namespace rwkvx {
 namespace {
 
+using test::exact_sigmoid;
+using test::Floats;
+using test::kTiny;
+using test::Norm;
 using test::Sweep;
 using test::SweepTable;
-using Floats = std::vector<float>;
-
-constexpr double kTiny = 1e-37;  // what gradual underflow may lose
-
-double wide(float x) { return static_cast<double>(x); }
-double exact_sigmoid(double x) {
-  return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
-}
-
-struct Norm {
-  double mean = 0, scale = 0;
-  explicit Norm(const Floats& row) {
-    double squares = 0;
-    for (const float x : row) mean += wide(x);
-    mean /= static_cast<double>(row.size());
-    for (const float x : row) squares += (wide(x) - mean) * (wide(x) - mean);
-    scale = 1 / std::sqrt(squares / static_cast<double>(row.size()) + 1e-5);
-  }
-};
+using test::wide;
 
 // One token before which nothing was: b = a + sigmoid(gate_x a + gate_s s + gate_b) conv a.
 TEST(CoreSweep, ShiftAndMixesOfAllMagnitudes) {

@@ -1,9 +1,8 @@
 // Files of pairs, scored with everything and shown: an Error or scores, never a crash.
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"

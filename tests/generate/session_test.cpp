@@ -11,8 +11,8 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/output_file.h"
-#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/base/utf8.h"
+#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/generate/generator.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"

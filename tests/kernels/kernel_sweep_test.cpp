@@ -13,19 +13,18 @@
 namespace rwkvx {
 namespace {
 
+using test::exact_sigmoid;
+using test::Floats;
+using test::kTiny;
+using test::Norm;
 using test::Sweep;
 using test::SweepTable;
-using Floats = std::vector<float>;
+using test::wide;
 
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr double kTiny = 1e-37;  // what gradual underflow may lose
 
 std::int64_t count_of(const Floats& x) { return static_cast<std::int64_t>(x.size()); }
-double wide(float x) { return static_cast<double>(x); }
-double exact_sigmoid(double x) {
-  return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
-}
 
 // The size, in units of 1e6, of a denormal factor's last place.
 double denormal(float other) { return std::isfinite(other) ? 2e-39 * std::abs(wide(other)) : 0; }
@@ -225,17 +224,6 @@ std::vector<Floats> rows_of_all_magnitudes(std::size_t channels) {
   }
   return rows;
 }
-
-struct Norm {
-  double mean = 0, scale = 0;
-  explicit Norm(const Floats& row) {
-    double squares = 0;
-    for (const float x : row) mean += wide(x);
-    mean /= static_cast<double>(row.size());
-    for (const float x : row) squares += (wide(x) - mean) * (wide(x) - mean);
-    scale = 1 / std::sqrt(squares / static_cast<double>(row.size()) + 1e-5);
-  }
-};
 
 TEST(KernelSweep, LayerNormOfAllMagnitudes) {
   SweepTable table;

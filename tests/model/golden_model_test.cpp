@@ -13,17 +13,19 @@
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"
 #include "support/golden.h"
+#include "support/golden_tensors.h"
 #include "support/tensors.h"
 
 namespace rwkvx {
 namespace {
 
+using test::at_scale_of;
 using test::expect_close;
+using test::kGradAbsolute;
+using test::kGradRelative;
+using test::kValueAbsolute;
+using test::kValueRelative;
 namespace fs = std::filesystem;
-
-// What float32 allows.
-constexpr double kValueAbsolute = 2e-5, kValueRelative = 1e-4;
-constexpr double kGradAbsolute = 5e-5, kGradRelative = 1e-3;
 
 // The settings that a case's JSON names in its own short way; see the golden folder's README.
 ModelConfig config_of_case(const nlohmann::json& json) {
@@ -61,12 +63,6 @@ Rwkv model_of_case(const ModelConfig& config, const fs::path& weights) {
   Rwkv model(config);
   load_weights(*model, open_tensors(weights));
   return model;
-}
-
-// Rows p, q, o of one state, brought to the scale of another's o.
-at::Tensor at_scale_of(const at::Tensor& wkv, const at::Tensor& wanted) {
-  const auto factor = torch::exp(wkv.select(1, 2) - wanted.select(1, 2)).unsqueeze(1);  // (B, 1, C)
-  return wkv.slice(1, 0, 2) * factor;
 }
 
 // The fixtures call a ring "h".

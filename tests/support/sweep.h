@@ -17,9 +17,30 @@
 
 namespace rwkvx::test {
 
+using Floats = std::vector<float>;
+
+inline constexpr double kTiny = 1e-37;  // what gradual underflow may lose
+
+inline double wide(float x) { return static_cast<double>(x); }
+inline double exact_sigmoid(double x) {
+  return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x));
+}
+
+// The layer norm of a row, as (x - mean) scale.
+struct Norm {
+  double mean = 0, scale = 0;
+  explicit Norm(const Floats& row) {
+    double squares = 0;
+    for (const float x : row) mean += wide(x);
+    mean /= static_cast<double>(row.size());
+    for (const float x : row) squares += (wide(x) - mean) * (wide(x) - mean);
+    scale = 1 / std::sqrt(squares / static_cast<double>(row.size()) + 1e-5);
+  }
+};
+
 // Zeros, denormal numbers, `steps` numbers per power of ten, the largest, infinities, NaN; of both
 // signs.
-inline std::vector<float> magnitudes(int steps = 1) {
+inline Floats magnitudes(int steps = 1) {
   std::vector<float> all{0.0f, std::numeric_limits<float>::quiet_NaN()};
   std::vector<float> positive{1.4e-45f,
                               3e-42f,

@@ -57,7 +57,7 @@ std::vector<int> library_ids(const std::filesystem::path& path, const std::strin
   return ids;
 }
 
-TEST(ForeignModel, KeepsItsOwnNormalisationAndIds) {
+TEST(ForeignModel, KeepsItsOwnNormalizationAndIds) {
   for (const char* fallback : {"true", "false"}) {
     const ScratchDirectory scratch;
     const auto path = make_model(scratch, {{"model_type", "bpe"}, {"byte_fallback", fallback}});

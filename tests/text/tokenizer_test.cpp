@@ -330,7 +330,8 @@ TEST(SentencePiece, SaysThatTheCharactersDoNotFitTheVocabulary) {
 }
 
 TEST(SentencePiece, RefusesToTrainOnNothing) {
-  EXPECT_THAT(data_error([&] { train_sentencepiece({}, {}); }), HasSubstr("expected text to train on, got none"));
+  EXPECT_THAT(data_error([&] { train_sentencepiece({}, {}); }),
+              HasSubstr("expected text to train on, got none"));
   EXPECT_THAT(data_error([&] {
                 train_sentencepiece({"\n\n", "", "\xFF"}, {});
               }),

@@ -4,7 +4,6 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/Device.h>
 
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -38,7 +37,6 @@ struct DeviceKind {
                                        const at::Tensor& phi, const std::vector<at::Tensor>& mixes,
                                        at::Tensor& ring, at::Tensor& prev);
 };
-std::span<const DeviceKind> device_kinds();
 // The kind whose kernels take x; null: LibTorch's operators and the CPU's kernels do.
 const DeviceKind* kernels_for(const at::Tensor& x);
 

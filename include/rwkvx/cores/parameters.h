@@ -50,7 +50,6 @@ struct ParameterRow {
   bool matrix = false;  // decayed, quantized, multiplied with every token, listed by the benchmarks
   double rate = 1;      // learning-rate multiplier where its group's setting is on
   RateGroup rate_group = RateGroup::kNone;
-  std::int64_t layer = 0;
 
   std::int64_t count() const;
   // Whether it belongs to the enhancement: a checkpoint without it can begin an enhanced model.

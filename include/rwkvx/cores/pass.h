@@ -22,26 +22,24 @@ class BlockImpl;
 // Seconds by operator, in a fixed order.
 using OperatorSeconds = std::vector<std::pair<std::string, double>>;
 
-// Floats that begin at a whole cache line of a buffer: counts are rounded up to this.
-inline constexpr int64_t kPassAlign = 16;
-inline int64_t pass_aligned(int64_t floats) {
-  return (floats + kPassAlign - 1) / kPassAlign * kPassAlign;
-}
-
-// Tensors one after the other in a buffer that belongs to someone else.
+// Tensors one after the other in a buffer that belongs to someone else. Without one they have
+// shapes alone: so a layout is written once and counted by laying it out.
 class PassMemory {
  public:
-  explicit PassMemory(float* begin) : at_(begin) {}
+  explicit PassMemory(float* begin = nullptr) : begin_(begin) {}
   at::Tensor take(at::IntArrayRef shape);
+  // All that was taken so far.
+  int64_t floats() const { return floats_; }
 
  private:
-  float* at_;
+  float* begin_;
+  int64_t floats_ = 0;
 };
 
 // What the passes of all blocks share during a batch.
 class PassTools {
  public:
-  PassTools(const ModelConfig& config, const std::vector<std::string_view>& operators);
+  explicit PassTools(const std::vector<std::string_view>& operators);
 
   // Of the batch in progress: B sequences of T tokens from an empty state, and the position
   // features (T, F), undefined where there are none.
@@ -107,7 +105,6 @@ struct PassRows {
 // How a pass is made: once for each block. Its parameters must be contiguous float32 on the CPU.
 struct PassSetup {
   const ModelConfig& config;
-  int64_t layer;
   std::shared_ptr<BlockImpl> block;
   int64_t tokens, longest;  // of a batch, and of one sequence, at most
   PassTools& tools;

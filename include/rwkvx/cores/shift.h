@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "rwkvx/config/model_config.h"
@@ -23,11 +24,18 @@ struct ShiftParameters {
   std::vector<at::Tensor> gate;    // in the order of the form's rows
 };
 
+// Which part of a shift a parameter of that name is: "convolution", "position" or "gate".
+std::string_view shift_part(std::string_view parameter);
+
 // The features of positions t (B) int64 .. t + T - 1 for all sites of a model, (B or 1, T, F) in
 // the given type; undefined where the model's shift has none. Rows that would all be equal are
 // given once.
 at::Tensor shift_positions(const ModelConfig& config, const at::Tensor& t, int64_t T,
                            const at::TensorOptions& options);
+
+// Appends those of positions t .. t + tokens - 1 of one sequence, (tokens, F).
+void append_positions(const ModelConfig& config, std::int64_t t, std::int64_t tokens,
+                      std::vector<double>& to);
 
 // The root mean square over the channels of m_j(t) conv[j] for each lag j, at each position; empty
 // without taps.

@@ -61,6 +61,8 @@ class StepRun {
   const ModelConfig& config() const { return config_; }
   std::int64_t rows() const { return rows_; }
   std::span<const StepPiece> pieces() const { return pieces_; }
+  // (R, F), the position features of all rows; null where the model's shift has none.
+  const double* phi() const { return phi_.empty() ? nullptr : phi_.data(); }
   // (R, C), the residual stream.
   float* x() const { return x_.get(); }
   // Where a row of the core's table of state lies for a layer. Rings hold position t in part t mod
@@ -98,6 +100,7 @@ class StepRun {
   std::int64_t layer_floats_ = 0, rows_ = 0;
   bool chunk_ = false;
   std::vector<StepPiece> pieces_;
+  std::vector<double> phi_;
   StepBuffer x_;
   std::vector<StepBuffer> buffers_;
   std::vector<Moments> moments_, own_moments_;

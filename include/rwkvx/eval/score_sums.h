@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/metrics/diversity.h"
-#include "rwkvx/base/statistics.h"
 #include "rwkvx/metrics/metric.h"
 
 namespace rwkvx {

@@ -22,9 +22,9 @@ class RwkvImpl : public torch::nn::Module {
 
   // tokens (B, T) int64 -> logits (B, T, V). Advances `state` by T tokens; the gradient does not
   // reach into the state's past. However a sequence is cut into calls, the logits are the same.
-  // `observer` sees every site of every block, under names such as "blocks.0.att".
   at::Tensor forward(const at::Tensor& tokens, ModelState& state);
-  // The same up to the head: (B, T, C), normalized.
+  // The same up to the head: (B, T, C), normalized. `observer` sees every site of every block,
+  // under names such as "blocks.0.att".
   at::Tensor features(const at::Tensor& tokens, ModelState& state,
                       const std::function<void(const SiteView&)>& observer = {});
   // features (..., C) -> logits (..., V).

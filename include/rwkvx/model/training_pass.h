@@ -1,7 +1,7 @@
 // Forward and backward of a whole model over batches, with fused operators and memory of its own.
 //
 // The same mathematics as Rwkv's forward and LibTorch's gradients, which the tests hold it to: all
-// that is not a matrix product happens in a few passes over memory (ops/*_kernel.h), activations
+// that is not a matrix product happens in a few passes over memory (cores/*/pass.h), activations
 // that are cheap to compute again are not kept, and no step allocates.
 #pragma once
 

@@ -12,8 +12,8 @@
 
 #include "rwkvx/base/field.h"
 #include "rwkvx/config/train_config.h"
-#include "rwkvx/study/study.h"
 #include "rwkvx/generate/generate_config.h"
+#include "rwkvx/study/study.h"
 
 namespace rwkvx {
 

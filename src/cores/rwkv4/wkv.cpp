@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/functions/utils.h>
 
 #include "cores/rwkv4/wkv_kernel.h"
 #include "rwkvx/cores/device.h"
@@ -156,10 +157,7 @@ std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, 
   // A growing state, which no model has, is the reference's.
   if (!k.device().is_cpu() || !real || !same || w.max().item<double>() > 0)
     return wkv_reference(w, u, k, v, state, r);
-  const bool keep =
-      at::GradMode::is_enabled() &&
-      (w.requires_grad() || u.requires_grad() || k.requires_grad() || v.requires_grad() ||
-       state.requires_grad() || (r.defined() && r.requires_grad()));
+  const bool keep = torch::autograd::compute_requires_grad(w, u, k, v, state, r);
   auto result =
       Wkv::apply(w.contiguous(), u.contiguous(), k.contiguous(), v.contiguous(), state.contiguous(),
                  r.defined() ? r.contiguous() : k.new_empty({0}), keep);

@@ -39,6 +39,12 @@ ShiftParameters shift_parameters(const ModelConfig& config, const std::string& s
   return learned;
 }
 
+std::string_view shift_part(std::string_view parameter) {
+  return parameter.ends_with(".conv")    ? "convolution"
+         : parameter.ends_with(".pos_u") ? "position"
+                                         : "gate";
+}
+
 StateRow shift_ring_row(const ModelConfig& config, std::string name) {
   return {std::move(name), {config.shift.history(), config.n_embd}, {0}, /*ring=*/true};
 }

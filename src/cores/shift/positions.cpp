@@ -72,6 +72,13 @@ at::Tensor shift_positions(const ModelConfig& config, const at::Tensor& t, int64
       .to(options.device());
 }
 
+void append_positions(const ModelConfig& config, std::int64_t t, std::int64_t tokens,
+                      std::vector<double>& to) {
+  if (!config.shift.enabled() || shift_features(config.shift) == 0) return;
+  const auto& form = position_form(config.shift.pos);
+  for (std::int64_t i = 0; i < tokens; ++i) form.append(static_cast<double>(t + i), to);
+}
+
 std::vector<std::vector<double>> taps_by_position(const ModelConfig& config,
                                                   const ShiftParameters& site,
                                                   const std::vector<std::int64_t>& positions) {

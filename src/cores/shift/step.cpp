@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "cores/shift/positions.h"
-
 namespace rwkvx {
 
 ShiftStep::ShiftStep(const StepSetup& setup, const std::string& norm, const std::string& shift,
@@ -29,10 +27,10 @@ ShiftStep::ShiftStep(const StepSetup& setup, const std::string& norm, const std:
   if (shift_features(config.shift) > 0) pos_u_ = setup.vector(shift + "pos_u");
   const auto& form = gate_form(config);
   if (form.always_open()) return;
-  for (const auto& row : form.rows(config)) wide_weights_.push_back(setup.vector(shift + row.name));
+  for (const auto& row : form.rows(config)) gate_weights_.push_back(setup.vector(shift + row.name));
   if (form.elementwise()) {
-    mix_.gate_x = wide_weights_[0], mix_.gate_s = wide_weights_[1];
-    mix_.gate_b = wide_weights_[2];
+    mix_.gate_x = gate_weights_[0], mix_.gate_s = gate_weights_[1];
+    mix_.gate_b = gate_weights_[2];
   } else {
     wide_ = &form;
   }
@@ -46,19 +44,15 @@ void ShiftStep::prepare(StepRun& run, const Buffers& buffers) {
   run.reserve(buffers_.normal, C);
   run.reserve(buffers_.gate, C);
   if (pos_u_ == nullptr) return;
-  phi_.clear();
-  const auto& form = position_form(shift.pos);
-  for (const auto& piece : run.pieces())
-    for (std::int64_t i = 0; i < piece.tokens; ++i)
-      form.append(static_cast<double>(piece.t + i), phi_);
+  const std::int64_t F = shift_features(shift);
+  const double* phi = run.phi();
   factors_.resize(static_cast<std::size_t>(R * K));
   float* to = factors_.data();
   for (std::int64_t i = 0; i < R; ++i)
     for (std::int64_t j = 0; j < K; ++j, ++to) {
       double m = 1;
-      for (std::int64_t f = 0; f < form.features; ++f)
-        m += static_cast<double>(pos_u_[j * form.features + f]) *
-             phi_[static_cast<std::size_t>(i * form.features + f)];
+      for (std::int64_t f = 0; f < F; ++f)
+        m += static_cast<double>(pos_u_[j * F + f]) * phi[i * F + f];
       *to = static_cast<float>(m);
     }
 }
@@ -73,7 +67,7 @@ void ShiftStep::run(const Worker& worker, StepRun& run) {
     for (std::int64_t i = first; i < last; ++i) {
       float* a = run.buffer(buffers_.normal) + i * C;
       normalize(x + i * C, found[i], mix_.norm_weight, mix_.norm_bias, 0, C, a);
-      wide_->token(run.config(), wide_weights_, a, gates + i * C);
+      wide_->token(run.config(), gate_weights_, a, gates + i * C);
     }
     worker.meet();
   }

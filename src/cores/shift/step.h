@@ -13,7 +13,8 @@ namespace rwkvx {
 
 class ShiftStep {
  public:
-  // `norm`: "ln1"; `shift`: "att.shift.", "" where there is none; `mixes`: "att.time_mix_k" …
+  // The names of the layer norm, "ln1"; of the shift's prefix, "att.shift.", "" where there is
+  // none; and of the mixes.
   ShiftStep(const StepSetup& setup, const std::string& norm, const std::string& shift,
             const std::vector<std::string>& mixes, const SitePlaces& places);
 
@@ -33,10 +34,9 @@ class ShiftStep {
   Buffers buffers_;
   ShiftMixWeights mix_;
   const GateForm* wide_ = nullptr;  // a gate that looks at all channels of a token
-  std::vector<const float*> wide_weights_;
+  std::vector<const float*> gate_weights_;
   const float* pos_u_ = nullptr;  // (K, features), or null
-  std::vector<double> phi_;
-  std::vector<float> factors_;  // (R, K)
+  std::vector<float> factors_;    // (R, K)
 };
 
 }  // namespace rwkvx

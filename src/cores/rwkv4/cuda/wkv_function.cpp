@@ -1,6 +1,7 @@
 #include "cores/rwkv4/cuda/wkv_function.h"
 
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/functions/utils.h>
 
 #include "cores/rwkv4/cuda/wkv.h"
 #include "rwkvx/ops/cuda/call.h"
@@ -77,10 +78,7 @@ std::pair<at::Tensor, at::Tensor> wkv(const at::Tensor& w, const at::Tensor& u, 
   TORCH_CHECK(state.scalar_type() == at::kFloat, "wkv: the state must be float32, got ",
               state.scalar_type());
   const auto type = k.scalar_type();
-  const bool keep =
-      at::GradMode::is_enabled() &&
-      (w.requires_grad() || u.requires_grad() || k.requires_grad() || v.requires_grad() ||
-       state.requires_grad() || (r.defined() && r.requires_grad()));
+  const bool keep = torch::autograd::compute_requires_grad(w, u, k, v, state, r);
   const auto result = Wkv::apply(w.to(at::kFloat).contiguous(), u.to(at::kFloat).contiguous(),
                                  k.contiguous(), v.to(type).contiguous(), state.contiguous(),
                                  r.defined() ? r.to(type).contiguous() : k.new_empty({0}), keep);
