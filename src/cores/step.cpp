@@ -1,13 +1,11 @@
 #include "rwkvx/cores/step.h"
 
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/mm.h>
-
 #include <algorithm>
 
 #include "rwkvx/cores/core.h"
 #include "rwkvx/cores/shift.h"
 #include "rwkvx/kernels/matvec.h"
+#include "rwkvx/kernels/product.h"
 
 namespace rwkvx {
 namespace {
@@ -82,7 +80,6 @@ void StepRun::multiply(const Worker& worker, const WeightMatrix& matrix, const f
     matvec_rows(matrix, first, last, activations, out, M);
     return;
   }
-  const auto rows = at::from_blob(const_cast<float*>(in), {count, N});
   const auto [first, last] = worker.part(M, kProductRows);
   for (std::int64_t begin = first; begin < last; begin += kProductRows) {
     const std::int64_t some = std::min(kProductRows, last - begin);
@@ -92,8 +89,7 @@ void StepRun::multiply(const Worker& worker, const WeightMatrix& matrix, const f
       unpack_rows(matrix, begin, begin + some, own.unpacked.get());
       w = own.unpacked.get();
     }
-    auto target = at::from_blob(out + begin, {count, some}, {M, 1});
-    at::mm_out(target, rows, at::from_blob(const_cast<float*>(w), {some, N}).t());
+    multiply_rows(in, count, w, some, N, out + begin, M);
   }
 }
 
