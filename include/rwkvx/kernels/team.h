@@ -1,47 +1,61 @@
 // Threads that work on one token together and meet many times on the way.
 #pragma once
 
-#include <omp.h>
-
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
-#include <thread>
 
 namespace rwkvx {
 
-// One meeting point. Waiting spins, since a wait is shorter than a sleep; on a machine that has
-// fewer free processors than threads it gives way.
-class Barrier {
+// How many of the threads that a caller wants run at a time. Members that meet every few
+// microseconds need a processor each: where another process has one of them, the others wait until
+// the scheduler comes back to it, which takes milliseconds, and fewer threads are faster. Where
+// waiting for members that do not run takes more of the time than a thread is worth, there is one
+// thread less for a pause; then it is tried again, after longer pauses where that fails each time.
+class TeamPace {
  public:
-  void wait(int threads) {
-    const auto round = round_.load(std::memory_order_acquire);
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
-      arrived_.store(0, std::memory_order_relaxed);
-      round_.store(round + 1, std::memory_order_release);
-      return;
-    }
-    for (int spins = 0; round_.load(std::memory_order_acquire) == round; ++spins) {
-      if (spins > kSpins) std::this_thread::yield();
-#if defined(__x86_64__)
-      __builtin_ia32_pause();
-#endif
-    }
-  }
+  using Time = std::chrono::steady_clock::time_point;
+  using Duration = std::chrono::steady_clock::duration;
+  // Threads of the next call, 1 .. wanted.
+  int threads(int wanted, Time now);
+  // A call of threads() took `whole`, `held_up` of it because a member did not run.
+  void note(Duration whole, Duration held_up, Time now);
 
  private:
-  static constexpr int kSpins = 1 << 14;
+  int wanted_ = 0, active_ = 0;
+  double whole_ = 0, held_up_ = 0;  // seconds, of the last calls
+  Duration pause_{0};
+  Time changed_;  // when there were last more or fewer threads
+};
+
+// One meeting point. Waiting spins at first, since a wait is mostly shorter than a sleep, then
+// sleeps, so that a member which has no processor gets that of the one that waits.
+class Barrier {
+ public:
+  // Returns when `threads` callers are there. Spins for about `spin` before it sleeps.
+  void wait(int threads, std::chrono::steady_clock::duration spin);
+
+ private:
   alignas(64) std::atomic<int> arrived_{0};
-  alignas(64) std::atomic<unsigned> round_{0};
+  alignas(64) std::atomic<int> round_{0};
+  std::atomic<int> sleeping_{0};
+};
+
+// What a member knows of its waits within a call.
+struct alignas(64) MemberTimes {
+  std::chrono::steady_clock::time_point since;     // when it came from the last meeting
+  std::chrono::steady_clock::duration held_up{0};  // by members that did not run
 };
 
 // One member of a team, as its work sees it.
 struct Worker {
   int id, threads;
   Barrier& barrier;
+  MemberTimes& times;
 
   void meet() const {
-    if (threads > 1) barrier.wait(threads);
+    if (threads > 1) meet_others();
   }
   // This member's part of 0 .. count, in whole units but for the end.
   struct Range {
@@ -52,14 +66,27 @@ struct Worker {
     return {std::min(count, units * id / threads * unit),
             std::min(count, units * (id + 1) / threads * unit)};
   }
+
+ private:
+  void meet_others() const;
 };
 
-// Calls run(worker) on `threads` threads at once: those of OpenMP, which LibTorch keeps warm.
+// Calls run(context, worker) on up to `threads` threads at once, the caller being one of them; the
+// others are kept from call to call and sleep in between. A caller that comes while another
+// thread's call is running, or from within a call, runs alone. An error thrown by `run` ends the
+// program.
+void run_team(int threads, void (*run)(const void* context, const Worker&), const void* context);
+
+// Calls run(worker) on `threads` threads at once, or fewer where processors are busy (TeamPace): so
+// what it computes must not depend on their number.
 template <class Run>
 void run_team(int threads, const Run& run) {
-  Barrier barrier;
-#pragma omp parallel num_threads(threads)
-  run(Worker{omp_get_thread_num(), omp_get_num_threads(), barrier});
+  run_team(
+      threads,
+      [](const void* context, const Worker& worker) noexcept {
+        (*static_cast<const Run*>(context))(worker);
+      },
+      &run);
 }
 
 }  // namespace rwkvx

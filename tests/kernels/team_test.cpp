@@ -1,0 +1,133 @@
+// Threads that meet: nothing is lost or seen too early, and their number follows the machine.
+#include "rwkvx/kernels/team.h"
+
+#include <gtest/gtest.h>
+
+#include <mutex>
+#include <set>
+#include <thread>
+#include <vector>
+
+namespace rwkvx {
+namespace {
+
+using std::chrono::milliseconds;
+
+// Each phase needs the whole of the one before it.
+std::vector<std::int64_t> many_phases(int threads, std::int64_t count) {
+  std::vector<std::int64_t> a(static_cast<std::size_t>(count), 1), b(a);
+  run_team(threads, [&](const Worker& worker) {
+    for (int phase = 0; phase < 50; ++phase) {
+      const auto& from = phase % 2 == 0 ? a : b;
+      auto& to = phase % 2 == 0 ? b : a;
+      const auto [first, last] = worker.part(count, 3);
+      for (std::int64_t i = first; i < last; ++i) {
+        const auto at = [&](std::int64_t j) {
+          return from[static_cast<std::size_t>((i + j) % count)];
+        };
+        to[static_cast<std::size_t>(i)] = (at(0) + at(count / 2) + at(count - 1)) % 1'000'003;
+      }
+      worker.meet();
+    }
+  });
+  return a;
+}
+
+TEST(Team, PhasesSeeWhatWasWrittenBeforeTheMeeting) {
+  const auto wanted = many_phases(1, 100);
+  for (int round = 0; round < 20; ++round)
+    for (const int threads : {2, 3, 1, 7}) ASSERT_EQ(many_phases(threads, 100), wanted) << threads;
+}
+
+TEST(Team, PartsCoverEverythingOnce) {
+  for (const int threads : {1, 2, 5}) {
+    std::mutex mutex;
+    std::vector<int> done(103, 0);
+    std::set<int> ids;
+    int members = 0;
+    run_team(threads, [&](const Worker& worker) {
+      const std::lock_guard lock(mutex);
+      const auto [first, last] = worker.part(103, 10);
+      for (auto i = first; i < last; ++i) ++done[static_cast<std::size_t>(i)];
+      ids.insert(worker.id);
+      members = worker.threads;
+    });
+    EXPECT_EQ(done, std::vector<int>(103, 1));
+    EXPECT_EQ(static_cast<int>(ids.size()), members);
+    EXPECT_LE(members, threads);
+    EXPECT_EQ(*ids.rbegin(), members - 1);
+  }
+}
+
+TEST(Team, CallersAtTheSameTimeAndCallsWithinCallsRunAlone) {
+  const auto wanted = many_phases(1, 60);
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 3; ++i)
+    callers.emplace_back([&] {
+      for (int round = 0; round < 50; ++round) EXPECT_EQ(many_phases(2, 60), wanted);
+    });
+  for (auto& caller : callers) caller.join();
+  run_team(2, [&](const Worker& worker) {
+    run_team(2, [](const Worker& inner) { EXPECT_EQ(inner.threads, 1); });
+    worker.meet();
+    EXPECT_EQ(many_phases(2, 60), wanted);
+  });
+}
+
+// A machine of made-up time on which each call takes `peaceful` and is held up by `held_up`.
+class MadeUpMachine {
+ public:
+  explicit MadeUpMachine(int wanted) : wanted_(wanted) {}
+  // Calls for that long; the part of the time in which `threads` ran.
+  double share(TeamPace::Duration length, int threads, TeamPace::Duration held_up, int busy_from) {
+    TeamPace::Duration with{0};
+    const auto begin = now_;
+    while (now_ - begin < length) {
+      const int got = pace_.threads(wanted_, now_);
+      EXPECT_GE(got, 1);
+      EXPECT_LE(got, wanted_);
+      const auto lost = got >= busy_from ? held_up : TeamPace::Duration(0);
+      const auto whole = milliseconds(1) + lost;
+      now_ += whole;
+      if (got > 1) pace_.note(whole, lost, now_);
+      if (got == threads) with += whole;
+    }
+    return std::chrono::duration<double>(with) / std::chrono::duration<double>(now_ - begin);
+  }
+
+ private:
+  int wanted_;
+  TeamPace pace_;
+  TeamPace::Time now_ = TeamPace::Time(std::chrono::hours(5));
+};
+
+TEST(TeamPace, AllThreadsOnAQuietMachine) {
+  MadeUpMachine machine(4);
+  EXPECT_EQ(machine.share(milliseconds(500), 4, milliseconds(0), 1), 1.0);
+}
+
+TEST(TeamPace, FewerWhereOthersAreBusyAndAllAgainAfterwards) {
+  MadeUpMachine machine(2);
+  machine.share(milliseconds(100), 2, milliseconds(0), 1);
+  machine.share(milliseconds(3000), 1, milliseconds(4), 2);
+  EXPECT_GT(machine.share(milliseconds(10000), 1, milliseconds(4), 2), 0.95);
+  machine.share(milliseconds(1100), 2, milliseconds(0), 1);
+  EXPECT_EQ(machine.share(milliseconds(10000), 2, milliseconds(0), 1), 1.0);
+}
+
+TEST(TeamPace, ThreeOfFourWhereOneProcessorIsBusy) {
+  MadeUpMachine machine(4);
+  machine.share(milliseconds(3000), 3, milliseconds(4), 4);
+  EXPECT_GT(machine.share(milliseconds(10000), 3, milliseconds(4), 4), 0.95);
+}
+
+TEST(TeamPace, SingleEventsChangeNothing) {
+  MadeUpMachine machine(2);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(machine.share(milliseconds(200), 2, milliseconds(0), 1), 1.0);
+    machine.share(milliseconds(1), 2, milliseconds(4), 1);
+  }
+}
+
+}  // namespace
+}  // namespace rwkvx
