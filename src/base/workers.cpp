@@ -1,6 +1,6 @@
 #include "rwkvx/base/workers.h"
 
-#include <algorithm>
+#include "rwkvx/base/processors.h"
 
 namespace rwkvx {
 namespace {
@@ -17,7 +17,7 @@ std::exception_ptr error_of(const Workers::Work& work, std::size_t job) {
 }  // namespace
 
 std::int64_t thread_count(std::int64_t wanted) {
-  return wanted > 0 ? wanted : std::max(1u, std::thread::hardware_concurrency());
+  return choose_threads(wanted, processors()).threads;
 }
 
 Workers::Workers(std::int64_t count, const std::function<Work()>& make) {

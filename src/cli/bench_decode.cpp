@@ -226,7 +226,7 @@ void add_bench_decode(CLI::App& bench) {
   number("--batch", flags->options.batch, "sequences decoded together; 0 = none [16]");
   command
       ->add_option("--threads", flags->threads,
-                   "CPU threads, one number or several; 0 = one per core [0]")
+                   "CPU threads, one number or several; 0 = automatic [0]")
       ->type_name("LIST");
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([command, flags] {

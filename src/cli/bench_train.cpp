@@ -246,7 +246,7 @@ void add_bench_train(CLI::App& bench) {
   command->add_option("--batch-size", flags->batch_size, "sequences; else as many tokens as usual")
       ->type_name("N")
       ->check(at_least(1));
-  command->add_option("--threads", flags->threads, "CPU threads [one per core]")
+  command->add_option("--threads", flags->threads, "CPU threads; 0 = automatic [0]")
       ->type_name("N")
       ->check(at_least(1));
   command->add_option("--rounds", flags->rounds, "measured rounds [5]")

@@ -326,7 +326,7 @@ void add_data_command(CLI::App& app) {
                    "share at the end that is the valid part [0.1]")
       ->type_name("X")
       ->check(between(0.0, 0.5));
-  build->add_option("--threads", build_flags->threads, "CPU threads; 0 = one per core [0]")
+  build->add_option("--threads", build_flags->threads, "CPU threads; 0 = automatic [0]")
       ->type_name("N")
       ->check(between(0, 1024));
   build->add_flag("--json", build_flags->json, "print a JSON object");

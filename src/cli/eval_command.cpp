@@ -132,7 +132,7 @@ void add_eval_command(CLI::App& app) {
   command->add_flag("--quiet", flags->scoring.quiet, "no progress bar");
 
   command->option_defaults()->group("Machine");
-  command->add_option("--threads", flags->scoring.threads, "CPU threads; 0 = one per core [0]")
+  command->add_option("--threads", flags->scoring.threads, "CPU threads; 0 = automatic [0]")
       ->type_name("N")
       ->check(between(0, 1024));
   command->add_option("--device", flags->model.device, "with --model: auto, cpu or cuda:N [auto]")

@@ -309,7 +309,7 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--batch", flags->batch.slots, "sequences decoded together [16]")
       ->type_name("N")
       ->check(at_least(1));
-  command->add_option("--threads", flags->generator.threads, "CPU threads; 0 = one per core [0]")
+  command->add_option("--threads", flags->generator.threads, "CPU threads; 0 = automatic [0]")
       ->type_name("N")
       ->check(at_least(0));
   command->add_option("--device", flags->generator.device, "auto, cpu or cuda:N [auto]")

@@ -113,7 +113,7 @@ void add_quantize_command(CLI::App& app) {
       ->type_name("NAME");
   command->add_option("--text", flags->text, "print the perplexity on this text before and after")
       ->type_name("FILE");
-  command->add_option("--threads", flags->threads, "CPU threads; 0 = one per core [0]")
+  command->add_option("--threads", flags->threads, "CPU threads; 0 = automatic [0]")
       ->type_name("N")
       ->check(at_least(0));
   command->add_flag("--json", flags->json, "print a JSON object");

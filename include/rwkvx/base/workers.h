@@ -14,7 +14,8 @@
 
 namespace rwkvx {
 
-// The number of threads that a setting stands for; 0: one per core.
+// The number of threads that a setting stands for; 0: as many as there are processors for this
+// process (base/processors.h).
 std::int64_t thread_count(std::int64_t wanted);
 
 // Jobs are begun in the order in which they were given. The caller alone gives and waits.

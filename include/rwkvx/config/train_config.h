@@ -166,7 +166,7 @@ struct TrainingConfig {
         Field<C, GradCheckpoint>{
             "grad_checkpoint", &C::grad_checkpoint,
             "block: keep only each block's input and recompute the rest; less memory, slower"},
-        I{"threads", &C::threads, "CPU threads; 0 = one per core", 0, 1024},
+        I{"threads", &C::threads, "CPU threads; 0 = automatic", 0, 1024},
         Field<C, std::string>{"device", &C::device,
                               "auto, cpu or cuda:N; auto = the first GPU that this build can use, "
                               "else the CPU"},

@@ -33,7 +33,7 @@ enum class TextPart { kAll, kTrain, kValid };
 // line never; a line end may be \n or \r\n). Documents without a byte are left out, and so are
 // blank lines of a .jsonl file. A document longer than 256 KiB is encoded in pieces of at most
 // that, cut after the last line end in a piece, else before the last space, else before a UTF-8
-// character: a rule of the text alone, so the tokens depend neither on `threads` (0: one per core)
+// character: a rule of the text alone, so the tokens depend neither on `threads` (0: automatic)
 // nor on timing.
 //
 // Throws FileError for a missing file; DataError, as FILE or FILE:LINE, for an empty text or a

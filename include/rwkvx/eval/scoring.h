@@ -13,7 +13,7 @@ namespace rwkvx {
 struct ScoringOptions {
   std::filesystem::path per_sample;  // file for one JSON object a sample; empty: none
   bool skip_bad = false;             // count lines that cannot be read and go on
-  std::int64_t threads = 0;          // 0: one per core
+  std::int64_t threads = 0;          // 0: automatic
   bool quiet = true;                 // no progress bar
   // Gets every sample's scores in order, on the calling thread.
   std::function<void(const SampleScores&)> each{};

@@ -33,7 +33,7 @@ struct DrawnToken {
 using ShowToken = std::function<bool(const DrawnToken&)>;
 
 struct GeneratorOptions {
-  std::int64_t threads = 0;     // 0: one per core
+  std::int64_t threads = 0;     // 0: automatic
   std::string device = "auto";  // see find_device() in ops/device.h
   // Takes the place of the checkpoint's; wanted where the model is a .pth or .safetensors file.
   std::filesystem::path tokenizer;

@@ -5,7 +5,7 @@
 
 namespace rwkvx {
 
-// 0: one per core.
+// 0: automatic.
 void set_threads(std::int64_t threads);
 
 }  // namespace rwkvx
