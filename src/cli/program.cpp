@@ -22,6 +22,7 @@
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
 #include "rwkvx/cores/device.h"
+#include "rwkvx/kernels/simd.h"
 
 namespace rwkvx {
 namespace {
@@ -44,6 +45,7 @@ int run_program(int argc, char** argv) {
   app.formatter(std::make_shared<HelpFormatter>());
   add_commands(app);
   try {
+    choose_simd();
     try {
       if (argc <= 1) throw CLI::CallForHelp();
       parse_arguments(app, argc, argv);

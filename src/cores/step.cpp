@@ -71,7 +71,7 @@ void StepRun::multiply(const Worker& worker, const WeightMatrix& matrix, const f
       own.q.reserve(count * stride);
       own.scale.resize(static_cast<std::size_t>(count));
       for (std::int64_t i = 0; i < count; ++i)
-        quantize_activations(in + i * N, matrix.column_scales, N, own.q.get() + i * stride,
+        quantize_activations(matrix, in + i * N, own.q.get() + i * stride,
                              &own.scale[static_cast<std::size_t>(i)]);
       activations.q = own.q.get();
       activations.scale = own.scale.data();

@@ -2,13 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
+
+#include "rwkvx/kernels/simd.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/matvec.cpp"
 // This order makes the unit compile once per instruction set.
 // clang-format off
 #include <hwy/foreach_target.h>
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 // clang-format on
 
@@ -18,20 +22,103 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 using F = hn::ScalableTag<float>;
-#if HWY_TARGET != HWY_SCALAR
+using VF = hn::VFromD<F>;
+#if HWY_TARGET != HWY_SCALAR  // which has no 16-bit vectors beside 32-bit ones
 using I32 = hn::Rebind<std::int32_t, F>;
 using I16 = hn::Repartition<std::int16_t, F>;
+using V32 = hn::VFromD<I32>;
+using V16 = hn::VFromD<I16>;
 #endif
-using VF = hn::VFromD<F>;
 
 // Vectors whose largest number is below this count as 0: its 32767th part is no normal number.
 constexpr float kLeastActivation = 4e-34f;
-// Steps of the 16-bit kernels after which sums of two products of 127 * 32767 still fit 31 bits.
-[[maybe_unused]] constexpr std::int64_t kSafeSteps = 128;
 
-HWY_INLINE float Sum(VF v) { return hn::GetLane(hn::SumOfLanes(F(), v)); }
+#if HWY_TARGET != HWY_SCALAR
 
-// Weights that floats are multiplied with.
+constexpr bool kWideVectors = hn::MaxLanes(F()) >= 16;  // and 32 registers
+constexpr std::int64_t kLine = 64;                      // bytes of a cache line
+// One vector: how far ahead of the multiplications the memory is asked for, in bytes.
+constexpr std::int64_t kAhead = 2048;
+// Several vectors: columns that are multiplied at a time, so that the vectors' part stays in the
+// first cache, and rows, whose bytes stay in the second.
+constexpr std::int64_t kColumns = 1024, kPanelRows = 16, kPanelBytes = 96 << 10;
+
+// Holds a value in a register here. Left alone, the compiler makes a load a part of each
+// instruction that uses it, or moves multiplications ahead until registers run out.
+template <class V>
+HWY_INLINE V Held(V v) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  asm("" : "+v"(v.raw));
+#endif
+  return v;
+}
+
+using F4 = hn::CappedTag<float, 4>;
+using V4 = hn::VFromD<F4>;
+
+// The scales of a few int4 blocks are fewer than a vector of 16 floats.
+using ShortF = hn::CappedTag<float, 8>;
+template <class D>
+HWY_INLINE hn::VFromD<ShortF> Shortened(D d, hn::VFromD<D> v) {
+  if constexpr (hn::MaxLanes(d) > 8) {
+    const hn::Half<D> half;
+    return hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v));
+  } else {
+    return v;
+  }
+}
+
+// Four sums of parts of a vector.
+template <class D>
+HWY_INLINE V4 Folded(D d, hn::VFromD<D> v) {
+  if constexpr (hn::MaxLanes(d) > 4) {
+    const hn::Half<D> half;
+    return Folded(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  } else {
+    return v;
+  }
+}
+
+// The sums of S <= 4 vectors, each added in one order for every S.
+template <class D, int S>
+HWY_INLINE V4 Sums(D d, const hn::VFromD<D> (&v)[S]) {
+  const F4 d4;
+  const V4 a = Folded(d, v[0]);
+  if constexpr (S == 1) {
+    const V4 two = hn::Add(a, hn::ConcatUpperUpper(d4, a, a));
+    return hn::Add(two, hn::Reverse2(d4, two));
+  } else {
+    const V4 b = Folded(d, v[1]);
+    const V4 ab = hn::Add(hn::InterleaveLower(d4, a, b), hn::InterleaveUpper(d4, a, b));
+    V4 rest = ab;
+    if constexpr (S > 2) {
+      const V4 c = Folded(d, v[2]), last = Folded(d, v[S - 1]);
+      rest = hn::Add(hn::InterleaveLower(d4, c, last), hn::InterleaveUpper(d4, c, last));
+    }
+    return hn::Add(hn::ConcatLowerLower(d4, rest, ab), hn::ConcatUpperUpper(d4, rest, ab));
+  }
+}
+
+// Asks for the cache lines of `bytes` bytes.
+HWY_INLINE void Fetch(const void* from, std::int64_t bytes) {
+  for (std::int64_t i = 0; i < bytes; i += kLine)
+    hwy::Prefetch(static_cast<const std::byte*>(from) + i);
+}
+
+// A kernel has
+//   kRows, kVectors   rows and vectors whose products it takes at a time
+//   kSums             vectors of sums of one dot product
+//   Row(row, y)       the dot product of a row and the first vector
+//   Part<R, S>(row, i, c, end, sums)
+//                     adds columns c .. end of R rows and S vectors to sums (R, S, kSums, lanes);
+//                     c and end are multiples of kColumns, or end is the last column
+//   Total(sums)       those kSums vectors as one
+//   Finish<S>(row, i, totals, y)
+//                     y (S), the dot products of a row and S vectors, from their totals
+// Both ways add in the same order, so what a row and a vector give is the same to the last bit.
+
+// Weights that floats are multiplied with: vectors of columns go to the sums by turns, then come
+// the last columns one by one.
 struct Float32 {
   using T = float;
   static HWY_INLINE VF Load(const T* from) { return hn::LoadU(F(), from); }
@@ -48,162 +135,443 @@ struct BFloat16 {
   static HWY_INLINE float One(T w) { return bf16_to_float(w); }
 };
 
-// R rows times S vectors; each sum runs over the columns in the same order for every R and S.
-template <class W, int R, int S>
-HWY_INLINE void FloatTile(const typename W::T* w, std::int64_t N, const float* x, float* y,
-                          std::int64_t stride) {
-  const F d;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  VF sums[R][S];
-  for (int r = 0; r < R; ++r)
-    for (int s = 0; s < S; ++s) sums[r][s] = hn::Zero(d);
-  std::int64_t c = 0;
-  for (; c + lanes <= N; c += lanes) {
-    VF in[S];
-    for (int s = 0; s < S; ++s) in[s] = hn::LoadU(d, x + s * N + c);
-    for (int r = 0; r < R; ++r) {
-      const VF weights = W::Load(w + r * N + c);
-      for (int s = 0; s < S; ++s) sums[r][s] = hn::MulAdd(weights, in[s], sums[r][s]);
+#ifndef FR
+#define FR (kWideVectors ? 4 : 2)
+#define FS (kWideVectors ? 3 : 3)
+#endif
+#ifndef IR
+#define IR (kWideVectors ? 4 : 2)
+#define IS (kWideVectors ? 4 : 4)
+#endif
+#ifndef QR
+#define QR (kWideVectors ? 2 : 1)
+#define QS (kWideVectors ? 4 : 4)
+#endif
+template <class W>
+class FloatKernel {
+ public:
+  static constexpr int kSums = 2, kRows = FR, kVectors = FS;
+
+  FloatKernel(const WeightMatrix& matrix, const Activations& in)
+      : w_(reinterpret_cast<const T*>(matrix.values)), x_(in.x), N_(matrix.columns) {}
+
+  HWY_INLINE void Row(std::int64_t row, float* y) const {
+    const F d;
+    constexpr int kUnroll = 4;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    const T* w = w_ + row * N_;
+    VF sums[kSums];
+    for (auto& sum : sums) sum = hn::Zero(d);
+    std::int64_t c = 0;
+    for (; c + kUnroll * lanes <= N_; c += kUnroll * lanes) {
+      Fetch(w + c + kAhead / sizeof(T), kUnroll * hn::MaxLanes(d) * sizeof(T));
+      for (int a = 0; a < kUnroll; ++a)
+        sums[a % kSums] = hn::MulAdd(W::Load(w + c + a * lanes), hn::LoadU(d, x_ + c + a * lanes),
+                                     sums[a % kSums]);
+    }
+    for (int a = 0; a < kUnroll - 1 && c + lanes <= N_; ++a, c += lanes)
+      sums[a % kSums] = hn::MulAdd(W::Load(w + c), hn::LoadU(d, x_ + c), sums[a % kSums]);
+    const VF total[] = {hn::Add(sums[0], sums[1])};
+    Finish<1>(row, 0, total, y);
+  }
+
+  template <int R, int S>
+  HWY_INLINE void Part(std::int64_t row, std::int64_t i, std::int64_t c, std::int64_t end,
+                       float* all) const {
+    const F d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    const T* w = w_ + row * N_;
+    const float* x = x_ + i * N_;
+    VF sums[R][S][kSums];
+    for (int r = 0; r < R; ++r)
+      for (int s = 0; s < S; ++s)
+        for (int a = 0; a < kSums; ++a)
+          sums[r][s][a] = hn::LoadU(d, all + ((r * S + s) * kSums + a) * lanes);
+    const auto add = [&](int a) HWY_ATTR {
+      VF weights[R];
+      for (int r = 0; r < R; ++r) weights[r] = Held(W::Load(w + r * N_ + c));
+      for (int s = 0; s < S; ++s) {
+        const VF in = Held(hn::LoadU(d, x + s * N_ + c));
+        for (int r = 0; r < R; ++r) sums[r][s][a] = hn::MulAdd(weights[r], in, sums[r][s][a]);
+      }
+      c += lanes;
+    };
+    while (c + kSums * lanes <= end) {
+      add(0);
+      add(1);
+    }
+    if (c + lanes <= end) add(0);
+    for (int r = 0; r < R; ++r)
+      for (int s = 0; s < S; ++s)
+        for (int a = 0; a < kSums; ++a)
+          hn::StoreU(sums[r][s][a], d, all + ((r * S + s) * kSums + a) * lanes);
+  }
+
+  static HWY_INLINE VF Total(const float* sums) {
+    const F d;
+    return hn::Add(hn::Load(d, sums), hn::Load(d, sums + hn::Lanes(d)));
+  }
+
+  template <int S>
+  HWY_INLINE void Finish(std::int64_t row, std::int64_t i, const VF (&totals)[S], float* y) const {
+    const hn::CappedTag<float, 1> d1;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(F()));
+    HWY_ALIGN float sums[4];
+    hn::Store(Sums(F(), totals), F4(), sums);
+    for (int s = 0; s < S; ++s) {
+      const float* x = x_ + (i + s) * N_;
+      auto sum = hn::Set(d1, sums[s]);
+      for (std::int64_t c = N_ / lanes * lanes; c < N_; ++c)
+        sum = hn::MulAdd(hn::Set(d1, W::One(w_[row * N_ + c])), hn::LoadU(d1, x + c), sum);
+      y[s] = hn::GetLane(sum);
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int s = 0; s < S; ++s) {
-      float sum = Sum(sums[r][s]);
-      for (std::int64_t i = c; i < N; ++i) sum += W::One(w[r * N + i]) * x[s * N + i];
-      y[s * stride + r] = sum;
+
+ private:
+  using T = typename W::T;
+
+  const T* w_;
+  const float* x_;
+  std::int64_t N_;
+};
+
+// sum + products of pairs of 16-bit numbers, exact; sum.b is only used where that takes two.
+struct PairSums {
+  V32 a, b;
+  HWY_INLINE PairSums() : a(hn::Zero(I32())), b(hn::Zero(I32())) {}
+  HWY_INLINE V32 Total() const { return hn::Add(a, b); }
+};
+template <bool kDot>
+HWY_INLINE void AddPairs(V16 w, V16 x, PairSums& sum) {
+#if HWY_TARGET == HWY_AVX3
+  if constexpr (kDot) {
+    // Inlined assembly, as the instruction belongs to no target that Highway compiles for here.
+    auto total = sum.a.raw;
+    asm("vpdpwssd %2, %1, %0" : "+v"(total) : "v"(w.raw), "v"(x.raw));
+    sum.a.raw = total;
+    return;
+  }
+#endif
+  sum.a = hn::ReorderWidenMulAccumulate(I32(), w, x, sum.a, sum.b);
+}
+
+// 8-bit weights times 16-bit activations. The sums of kColumns columns are exact integers, then
+// they are added as floats.
+template <bool kDot>
+class Int8Kernel {
+ public:
+  static constexpr int kSums = 1, kRows = IR, kVectors = IS;
+
+  Int8Kernel(const WeightMatrix& matrix, const Activations& in)
+      : w_(reinterpret_cast<const std::int8_t*>(matrix.values)),
+        scales_(reinterpret_cast<const float*>(matrix.scales)),
+        in_(in),
+        N_(matrix.columns),
+        stride_(activation_stride(N_)) {}
+
+  HWY_INLINE void Row(std::int64_t row, float* y) const {
+    constexpr int kUnroll = 4;
+    const std::int8_t* w = w_ + row * N_;
+    const std::int16_t* q = in_.q;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(I16()));
+    VF sum = hn::Zero(F());
+    std::int64_t c = 0;
+    while (c + lanes <= N_) {
+      const std::int64_t end = std::min(N_, c + kColumns);
+      PairSums exact[kUnroll];
+      for (; c + kUnroll * lanes <= end; c += kUnroll * lanes) {
+        Fetch(w + c + kAhead, kUnroll * hn::MaxLanes(I16()));
+        for (int a = 0; a < kUnroll; ++a)
+          AddPairs<kDot>(Load(w + c + a * lanes), hn::LoadU(I16(), q + c + a * lanes), exact[a]);
+      }
+      for (; c + lanes <= end; c += lanes)
+        AddPairs<kDot>(Load(w + c), hn::LoadU(I16(), q + c), exact[0]);
+      sum = hn::Add(sum, hn::ConvertTo(F(), hn::Add(hn::Add(exact[0].Total(), exact[1].Total()),
+                                                    hn::Add(exact[2].Total(), exact[3].Total()))));
     }
-}
+    const VF total[] = {sum};
+    Finish<1>(row, 0, total, y);
+  }
 
-// Vectors that R = 4 rows take at a time without running out of registers.
-constexpr int kVectors = hn::MaxLanes(F()) >= 16 ? 4 : 2;
-
-template <class W, int R>
-HWY_INLINE void FloatRows(const typename W::T* w, std::int64_t N, const Activations& in, float* y,
-                          std::int64_t stride) {
-  std::int64_t i = 0;
-  if constexpr (R <= 4)
-    for (; i + kVectors <= in.count; i += kVectors)
-      FloatTile<W, R, kVectors>(w, N, in.x + i * N, y + i * stride, stride);
-  for (; i < in.count; ++i) FloatTile<W, R, 1>(w, N, in.x + i * N, y + i * stride, stride);
-}
-
-// One vector goes row by row, so that memory is read in one line from the first byte to the last:
-// several rows side by side came to 0.7 (float32) to 0.45 (int8) of the memory's speed.
-template <class W>
-void FloatMatvec(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
-                 const Activations& in, float* y, std::int64_t stride) {
-  const auto* w = reinterpret_cast<const typename W::T*>(matrix.values);
-  const std::int64_t N = matrix.columns;
-  std::int64_t row = first;
-  if (in.count >= kVectors)
-    for (; row + 4 <= last; row += 4) FloatRows<W, 4>(w + row * N, N, in, y + row, stride);
-  for (; row < last; ++row) FloatRows<W, 1>(w + row * N, N, in, y + row, stride);
-}
-
-#if HWY_TARGET != HWY_SCALAR  // which has no 16-bit vectors beside 32-bit ones
-// R rows of 8-bit weights times one vector of 16-bit activations. Sums are exact integers for
-// kSafeSteps vectors, then floats.
-template <int R>
-HWY_INLINE void Int8Tile(const std::int8_t* w, const float* scales, std::int64_t N,
-                         const std::int16_t* q, float q_scale, float* y) {
-  const F d;
-  const I32 d32;
-  const I16 d16;
-  const hn::Rebind<std::int8_t, I16> d8;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d16));
-  VF sums[R];
-  for (int r = 0; r < R; ++r) sums[r] = hn::Zero(d);
-  std::int64_t c = 0;
-  while (c + lanes <= N) {
-    const std::int64_t end = std::min(N, c + kSafeSteps * lanes);
-    hn::VFromD<I32> exact[R], spare[R];
-    for (int r = 0; r < R; ++r) exact[r] = spare[r] = hn::Zero(d32);
+  template <int R, int S>
+  HWY_INLINE void Part(std::int64_t row, std::int64_t i, std::int64_t c, std::int64_t end,
+                       float* all) const {
+    const F d;
+    const std::int8_t* w = w_ + row * N_;
+    const std::int16_t* q = in_.q + i * stride_;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(I16()));
+    PairSums exact[R][S];
     for (; c + lanes <= end; c += lanes) {
-      const auto in = hn::LoadU(d16, q + c);
-      for (int r = 0; r < R; ++r) {
-        const auto weights = hn::PromoteTo(d16, hn::LoadU(d8, w + r * N + c));
-        exact[r] = hn::ReorderWidenMulAccumulate(d32, weights, in, exact[r], spare[r]);
+      V16 weights[R];
+      for (int r = 0; r < R; ++r) weights[r] = Load(w + r * N_ + c);
+      for (int s = 0; s < S; ++s) {
+        const auto x = Held(hn::LoadU(I16(), q + s * stride_ + c));
+        for (int r = 0; r < R; ++r) {
+          AddPairs<kDot>(weights[r], x, exact[r][s]);
+          exact[r][s].a = Held(exact[r][s].a);
+        }
       }
     }
     for (int r = 0; r < R; ++r)
-      sums[r] = hn::Add(sums[r], hn::ConvertTo(d, hn::Add(exact[r], spare[r])));
+      for (int s = 0; s < S; ++s) {
+        float* sum = all + (r * S + s) * static_cast<std::int64_t>(hn::Lanes(d));
+        hn::StoreU(hn::Add(hn::LoadU(d, sum), hn::ConvertTo(d, exact[r][s].Total())), d, sum);
+      }
   }
-  for (int r = 0; r < R; ++r) {
-    float sum = Sum(sums[r]);
-    for (std::int64_t i = c; i < N; ++i) sum += static_cast<float>(w[r * N + i] * q[i]);
-    y[r] = sum * scales[r] * q_scale;
-  }
-}
 
-void Int8Matvec(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
-                const Activations& in, float* y, std::int64_t stride) {
-  const auto* w = reinterpret_cast<const std::int8_t*>(matrix.values);
-  const auto* scales = reinterpret_cast<const float*>(matrix.scales);
-  const std::int64_t N = matrix.columns, step = activation_stride(N);
-  for (std::int64_t row = first; row < last;) {
-    const bool many = row + 4 <= last && in.count > 1;
-    for (std::int64_t i = 0; i < in.count; ++i) {
-      const auto tile = many ? Int8Tile<4> : Int8Tile<1>;
-      tile(w + row * N, scales + row, N, in.q + i * step, in.scale[i], y + i * stride + row);
+  static HWY_INLINE VF Total(const float* sums) { return hn::Load(F(), sums); }
+
+  template <int S>
+  HWY_INLINE void Finish(std::int64_t row, std::int64_t i, const VF (&totals)[S], float* y) const {
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(I16()));
+    HWY_ALIGN float sums[4];
+    hn::Store(Sums(F(), totals), F4(), sums);
+    for (int s = 0; s < S; ++s) {
+      const std::int16_t* q = in_.q + (i + s) * stride_;
+      std::int32_t rest = 0;  // exact
+      for (std::int64_t c = N_ / lanes * lanes; c < N_; ++c) rest += w_[row * N_ + c] * q[c];
+      y[s] = (sums[s] + static_cast<float>(rest)) * scales_[row] * in_.scale[i + s];
     }
-    row += many ? 4 : 1;
   }
-}
 
-// R rows of 4-bit weights times one vector.
-template <int R>
-HWY_INLINE void Int4Tile(const std::uint8_t* w, const std::uint16_t* scales, std::int64_t blocks,
-                         const std::int16_t* q, float q_scale, float* y) {
-  const F d;
-  const I32 d32;
-  const I16 d16;
-  const hn::Rebind<std::uint8_t, I16> d8;
-  constexpr std::int64_t kLanes = hn::MaxLanes(I16());
-  constexpr std::int64_t kStep = kLanes < kInt4Group ? kLanes : kInt4Group;
-  static_assert(kInt4Group % kStep == 0);
-  const auto offset = hn::Set(d16, static_cast<std::int16_t>(8));
-  const auto mask = hn::Set(d8, static_cast<std::uint8_t>(15));
-  VF sums[R];
-  for (int r = 0; r < R; ++r) sums[r] = hn::Zero(d);
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    hn::VFromD<I32> low[R], high[R], spare[R];
-    for (int r = 0; r < R; ++r) low[r] = high[r] = spare[r] = hn::Zero(d32);
-    for (std::int64_t i = 0; i < kInt4Group; i += kStep) {
-      const auto q_low = hn::LoadU(d16, q + b * kInt4Block + i);
-      const auto q_high = hn::LoadU(d16, q + b * kInt4Block + kInt4Group + i);
-      for (int r = 0; r < R; ++r) {
-        const auto bytes = hn::LoadU(d8, w + (r * blocks + b) * (kInt4Block / 2) + i);
-        const auto first = hn::PromoteTo(d16, hn::And(bytes, mask));
-        const auto second = hn::PromoteTo(d16, hn::ShiftRight<4>(bytes));
-        low[r] =
-            hn::ReorderWidenMulAccumulate(d32, hn::Sub(first, offset), q_low, low[r], spare[r]);
-        high[r] =
-            hn::ReorderWidenMulAccumulate(d32, hn::Sub(second, offset), q_high, high[r], spare[r]);
+ private:
+  static HWY_INLINE V16 Load(const std::int8_t* from) {
+    return hn::PromoteTo(I16(), hn::LoadU(hn::Rebind<std::int8_t, I16>(), from));
+  }
+
+  const std::int8_t* w_;
+  const float* scales_;
+  const Activations& in_;
+  std::int64_t N_, stride_;
+};
+
+// 4-bit weights times 16-bit activations. The vectors of weights are taken as 16-bit numbers of
+// four weights each; the activations come in that order (see ArrangeForInt4). The weights are not
+// freed from their offset 8: instead 8 times a group's activations are subtracted. The sums are
+// those of low and of high groups, the latter 16 times as large.
+template <bool kDot>
+class Int4Kernel {
+ public:
+  static constexpr int kSums = 2, kRows = QR, kVectors = QS;
+
+  Int4Kernel(const WeightMatrix& matrix, const Activations& in)
+      : w_(reinterpret_cast<const std::uint8_t*>(matrix.values)),
+        scales_(reinterpret_cast<const std::uint16_t*>(matrix.scales)),
+        in_(in),
+        blocks_(matrix.blocks()),
+        stride_(activation_stride(matrix.columns)),
+        groups_at_(int4_groups_at(matrix.columns)) {}
+
+  HWY_INLINE void Row(std::int64_t row, float* y) const {
+    VF sums[1][1][kSums] = {{{hn::Zero(F()), hn::Zero(F())}}};
+    Run<1, 1, true>(row, 0, 0, blocks_, sums);
+    const VF total[] = {Total(sums[0][0][0], sums[0][0][1])};
+    Finish<1>(row, 0, total, y);
+  }
+
+  template <int R, int S>
+  HWY_INLINE void Part(std::int64_t row, std::int64_t i, std::int64_t c, std::int64_t end,
+                       float* all) const {
+    const F d;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    VF sums[R][S][kSums];
+    for (int r = 0; r < R; ++r)
+      for (int s = 0; s < S; ++s)
+        for (int a = 0; a < kSums; ++a)
+          sums[r][s][a] = hn::LoadU(d, all + ((r * S + s) * kSums + a) * lanes);
+    Run<R, S, false>(row, i, c / kInt4Block, (end + kInt4Block - 1) / kInt4Block, sums);
+    for (int r = 0; r < R; ++r)
+      for (int s = 0; s < S; ++s)
+        for (int a = 0; a < kSums; ++a)
+          hn::StoreU(sums[r][s][a], d, all + ((r * S + s) * kSums + a) * lanes);
+  }
+
+  static HWY_INLINE VF Total(const float* sums) {
+    const F d;
+    return Total(hn::Load(d, sums), hn::Load(d, sums + hn::Lanes(d)));
+  }
+
+  template <int S>
+  HWY_INLINE void Finish(std::int64_t row, std::int64_t i, const VF (&totals)[S], float* y) const {
+    const ShortF d;
+    const hn::CappedTag<float, 2> d2;
+    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+    const std::uint16_t* scales = scales_ + row * blocks_ * 2;
+    const auto* groups = reinterpret_cast<const float*>(in_.q + i * stride_ + groups_at_);
+    const std::int64_t stride = stride_ / 2;  // floats
+    hn::VFromD<ShortF> sums[S];
+    for (int s = 0; s < S; ++s) sums[s] = hn::Zero(d);
+    std::int64_t g = 0;
+    for (; g + lanes <= 2 * blocks_; g += lanes) {
+      const auto scale = BF16(d, scales + g);
+      for (int s = 0; s < S; ++s)
+        sums[s] = hn::MulAdd(scale, hn::LoadU(d, groups + s * stride + g), sums[s]);
+    }
+    const auto eight = hn::Set(d, 8.0f);
+    for (int s = 0; s < S; ++s) sums[s] = hn::NegMulAdd(eight, sums[s], Shortened(F(), totals[s]));
+    HWY_ALIGN float out[4];
+    hn::Store(Sums(d, sums), F4(), out);
+    for (; g < 2 * blocks_; g += 2) {
+      const auto scale = BF16(d2, scales + g);
+      for (int s = 0; s < S; ++s) {
+        const auto last = hn::Mul(scale, hn::LoadU(d2, groups + s * stride + g));
+        out[s] -= 8 * hn::GetLane(hn::SumOfLanes(d2, last));
       }
     }
-    for (int r = 0; r < R; ++r) {
-      const std::uint16_t* s = scales + (r * blocks + b) * 2;
-      sums[r] = hn::MulAdd(hn::ConvertTo(d, low[r]), hn::Set(d, bf16_to_float(s[0])), sums[r]);
-      sums[r] = hn::MulAdd(hn::ConvertTo(d, high[r]), hn::Set(d, bf16_to_float(s[1])), sums[r]);
+    for (int s = 0; s < S; ++s) y[s] = out[s] * in_.scale[i + s];
+  }
+
+ private:
+  using Bytes = hn::Repartition<std::uint8_t, F>;
+  static constexpr std::int64_t kBytes = hn::MaxLanes(Bytes());
+  static constexpr std::int64_t kBlockBytes = kInt4Block / 2;
+
+  template <class D>
+  static HWY_INLINE hn::VFromD<D> BF16(D d, const std::uint16_t* from) {
+    const hn::Rebind<std::uint16_t, D> narrow;
+    const hn::Rebind<std::uint32_t, D> wide;
+    return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(wide, hn::LoadU(narrow, from))));
+  }
+
+  static HWY_INLINE VF Total(VF low, VF high) {
+    return hn::MulAdd(high, hn::Set(F(), 0.0625f), low);
+  }
+
+  // Blocks b .. end.
+  template <int R, int S, bool kFetch>
+  HWY_INLINE void Run(std::int64_t row, std::int64_t i, std::int64_t b, std::int64_t end,
+                      VF (&sums)[R][S][kSums]) const {
+    const std::uint8_t* w = w_ + row * blocks_ * kBlockBytes;
+    const std::uint16_t* scales = scales_ + row * blocks_ * 2;
+    const std::int16_t* q = in_.q + i * stride_;
+    std::int64_t at = b * kBlockBytes;
+    for (; at + kBytes <= end * kBlockBytes; at += kBytes) {
+      if (kFetch) hwy::Prefetch(w + at + kAhead);
+      Step<R, S>(w + at, blocks_ * kBlockBytes, scales + at / kBlockBytes * 2, 2, q + 2 * at, sums);
+    }
+    if (at < end * kBlockBytes) {
+      // Half a vector. The activations of the other half are zeros.
+      std::uint8_t last[R][kBytes] = {};
+      for (int r = 0; r < R; ++r)
+        std::memcpy(last[r], w + r * blocks_ * kBlockBytes + at, kBlockBytes);
+      Step<R, S>(last[0], kBytes, scales + at / kBlockBytes * 2, 0, q + 2 * at, sums);
     }
   }
-  for (int r = 0; r < R; ++r) y[r] = Sum(sums[r]) * q_scale;
+
+  // One vector of weights. `other`: from the scales of its first block to those of its second.
+  template <int R, int S>
+  HWY_INLINE void Step(const std::uint8_t* rows, std::int64_t row_bytes,
+                       const std::uint16_t* scales, [[maybe_unused]] std::int64_t other,
+                       const std::int16_t* q, VF (&sums)[R][S][kSums]) const {
+    const I16 d;
+    constexpr std::int64_t W = hn::MaxLanes(d);
+    const hn::RebindToUnsigned<I16> du;
+    const hn::RebindToUnsigned<I32> du32;
+    const auto first_mask = hn::Set(du, std::uint16_t{0xf});
+    const auto second_mask = hn::Set(du, std::uint16_t{0xf0});
+    for (int r = 0; r < R; ++r) {
+      const auto even = hn::BitCast(du, hn::LoadU(Bytes(), rows + r * row_bytes));
+      const auto odd = hn::ShiftRight<8>(even);
+      const auto low_even = hn::BitCast(d, hn::And(even, first_mask));
+      const auto low_odd = hn::BitCast(d, hn::And(odd, first_mask));
+      const auto high_even = hn::BitCast(d, hn::And(even, second_mask));
+      const auto high_odd = hn::BitCast(d, hn::And(odd, second_mask));
+      const std::uint16_t* scale = scales + r * blocks_ * 2;
+      std::uint32_t both;
+      std::memcpy(&both, scale, sizeof both);
+      auto pair = hn::Set(du32, both);
+      if constexpr (kBytes > kBlockBytes) {
+        std::memcpy(&both, scale + other, sizeof both);
+        pair = hn::ConcatUpperLower(du32, hn::Set(du32, both), pair);
+      }
+      const auto low_scale = hn::BitCast(F(), hn::ShiftLeft<16>(pair));
+      const auto high_scale = hn::BitCast(F(), hn::And(pair, hn::Set(du32, 0xffff0000u)));
+      for (int s = 0; s < S; ++s) {
+        const std::int16_t* x = q + s * stride_;
+        PairSums low, high;
+        AddPairs<kDot>(low_even, hn::LoadU(d, x), low);
+        AddPairs<kDot>(low_odd, hn::LoadU(d, x + W), low);
+        AddPairs<kDot>(high_even, hn::LoadU(d, x + 2 * W), high);
+        AddPairs<kDot>(high_odd, hn::LoadU(d, x + 3 * W), high);
+        sums[r][s][0] = hn::MulAdd(hn::ConvertTo(F(), low.Total()), low_scale, sums[r][s][0]);
+        sums[r][s][1] = hn::MulAdd(hn::ConvertTo(F(), high.Total()), high_scale, sums[r][s][1]);
+      }
+    }
+  }
+
+  const std::uint8_t* w_;
+  const std::uint16_t* scales_;
+  const Activations& in_;
+  std::int64_t blocks_, stride_, groups_at_;
+};
+
+// Rows [first, last), few enough for a panel, times S vectors from i on. Asks for the bytes at
+// `ahead` meanwhile, `share` of them per part.
+template <int R, int S, class Kernel>
+HWY_NOINLINE void Panel(const Kernel& kernel, std::int64_t first, std::int64_t last, std::int64_t i,
+                        std::int64_t columns, const std::byte* ahead, std::int64_t share, float* y,
+                        std::int64_t stride) {
+  constexpr std::int64_t kLanes = hn::MaxLanes(F());
+  constexpr std::int64_t kOne = Kernel::kSums * kLanes;
+  static_assert(S <= 4);
+  HWY_ALIGN float sums[kPanelRows * S * kOne];
+  std::memset(sums, 0, static_cast<std::size_t>((last - first) * S * kOne) * sizeof(float));
+  for (std::int64_t c = 0; c < columns; c += kColumns) {
+    const std::int64_t end = std::min(columns, c + kColumns);
+    std::int64_t row = first;
+    float* at = sums;
+    for (; row + R <= last; row += R, at += R * S * kOne) {
+      Fetch(ahead, share);
+      ahead += share;
+      kernel.template Part<R, S>(row, i, c, end, at);
+    }
+    for (; row < last; ++row, at += S * kOne) kernel.template Part<1, S>(row, i, c, end, at);
+  }
+  for (std::int64_t row = first; row < last; ++row) {
+    const float* at = sums + (row - first) * S * kOne;
+    VF totals[S];
+    for (int s = 0; s < S; ++s) totals[s] = Kernel::Total(at + s * kOne);
+    float results[S];
+    kernel.template Finish<S>(row, i, totals, results);
+    for (int s = 0; s < S; ++s) y[s * stride + row] = results[s];
+  }
+}
+template <int S, class Kernel, class... Rest>
+HWY_INLINE void PanelOf(int some, const Kernel& kernel, const Rest&... rest) {
+  if (some == S) return Panel<Kernel::kRows, S>(kernel, rest...);
+  if constexpr (S > 1) PanelOf<S - 1>(some, kernel, rest...);
 }
 
-void Int4Matvec(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
-                const Activations& in, float* y, std::int64_t stride) {
-  const auto* w = reinterpret_cast<const std::uint8_t*>(matrix.values);
-  const auto* scales = reinterpret_cast<const std::uint16_t*>(matrix.scales);
-  const std::int64_t blocks = matrix.blocks(), step = activation_stride(matrix.columns);
-  for (std::int64_t row = first; row < last;) {
-    const bool many = row + 4 <= last && in.count > 1;
-    for (std::int64_t i = 0; i < in.count; ++i) {
-      const auto tile = many ? Int4Tile<4> : Int4Tile<1>;
-      tile(w + row * blocks * (kInt4Block / 2), scales + row * blocks * 2, blocks, in.q + i * step,
-           in.scale[i], y + i * stride + row);
-    }
-    row += many ? 4 : 1;
+template <class Kernel>
+void Multiply(const Kernel& kernel, const WeightMatrix& matrix, std::int64_t first,
+              std::int64_t last, std::int64_t count, float* y, std::int64_t stride) {
+  if (count == 1) {
+    for (std::int64_t row = first; row < last; ++row) kernel.Row(row, y + row);
+    return;
   }
+  constexpr std::int64_t R = Kernel::kRows, S = Kernel::kVectors;
+  const std::int64_t bytes = matrix.row_bytes(), tiles = (count + S - 1) / S;
+  const std::int64_t rows = std::clamp(kPanelBytes / bytes / R * R, R, kPanelRows / R * R);
+  const std::int64_t parts = (matrix.columns + kColumns - 1) / kColumns * tiles;
+  const std::int64_t share = (R * bytes / parts + kLine - 1) / kLine * kLine;
+  for (std::int64_t row = first; row < last; row += rows) {
+    const std::int64_t end = std::min(last, row + rows);
+    const std::byte* ahead = matrix.values + end * bytes;
+    for (std::int64_t t = 0; t < tiles; ++t) {
+      const std::int64_t i = count * t / tiles, some = count * (t + 1) / tiles - i;
+      PanelOf<S>(static_cast<int>(some), kernel, row, end, i, matrix.columns, ahead, share,
+                 y + i * stride, stride);
+      ahead += (matrix.columns + kColumns - 1) / kColumns * (end - row) / R * share;
+    }
+  }
+}
+
+template <bool kDot>
+void MultiplyIntegers(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
+                      const Activations& in, float* y, std::int64_t stride) {
+  if (matrix.type == WeightType::kInt8)
+    return Multiply(Int8Kernel<kDot>(matrix, in), matrix, first, last, in.count, y, stride);
+  Multiply(Int4Kernel<kDot>(matrix, in), matrix, first, last, in.count, y, stride);
 }
 
 #endif
@@ -213,18 +581,16 @@ void MatvecRows(const WeightMatrix& matrix, std::int64_t first, std::int64_t las
 #if HWY_TARGET == HWY_SCALAR
   return matvec_rows_reference(matrix, first, last, in, y, stride);
 #else
-  switch (matrix.type) {
-    case WeightType::kF32:
-      return FloatMatvec<Float32>(matrix, first, last, in, y, stride);
-    case WeightType::kBF16:
-      return FloatMatvec<BFloat16>(matrix, first, last, in, y, stride);
-    case WeightType::kInt8:
-      Int8Matvec(matrix, first, last, in, y, stride);
-      break;
-    case WeightType::kInt4:
-      Int4Matvec(matrix, first, last, in, y, stride);
-      break;
-  }
+  if (matrix.type == WeightType::kF32)
+    return Multiply(FloatKernel<Float32>(matrix, in), matrix, first, last, in.count, y, stride);
+  if (matrix.type == WeightType::kBF16)
+    return Multiply(FloatKernel<BFloat16>(matrix, in), matrix, first, last, in.count, y, stride);
+#if HWY_TARGET == HWY_AVX3
+  if (uses_dot_instructions())
+    MultiplyIntegers<true>(matrix, first, last, in, y, stride);
+  else
+#endif
+    MultiplyIntegers<false>(matrix, first, last, in, y, stride);
   if (matrix.wide.first == nullptr) return;
   for (std::int64_t row = first; row < last; ++row) {
     const auto begin = matrix.wide.first[row], end = matrix.wide.first[row + 1];
@@ -241,7 +607,7 @@ void MatvecRows(const WeightMatrix& matrix, std::int64_t first, std::int64_t las
 
 template <bool kScaled>
 HWY_INLINE void QuantiseVector(const float* x, const float* by, std::int64_t columns,
-                               std::int16_t* q, float* scale) {
+                               std::int64_t padded, std::int16_t* q, float* scale) {
   const F d;
   const auto at = [&](std::int64_t c) {
     const VF value = hn::LoadU(d, x + c);
@@ -268,7 +634,7 @@ HWY_INLINE void QuantiseVector(const float* x, const float* by, std::int64_t col
   if (!finite || largest < kLeastActivation) {
     // No 16-bit number stands for these: NaN for all of what is not finite, 0 for next to nothing.
     *scale = finite ? 0 : std::numeric_limits<float>::quiet_NaN();
-    std::fill(q, q + activation_stride(columns), std::int16_t{0});
+    std::fill(q, q + padded, std::int16_t{0});
     return;
   }
   *scale = largest / 32767;
@@ -278,13 +644,50 @@ HWY_INLINE void QuantiseVector(const float* x, const float* by, std::int64_t col
     hn::StoreU(hn::DemoteTo(d16, rounded), d16, q + c);
   }
   for (; c < columns; ++c) q[c] = static_cast<std::int16_t>(std::nearbyint(one(c) * inverse));
-  for (; c < activation_stride(columns); ++c) q[c] = 0;
+  for (; c < padded; ++c) q[c] = 0;
 }
 
-void QuantiseActivations(const float* x, const float* by, std::int64_t columns, std::int16_t* q,
+// Brings `padded` numbers into the order in which Int4Kernel meets them, and puts the sums of the
+// groups after them. Numbers of vectors of weights follow each other; those of one vector are the
+// even ones and the odd ones of its low groups, then of its high groups.
+void ArrangeForInt4(std::int64_t padded, std::int16_t* q) {
+  auto* sums = reinterpret_cast<float*>(q + padded);
+  for (std::int64_t g = 0; g < padded / kInt4Group; ++g) {
+    std::int32_t sum = 0;
+    for (std::int64_t i = 0; i < kInt4Group; ++i) sum += q[g * kInt4Group + i];
+    sums[g] = static_cast<float>(sum);
+  }
+#if HWY_TARGET != HWY_SCALAR
+  const I16 d;
+  constexpr std::int64_t W = hn::MaxLanes(d);
+  constexpr std::int64_t kUnit = std::max<std::int64_t>(kInt4Block, 4 * W);
+  constexpr std::int64_t kGroupVectors = std::max<std::int64_t>(1, kInt4Group / W);
+  // Where a low or high group goes on after its first vector: in the next vector, or block.
+  constexpr std::int64_t kSecond = W > kInt4Group / 2 ? 2 : 1;
+  for (std::int64_t at = 0; at < padded; at += kUnit) {
+    V16 from[kUnit / W];
+    for (std::int64_t i = 0; i < kUnit / W; ++i) from[i] = hn::LoadU(d, q + at + i * W);
+    std::int16_t* to = q + at;
+    for (std::int64_t v = 0; v < kUnit / (4 * W); ++v)
+      for (std::int64_t high = 0; high < 2; ++high, to += 2 * W) {
+        const auto one = from[2 * v + high * kGroupVectors];
+        const auto two = from[2 * v + high * kGroupVectors + kSecond];
+        hn::StoreU(hn::ConcatEven(d, two, one), d, to);
+        hn::StoreU(hn::ConcatOdd(d, two, one), d, to + W);
+      }
+  }
+#endif
+}
+
+void QuantiseActivations(const WeightMatrix& matrix, const float* x, std::int16_t* q,
                          float* scale) {
-  if (by != nullptr) return QuantiseVector<true>(x, by, columns, q, scale);
-  QuantiseVector<false>(x, nullptr, columns, q, scale);
+  const bool int4 = matrix.type == WeightType::kInt4;
+  const std::int64_t N = matrix.columns, padded = int4 ? int4_groups_at(N) : N;
+  if (const float* by = matrix.column_scales; by != nullptr)
+    QuantiseVector<true>(x, by, N, padded, q, scale);
+  else
+    QuantiseVector<false>(x, nullptr, N, padded, q, scale);
+  if (int4) ArrangeForInt4(padded, q);
 }
 
 std::uint64_t ReadBytes(const std::byte* from, std::int64_t count) {
@@ -333,9 +736,9 @@ void matvec_rows(const WeightMatrix& matrix, std::int64_t first, std::int64_t la
                  const Activations& activations, float* y, std::int64_t stride) {
   HWY_DYNAMIC_DISPATCH(MatvecRows)(matrix, first, last, activations, y, stride);
 }
-void quantize_activations(const float* x, const float* column_scales, std::int64_t columns,
-                          std::int16_t* q, float* scale) {
-  HWY_DYNAMIC_DISPATCH(QuantiseActivations)(x, column_scales, columns, q, scale);
+void quantize_activations(const WeightMatrix& matrix, const float* x, std::int16_t* q,
+                          float* scale) {
+  HWY_DYNAMIC_DISPATCH(QuantiseActivations)(matrix, x, q, scale);
 }
 std::uint64_t read_bytes(const std::byte* from, std::int64_t count) {
   return HWY_DYNAMIC_DISPATCH(ReadBytes)(from, count);

@@ -302,7 +302,7 @@ TEST(KernelSweep, MatrixTimesVectorOfAllMagnitudes) {
             unpack_rows(rounded.view, 0, M, w.data());
             std::vector<std::int16_t> q(static_cast<std::size_t>(activation_stride(N)));
             float scale = 0;
-            quantize_activations(x.data(), rounded.view.column_scales, N, q.data(), &scale);
+            quantize_activations(rounded.view, x.data(), q.data(), &scale);
             Floats y(M);
             matvec_rows(rounded.view, 0, M, {1, x.data(), q.data(), &scale}, y.data(), M);
             for (std::int64_t m = 0; m < M; ++m) {
@@ -329,18 +329,19 @@ TEST(KernelSweep, MatrixTimesVectorOfAllMagnitudes) {
 TEST(KernelSweep, NextToNothingIsNoWrongNumberAndNanIsSeen) {
   test::for_each_instruction_set([&](const std::string& set) {
     for (const std::int64_t N : {3, 16, 130}) {
+      const WeightMatrix matrix{WeightType::kInt8, 1, N};
       std::vector<std::int16_t> q(static_cast<std::size_t>(activation_stride(N)), 77);
       Floats x(static_cast<std::size_t>(N), 1e-44f);
       float scale = 5;
-      quantize_activations(x.data(), nullptr, N, q.data(), &scale);
+      quantize_activations(matrix, x.data(), q.data(), &scale);
       EXPECT_EQ(scale, 0) << set;
-      for (const auto one : q) EXPECT_EQ(one, 0);
+      for (std::int64_t i = 0; i < N; ++i) EXPECT_EQ(q[static_cast<std::size_t>(i)], 0);
       for (const float bad :
            {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
         for (std::size_t at = 0; at < x.size(); ++at) {
           x.assign(x.size(), 1.0f);
           x[at] = bad;
-          quantize_activations(x.data(), nullptr, N, q.data(), &scale);
+          quantize_activations(matrix, x.data(), q.data(), &scale);
           EXPECT_TRUE(std::isnan(scale)) << set << ' ' << at;
         }
     }

@@ -1,0 +1,92 @@
+#include "rwkvx/kernels/simd.h"
+
+#include <hwy/targets.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cctype>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/nearest.h"
+
+namespace rwkvx {
+namespace {
+
+constexpr char kVariable[] = "RWKVX_SIMD";
+
+std::atomic<bool> dot_allowed{true};
+
+// What the kernels were compiled for, the best first, as Highway orders its bits.
+struct InstructionSet {
+  std::string name;
+  std::int64_t target = 0;
+  bool dot = false;
+};
+
+const std::vector<InstructionSet>& instruction_sets() {
+  static const auto sets = [] {
+    std::vector<InstructionSet> all;
+    for (std::int64_t left = HWY_TARGETS; left != 0; left &= left - 1) {
+      const std::int64_t target = left & -left;
+#if HWY_ARCH_X86
+      if (target == HWY_AVX3) {
+        all.push_back({"avx512_vnni", target, true});
+        all.push_back({"avx512", target, false});
+        continue;
+      }
+#endif
+      std::string name = hwy::TargetName(target);
+      std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
+      all.push_back({name, target, false});
+    }
+    return all;
+  }();
+  return sets;
+}
+
+}  // namespace
+
+void choose_simd() {
+  const char* given = std::getenv(kVariable);
+  const std::string name = given == nullptr ? "" : given;
+  const auto& sets = instruction_sets();
+  if (name.empty()) {
+    hwy::DisableTargets(0);
+    dot_allowed = true;
+    return;
+  }
+  for (const auto& one : sets) {
+    if (one.name != name) continue;
+    hwy::DisableTargets(one.target - 1);
+    dot_allowed = one.dot;
+    return;
+  }
+  std::vector<std::string> names;
+  for (const auto& one : sets) names.push_back(one.name);
+  throw ConfigError(kVariable, "expected one of " + name_list(names) + ", got \"" + name + "\"" +
+                                   did_you_mean(name, names));
+}
+
+std::string_view simd_name() {
+  const auto targets = hwy::SupportedTargets();
+  for (const auto& one : instruction_sets())
+    if ((one.target & targets) != 0 && (!one.dot || uses_dot_instructions())) return one.name;
+  return "";
+}
+
+bool uses_dot_instructions() {
+#if HWY_ARCH_X86
+  static const bool has = __builtin_cpu_supports("avx512vnni");
+  return has && dot_allowed.load(std::memory_order_relaxed);
+#else
+  return false;
+#endif
+}
+
+void allow_dot_instructions(bool allowed) { dot_allowed = allowed; }
+
+}  // namespace rwkvx
