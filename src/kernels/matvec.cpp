@@ -37,17 +37,20 @@ constexpr float kLeastActivation = 4e-34f;
 
 constexpr bool kWideVectors = hn::MaxLanes(F()) >= 16;  // and 32 registers
 constexpr std::int64_t kLine = 64;                      // bytes of a cache line
-// One vector: how far ahead of the multiplications the memory is asked for, in bytes.
-constexpr std::int64_t kAhead = 2048;
 // Several vectors: columns that are multiplied at a time, so that the vectors' part stays in the
 // first cache, and rows, whose bytes stay in the second.
 constexpr std::int64_t kColumns = 1024, kPanelRows = 16, kPanelBytes = 96 << 10;
+// Bytes of vectors that stay in the first cache beside the weights that pass through it.
+constexpr std::int64_t kInCache = 20 << 10;
+// Bytes that a few multiplications may ask for ahead: more of them hold up other reads, and the CPU
+// does better when left alone.
+constexpr std::int64_t kMostAhead = 2 * kLine;
 
 // Holds a value in a register here. Left alone, the compiler makes a load a part of each
 // instruction that uses it, or moves multiplications ahead until registers run out.
 template <class V>
 HWY_INLINE V Held(V v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_EMU128
   asm("" : "+v"(v.raw));
 #endif
   return v;
@@ -99,20 +102,47 @@ HWY_INLINE V4 Sums(D d, const hn::VFromD<D> (&v)[S]) {
   }
 }
 
-// Asks for the cache lines of `bytes` bytes.
-HWY_INLINE void Fetch(const void* from, std::int64_t bytes) {
-  for (std::int64_t i = 0; i < bytes; i += kLine)
-    hwy::Prefetch(static_cast<const std::byte*>(from) + i);
+// Memory that will be read, asked for bit by bit.
+struct Ahead {
+  const std::byte* at;
+  std::int64_t step;  // bytes per turn
+
+  HWY_INLINE void Turn() {
+    for (std::int64_t i = 0; i < step; i += kLine) hwy::Prefetch(at + i);
+    at += step;
+  }
+};
+
+// The sums of R rows and S vectors, in memory between the parts of the columns.
+template <int R, int S, int A>
+HWY_INLINE void ZeroSums(VF (&sums)[R][S][A]) {
+  for (auto& row : sums)
+    for (auto& one : row)
+      for (auto& sum : one) sum = hn::Zero(F());
+}
+template <int R, int S, int A>
+HWY_INLINE void LoadSums(const float* from, VF (&sums)[R][S][A]) {
+  for (auto& row : sums)
+    for (auto& one : row)
+      for (auto& sum : one) sum = hn::LoadU(F(), from), from += hn::Lanes(F());
+}
+template <int R, int S, int A>
+HWY_INLINE void StoreSums(const VF (&sums)[R][S][A], float* to) {
+  for (const auto& row : sums)
+    for (const auto& one : row)
+      for (const auto& sum : one) hn::StoreU(sum, F(), to), to += hn::Lanes(F());
 }
 
 // A kernel has
 //   kRows, kVectors   rows and vectors whose products it takes at a time
 //   kSums             vectors of sums of one dot product
+//   kTurnBytes        of a row, for each of which Part() takes a turn of `ahead`
+//   kInBytes          of one number of a vector
 //   Row(row, y)       the dot product of a row and the first vector
 //   Part<R, S>(row, i, c, end, sums)
-//                     adds columns c .. end of R rows and S vectors to sums (R, S, kSums, lanes);
-//                     c and end are multiples of kColumns, or end is the last column
-//   Total(sums)       those kSums vectors as one
+//                     adds columns c .. end of R rows and S vectors from i on to sums (R, S, kSums,
+//                     lanes), c and end being multiples of kColumns; where end is the last column,
+//                     leaves the total in the first vector of each kSums
 //   Finish<S>(row, i, totals, y)
 //                     y (S), the dot products of a row and S vectors, from their totals
 // Both ways add in the same order, so what a row and a vector give is the same to the last bit.
@@ -135,22 +165,12 @@ struct BFloat16 {
   static HWY_INLINE float One(T w) { return bf16_to_float(w); }
 };
 
-#ifndef FR
-#define FR (kWideVectors ? 4 : 2)
-#define FS (kWideVectors ? 3 : 3)
-#endif
-#ifndef IR
-#define IR (kWideVectors ? 4 : 2)
-#define IS (kWideVectors ? 4 : 4)
-#endif
-#ifndef QR
-#define QR (kWideVectors ? 2 : 1)
-#define QS (kWideVectors ? 4 : 4)
-#endif
 template <class W>
 class FloatKernel {
  public:
-  static constexpr int kSums = 2, kRows = FR, kVectors = FS;
+  static constexpr int kSums = 2, kRows = kWideVectors ? 3 : 2, kVectors = kWideVectors ? 4 : 3;
+  static constexpr std::int64_t kInBytes = sizeof(float);
+  static constexpr std::int64_t kTurnBytes = kSums * hn::MaxLanes(F()) * sizeof(typename W::T);
 
   FloatKernel(const WeightMatrix& matrix, const Activations& in)
       : w_(reinterpret_cast<const T*>(matrix.values)), x_(in.x), N_(matrix.columns) {}
@@ -164,29 +184,28 @@ class FloatKernel {
     for (auto& sum : sums) sum = hn::Zero(d);
     std::int64_t c = 0;
     for (; c + kUnroll * lanes <= N_; c += kUnroll * lanes) {
-      Fetch(w + c + kAhead / sizeof(T), kUnroll * hn::MaxLanes(d) * sizeof(T));
       for (int a = 0; a < kUnroll; ++a)
         sums[a % kSums] = hn::MulAdd(W::Load(w + c + a * lanes), hn::LoadU(d, x_ + c + a * lanes),
                                      sums[a % kSums]);
     }
     for (int a = 0; a < kUnroll - 1 && c + lanes <= N_; ++a, c += lanes)
       sums[a % kSums] = hn::MulAdd(W::Load(w + c), hn::LoadU(d, x_ + c), sums[a % kSums]);
-    const VF total[] = {hn::Add(sums[0], sums[1])};
+    const VF total[] = {Total(sums)};
     Finish<1>(row, 0, total, y);
   }
 
-  template <int R, int S>
+  template <int R, int S, bool kAhead>
   HWY_INLINE void Part(std::int64_t row, std::int64_t i, std::int64_t c, std::int64_t end,
-                       float* all) const {
+                       float* all, [[maybe_unused]] Ahead& ahead) const {
     const F d;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
     const T* w = w_ + row * N_;
     const float* x = x_ + i * N_;
     VF sums[R][S][kSums];
-    for (int r = 0; r < R; ++r)
-      for (int s = 0; s < S; ++s)
-        for (int a = 0; a < kSums; ++a)
-          sums[r][s][a] = hn::LoadU(d, all + ((r * S + s) * kSums + a) * lanes);
+    if (c == 0)
+      ZeroSums(sums);
+    else
+      LoadSums(all, sums);
     const auto add = [&](int a) HWY_ATTR {
       VF weights[R];
       for (int r = 0; r < R; ++r) weights[r] = Held(W::Load(w + r * N_ + c));
@@ -197,19 +216,15 @@ class FloatKernel {
       c += lanes;
     };
     while (c + kSums * lanes <= end) {
+      if (kAhead) ahead.Turn();
       add(0);
       add(1);
     }
     if (c + lanes <= end) add(0);
+    if (end < N_) return StoreSums(sums, all);
     for (int r = 0; r < R; ++r)
       for (int s = 0; s < S; ++s)
-        for (int a = 0; a < kSums; ++a)
-          hn::StoreU(sums[r][s][a], d, all + ((r * S + s) * kSums + a) * lanes);
-  }
-
-  static HWY_INLINE VF Total(const float* sums) {
-    const F d;
-    return hn::Add(hn::Load(d, sums), hn::Load(d, sums + hn::Lanes(d)));
+        hn::StoreU(Total(sums[r][s]), F(), all + (r * S + s) * kSums * hn::Lanes(F()));
   }
 
   template <int S>
@@ -229,6 +244,8 @@ class FloatKernel {
 
  private:
   using T = typename W::T;
+
+  static HWY_INLINE VF Total(const VF (&sums)[kSums]) { return hn::Add(sums[0], sums[1]); }
 
   const T* w_;
   const float* x_;
@@ -260,7 +277,9 @@ HWY_INLINE void AddPairs(V16 w, V16 x, PairSums& sum) {
 template <bool kDot>
 class Int8Kernel {
  public:
-  static constexpr int kSums = 1, kRows = IR, kVectors = IS;
+  static constexpr int kSums = 1, kRows = kWideVectors ? 4 : 2, kVectors = 4;
+  static constexpr std::int64_t kInBytes = sizeof(std::int16_t);
+  static constexpr std::int64_t kTurnBytes = hn::MaxLanes(I16());
 
   Int8Kernel(const WeightMatrix& matrix, const Activations& in)
       : w_(reinterpret_cast<const std::int8_t*>(matrix.values)),
@@ -280,34 +299,36 @@ class Int8Kernel {
       const std::int64_t end = std::min(N_, c + kColumns);
       PairSums exact[kUnroll];
       for (; c + kUnroll * lanes <= end; c += kUnroll * lanes) {
-        Fetch(w + c + kAhead, kUnroll * hn::MaxLanes(I16()));
         for (int a = 0; a < kUnroll; ++a)
-          AddPairs<kDot>(Load(w + c + a * lanes), hn::LoadU(I16(), q + c + a * lanes), exact[a]);
+          AddPairs<false>(Load(w + c + a * lanes), hn::LoadU(I16(), q + c + a * lanes), exact[a]);
       }
       for (; c + lanes <= end; c += lanes)
-        AddPairs<kDot>(Load(w + c), hn::LoadU(I16(), q + c), exact[0]);
-      sum = hn::Add(sum, hn::ConvertTo(F(), hn::Add(hn::Add(exact[0].Total(), exact[1].Total()),
-                                                    hn::Add(exact[2].Total(), exact[3].Total()))));
+        AddPairs<false>(Load(w + c), hn::LoadU(I16(), q + c), exact[0]);
+      const VF added = hn::ConvertTo(F(), hn::Add(hn::Add(exact[0].Total(), exact[1].Total()),
+                                                  hn::Add(exact[2].Total(), exact[3].Total())));
+      sum = hn::Add(sum, added);
     }
     const VF total[] = {sum};
     Finish<1>(row, 0, total, y);
   }
 
-  template <int R, int S>
+  template <int R, int S, bool kAhead>
   HWY_INLINE void Part(std::int64_t row, std::int64_t i, std::int64_t c, std::int64_t end,
-                       float* all) const {
+                       float* all, [[maybe_unused]] Ahead& ahead) const {
     const F d;
     const std::int8_t* w = w_ + row * N_;
     const std::int16_t* q = in_.q + i * stride_;
     const auto lanes = static_cast<std::int64_t>(hn::Lanes(I16()));
+    const bool first = c == 0;
     PairSums exact[R][S];
     for (; c + lanes <= end; c += lanes) {
+      if (kAhead) ahead.Turn();
       V16 weights[R];
       for (int r = 0; r < R; ++r) weights[r] = Load(w + r * N_ + c);
       for (int s = 0; s < S; ++s) {
         const auto x = Held(hn::LoadU(I16(), q + s * stride_ + c));
         for (int r = 0; r < R; ++r) {
-          AddPairs<kDot>(weights[r], x, exact[r][s]);
+          AddPairs<kDot && kAhead>(weights[r], x, exact[r][s]);
           exact[r][s].a = Held(exact[r][s].a);
         }
       }
@@ -315,11 +336,10 @@ class Int8Kernel {
     for (int r = 0; r < R; ++r)
       for (int s = 0; s < S; ++s) {
         float* sum = all + (r * S + s) * static_cast<std::int64_t>(hn::Lanes(d));
-        hn::StoreU(hn::Add(hn::LoadU(d, sum), hn::ConvertTo(d, exact[r][s].Total())), d, sum);
+        const VF added = hn::ConvertTo(d, exact[r][s].Total());
+        hn::StoreU(first ? added : hn::Add(hn::LoadU(d, sum), added), d, sum);
       }
   }
-
-  static HWY_INLINE VF Total(const float* sums) { return hn::Load(F(), sums); }
 
   template <int S>
   HWY_INLINE void Finish(std::int64_t row, std::int64_t i, const VF (&totals)[S], float* y) const {
@@ -352,43 +372,43 @@ class Int8Kernel {
 template <bool kDot>
 class Int4Kernel {
  public:
-  static constexpr int kSums = 2, kRows = QR, kVectors = QS;
+  static constexpr int kSums = 2, kRows = kWideVectors ? 2 : 1, kVectors = kWideVectors ? 4 : 3;
+  static constexpr std::int64_t kInBytes = sizeof(std::int16_t);
+  static constexpr std::int64_t kTurnBytes = hn::MaxLanes(hn::Repartition<std::uint8_t, F>());
 
   Int4Kernel(const WeightMatrix& matrix, const Activations& in)
       : w_(reinterpret_cast<const std::uint8_t*>(matrix.values)),
         scales_(reinterpret_cast<const std::uint16_t*>(matrix.scales)),
         in_(in),
+        N_(matrix.columns),
         blocks_(matrix.blocks()),
         stride_(activation_stride(matrix.columns)),
         groups_at_(int4_groups_at(matrix.columns)) {}
 
   HWY_INLINE void Row(std::int64_t row, float* y) const {
     VF sums[1][1][kSums] = {{{hn::Zero(F()), hn::Zero(F())}}};
-    Run<1, 1, true>(row, 0, 0, blocks_, sums);
-    const VF total[] = {Total(sums[0][0][0], sums[0][0][1])};
+    // So many instructions per line that the CPU itself does not look far enough ahead.
+    constexpr std::int64_t kDistance = 2048;
+    const std::uint8_t* w = w_ + row * blocks_ * kBlockBytes;
+    Ahead ahead{reinterpret_cast<const std::byte*>(w) + kDistance, kBytes};
+    Run<1, 1, true>(row, 0, 0, blocks_, ahead, sums);
+    const VF total[] = {Total(sums[0][0])};
     Finish<1>(row, 0, total, y);
   }
 
-  template <int R, int S>
+  template <int R, int S, bool kAhead>
   HWY_INLINE void Part(std::int64_t row, std::int64_t i, std::int64_t c, std::int64_t end,
-                       float* all) const {
-    const F d;
-    const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
+                       float* all, [[maybe_unused]] Ahead& ahead) const {
     VF sums[R][S][kSums];
+    if (c == 0)
+      ZeroSums(sums);
+    else
+      LoadSums(all, sums);
+    Run<R, S, kAhead>(row, i, c / kInt4Block, (end + kInt4Block - 1) / kInt4Block, ahead, sums);
+    if (end < N_) return StoreSums(sums, all);
     for (int r = 0; r < R; ++r)
       for (int s = 0; s < S; ++s)
-        for (int a = 0; a < kSums; ++a)
-          sums[r][s][a] = hn::LoadU(d, all + ((r * S + s) * kSums + a) * lanes);
-    Run<R, S, false>(row, i, c / kInt4Block, (end + kInt4Block - 1) / kInt4Block, sums);
-    for (int r = 0; r < R; ++r)
-      for (int s = 0; s < S; ++s)
-        for (int a = 0; a < kSums; ++a)
-          hn::StoreU(sums[r][s][a], d, all + ((r * S + s) * kSums + a) * lanes);
-  }
-
-  static HWY_INLINE VF Total(const float* sums) {
-    const F d;
-    return Total(hn::Load(d, sums), hn::Load(d, sums + hn::Lanes(d)));
+        hn::StoreU(Total(sums[r][s]), F(), all + (r * S + s) * kSums * hn::Lanes(F()));
   }
 
   template <int S>
@@ -433,20 +453,20 @@ class Int4Kernel {
     return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(wide, hn::LoadU(narrow, from))));
   }
 
-  static HWY_INLINE VF Total(VF low, VF high) {
-    return hn::MulAdd(high, hn::Set(F(), 0.0625f), low);
+  static HWY_INLINE VF Total(const VF (&sums)[kSums]) {
+    return hn::MulAdd(sums[1], hn::Set(F(), 0.0625f), sums[0]);
   }
 
   // Blocks b .. end.
-  template <int R, int S, bool kFetch>
+  template <int R, int S, bool kAhead>
   HWY_INLINE void Run(std::int64_t row, std::int64_t i, std::int64_t b, std::int64_t end,
-                      VF (&sums)[R][S][kSums]) const {
+                      [[maybe_unused]] Ahead& ahead, VF (&sums)[R][S][kSums]) const {
     const std::uint8_t* w = w_ + row * blocks_ * kBlockBytes;
     const std::uint16_t* scales = scales_ + row * blocks_ * 2;
     const std::int16_t* q = in_.q + i * stride_;
     std::int64_t at = b * kBlockBytes;
     for (; at + kBytes <= end * kBlockBytes; at += kBytes) {
-      if (kFetch) hwy::Prefetch(w + at + kAhead);
+      if (kAhead) ahead.Turn();
       Step<R, S>(w + at, blocks_ * kBlockBytes, scales + at / kBlockBytes * 2, 2, q + 2 * at, sums);
     }
     if (at < end * kBlockBytes) {
@@ -502,44 +522,51 @@ class Int4Kernel {
   const std::uint8_t* w_;
   const std::uint16_t* scales_;
   const Activations& in_;
-  std::int64_t blocks_, stride_, groups_at_;
+  std::int64_t N_, blocks_, stride_, groups_at_;
 };
 
-// Rows [first, last), few enough for a panel, times S vectors from i on. Asks for the bytes at
-// `ahead` meanwhile, `share` of them per part.
-template <int R, int S, class Kernel>
+// Rows [first, last), few enough for a panel, times S vectors from i on. kLinear: row by row, as
+// the memory is read fastest; else R rows at a time, and asking for memory ahead.
+template <int S, bool kLinear, class Kernel>
 HWY_NOINLINE void Panel(const Kernel& kernel, std::int64_t first, std::int64_t last, std::int64_t i,
-                        std::int64_t columns, const std::byte* ahead, std::int64_t share, float* y,
-                        std::int64_t stride) {
-  constexpr std::int64_t kLanes = hn::MaxLanes(F());
-  constexpr std::int64_t kOne = Kernel::kSums * kLanes;
+                        std::int64_t columns, Ahead& ahead, float* y, std::int64_t stride) {
   static_assert(S <= 4);
+  constexpr int R = kLinear ? 1 : Kernel::kRows;
+  constexpr std::int64_t kOne = Kernel::kSums * hn::MaxLanes(F());
   HWY_ALIGN float sums[kPanelRows * S * kOne];
-  std::memset(sums, 0, static_cast<std::size_t>((last - first) * S * kOne) * sizeof(float));
-  for (std::int64_t c = 0; c < columns; c += kColumns) {
-    const std::int64_t end = std::min(columns, c + kColumns);
-    std::int64_t row = first;
-    float* at = sums;
-    for (; row + R <= last; row += R, at += R * S * kOne) {
-      Fetch(ahead, share);
-      ahead += share;
-      kernel.template Part<R, S>(row, i, c, end, at);
+  const auto sums_of = [&](std::int64_t row) { return sums + (row - first) * S * kOne; };
+  const auto part = [&](auto rows, std::int64_t row, std::int64_t c) HWY_ATTR {
+    kernel.template Part<rows.value, S, !kLinear>(row, i, c, std::min(columns, c + kColumns),
+                                                  sums_of(row), ahead);
+  };
+  const std::integral_constant<int, 1> one;
+  const std::integral_constant<int, R> several;
+  if constexpr (kLinear) {
+    for (std::int64_t row = first; row < last; ++row)
+      for (std::int64_t c = 0; c < columns; c += kColumns) part(one, row, c);
+  } else {
+    for (std::int64_t c = 0; c < columns; c += kColumns) {
+      std::int64_t row = first;
+      for (; row + R <= last; row += R) part(several, row, c);
+      for (; row < last; ++row) part(one, row, c);
     }
-    for (; row < last; ++row, at += S * kOne) kernel.template Part<1, S>(row, i, c, end, at);
   }
   for (std::int64_t row = first; row < last; ++row) {
-    const float* at = sums + (row - first) * S * kOne;
     VF totals[S];
-    for (int s = 0; s < S; ++s) totals[s] = Kernel::Total(at + s * kOne);
+    for (int s = 0; s < S; ++s) totals[s] = hn::Load(F(), sums_of(row) + s * kOne);
     float results[S];
     kernel.template Finish<S>(row, i, totals, results);
     for (int s = 0; s < S; ++s) y[s * stride + row] = results[s];
   }
 }
-template <int S, class Kernel, class... Rest>
-HWY_INLINE void PanelOf(int some, const Kernel& kernel, const Rest&... rest) {
-  if (some == S) return Panel<Kernel::kRows, S>(kernel, rest...);
-  if constexpr (S > 1) PanelOf<S - 1>(some, kernel, rest...);
+template <int S, bool kLinear, class Kernel>
+HWY_INLINE void PanelOf(std::int64_t some, const Kernel& kernel, std::int64_t first,
+                        std::int64_t last, std::int64_t i, std::int64_t columns, Ahead& ahead,
+                        float* y, std::int64_t stride) {
+  if (some == S)
+    return Panel<S, kLinear>(kernel, first, last, i, columns, ahead, y + i * stride, stride);
+  if constexpr (S > 1)
+    PanelOf<S - 1, kLinear>(some, kernel, first, last, i, columns, ahead, y, stride);
 }
 
 template <class Kernel>
@@ -550,18 +577,21 @@ void Multiply(const Kernel& kernel, const WeightMatrix& matrix, std::int64_t fir
     return;
   }
   constexpr std::int64_t R = Kernel::kRows, S = Kernel::kVectors;
-  const std::int64_t bytes = matrix.row_bytes(), tiles = (count + S - 1) / S;
+  const std::int64_t N = matrix.columns, bytes = matrix.row_bytes(), tiles = (count + S - 1) / S;
+  const bool linear = tiles == 1 && count * N * Kernel::kInBytes <= kInCache;
   const std::int64_t rows = std::clamp(kPanelBytes / bytes / R * R, R, kPanelRows / R * R);
-  const std::int64_t parts = (matrix.columns + kColumns - 1) / kColumns * tiles;
-  const std::int64_t share = (R * bytes / parts + kLine - 1) / kLine * kLine;
+  const std::int64_t step = (R * Kernel::kTurnBytes + tiles - 1) / tiles;
   for (std::int64_t row = first; row < last; row += rows) {
     const std::int64_t end = std::min(last, row + rows);
-    const std::byte* ahead = matrix.values + end * bytes;
+    // The next panel comes bit by bit while all vectors are multiplied with this one.
+    Ahead ahead{matrix.values + end * bytes, step <= kMostAhead ? step : 0};
+    if (linear) {
+      PanelOf<S, true>(count, kernel, row, end, 0, N, ahead, y, stride);
+      continue;
+    }
     for (std::int64_t t = 0; t < tiles; ++t) {
       const std::int64_t i = count * t / tiles, some = count * (t + 1) / tiles - i;
-      PanelOf<S>(static_cast<int>(some), kernel, row, end, i, matrix.columns, ahead, share,
-                 y + i * stride, stride);
-      ahead += (matrix.columns + kColumns - 1) / kColumns * (end - row) / R * share;
+      PanelOf<S, false>(some, kernel, row, end, i, N, ahead, y, stride);
     }
   }
 }
