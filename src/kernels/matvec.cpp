@@ -611,6 +611,7 @@ void MatvecRows(const WeightMatrix& matrix, std::int64_t first, std::int64_t las
 #if HWY_TARGET == HWY_SCALAR
   return matvec_rows_reference(matrix, first, last, in, y, stride);
 #else
+  if (in.count == 0) return;
   if (matrix.type == WeightType::kF32)
     return Multiply(FloatKernel<Float32>(matrix, in), matrix, first, last, in.count, y, stride);
   if (matrix.type == WeightType::kBF16)
