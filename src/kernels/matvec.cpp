@@ -138,6 +138,8 @@ HWY_INLINE void StoreSums(const VF (&sums)[R][S][A], float* to) {
 //   kSums             vectors of sums of one dot product
 //   kTurnBytes        of a row, for each of which Part() takes a turn of `ahead`
 //   kInBytes          of one number of a vector
+//   kLinearTiles      tiles of vectors up to which reading the weights takes longer than
+//                     multiplying them, so that going row by row is faster
 //   Row(row, y)       the dot product of a row and the first vector
 //   Part<R, S>(row, i, c, end, sums)
 //                     adds columns c .. end of R rows and S vectors from i on to sums (R, S, kSums,
@@ -169,6 +171,7 @@ template <class W>
 class FloatKernel {
  public:
   static constexpr int kSums = 2, kRows = kWideVectors ? 3 : 2, kVectors = kWideVectors ? 4 : 3;
+  static constexpr std::int64_t kLinearTiles = sizeof(typename W::T) == sizeof(float) ? 2 : 1;
   static constexpr std::int64_t kInBytes = sizeof(float);
   static constexpr std::int64_t kTurnBytes = kSums * hn::MaxLanes(F()) * sizeof(typename W::T);
 
@@ -278,6 +281,7 @@ template <bool kDot>
 class Int8Kernel {
  public:
   static constexpr int kSums = 1, kRows = kWideVectors ? 4 : 2, kVectors = 4;
+  static constexpr std::int64_t kLinearTiles = 1;
   static constexpr std::int64_t kInBytes = sizeof(std::int16_t);
   static constexpr std::int64_t kTurnBytes = hn::MaxLanes(I16());
 
@@ -373,6 +377,7 @@ template <bool kDot>
 class Int4Kernel {
  public:
   static constexpr int kSums = 2, kRows = kWideVectors ? 2 : 1, kVectors = kWideVectors ? 4 : 3;
+  static constexpr std::int64_t kLinearTiles = 1;
   static constexpr std::int64_t kInBytes = sizeof(std::int16_t);
   static constexpr std::int64_t kTurnBytes = hn::MaxLanes(hn::Repartition<std::uint8_t, F>());
 
@@ -578,21 +583,26 @@ void Multiply(const Kernel& kernel, const WeightMatrix& matrix, std::int64_t fir
   }
   constexpr std::int64_t R = Kernel::kRows, S = Kernel::kVectors;
   const std::int64_t N = matrix.columns, bytes = matrix.row_bytes(), tiles = (count + S - 1) / S;
-  const bool linear = tiles == 1 && count * N * Kernel::kInBytes <= kInCache;
+  const bool linear = tiles <= Kernel::kLinearTiles && count * N * Kernel::kInBytes <= kInCache;
   const std::int64_t rows = std::clamp(kPanelBytes / bytes / R * R, R, kPanelRows / R * R);
   const std::int64_t step = (R * Kernel::kTurnBytes + tiles - 1) / tiles;
   for (std::int64_t row = first; row < last; row += rows) {
     const std::int64_t end = std::min(last, row + rows);
     // The next panel comes bit by bit while all vectors are multiplied with this one.
     Ahead ahead{matrix.values + end * bytes, step <= kMostAhead ? step : 0};
-    if (linear) {
+    if (linear && tiles == 1) {
       PanelOf<S, true>(count, kernel, row, end, 0, N, ahead, y, stride);
       continue;
     }
-    for (std::int64_t t = 0; t < tiles; ++t) {
-      const std::int64_t i = count * t / tiles, some = count * (t + 1) / tiles - i;
-      PanelOf<S, false>(some, kernel, row, end, i, N, ahead, y, stride);
-    }
+    const std::int64_t turns = linear ? end - row : 1;  // each one row, or the whole panel
+    for (std::int64_t turn = 0; turn < turns; ++turn)
+      for (std::int64_t t = 0; t < tiles; ++t) {
+        const std::int64_t i = count * t / tiles, some = count * (t + 1) / tiles - i;
+        if (linear)
+          PanelOf<S, true>(some, kernel, row + turn, row + turn + 1, i, N, ahead, y, stride);
+        else
+          PanelOf<S, false>(some, kernel, row, end, i, N, ahead, y, stride);
+      }
   }
 }
 
