@@ -108,6 +108,7 @@ ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& 
   const auto config = settings_from_flags<GenerateConfig>(flags.generation);
   refuse_idle_samplers(flags.generation, config);
   Generator generator(flags.model, options.threads, flags.device);
+  check_generation(generator, config);
   std::unique_ptr<TemporaryFolder> folder;
   std::filesystem::path predictions = flags.save_predictions;
   if (predictions.empty()) {

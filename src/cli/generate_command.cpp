@@ -21,6 +21,7 @@
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/utf8.h"
 #include "rwkvx/generate/batch.h"
+#include "rwkvx/generate/events.h"
 #include "rwkvx/generate/generate_config.h"
 #include "rwkvx/generate/generator.h"
 
@@ -33,7 +34,7 @@ struct GenerateFlags {
   GeneratorOptions generator;
   std::int64_t cache_mib = 1024;
   BatchOptions batch;
-  bool echo = false, events = false, interactive = false;
+  bool echo = false, events = false, interactive = false, prompt_logprobs = false;
 };
 
 // Writes all of it at once; false where nobody reads any more, which is no error.
@@ -66,10 +67,6 @@ std::string read_prompt(const GenerateFlags& flags, const Tokenizer& tokenizer) 
   return text;
 }
 
-std::string event_line(const nlohmann::ordered_json& event) {
-  return event.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-}
-
 // One prompt, its text or its events to standard output.
 void run_prompt(Generator& generator, const GenerateFlags& flags, const GenerateConfig& config) {
   using Clock = std::chrono::steady_clock;
@@ -85,31 +82,26 @@ void run_prompt(Generator& generator, const GenerateFlags& flags, const Generate
     const auto now = Clock::now();
     return std::chrono::duration<double, std::milli>(now - std::exchange(last, now)).count();
   };
-  session.feed(prompt);
-  if (flags.events) {
-    nlohmann::ordered_json event = {
-        {"event", "prompt"}, {"tokens", session.tokens()}, {"milliseconds", since()}};
-    if (!before.empty()) event["text"] = before;
-    open = write_out(event_line(event));
-  }
+  const auto& tokenizer = generator.tokenizer();
+  const auto top = flags.batch.top_logprobs;
+  ShowPromptToken show_prompt;
+  if (flags.prompt_logprobs)
+    show_prompt = [&](const PromptToken& one) {
+      open = open && write_out(event_line(prompt_token_event(tokenizer, one, top > 0)));
+    };
+  session.feed(prompt, show_prompt, top);
+  if (flags.events)
+    open = open && write_out(event_line(prompt_event(session.tokens(), since(), before)));
   const auto show = [&](const DrawnToken& one) {
     if (!flags.events) return open = open && write_out(one.text);
-    return open = open && write_out(event_line({{"event", "token"},
-                                                {"token", one.token},
-                                                {"text", one.text},
-                                                {"logprob", one.logprob},
-                                                {"milliseconds", since()}}));
+    return open = open && write_out(event_line(token_event(tokenizer, one, since(), top > 0)));
   };
   const bool hold = !flags.save_state.empty();
-  const auto result = session.draw(config, show, {.keep_text = false, .hold = hold});
+  const auto result =
+      session.draw(config, show, {.keep_text = false, .hold = hold, .top_logprobs = top});
   const auto after = hold ? std::string() : session.release_held();
   if (flags.events) {
-    nlohmann::ordered_json event = {{"event", "end"},
-                                    {"ended_by", result.ended_by},
-                                    {"tokens", result.tokens},
-                                    {"logprob", result.logprob}};
-    if (!after.empty()) event["text"] = after;
-    open = open && write_out(event_line(event));
+    open = open && write_out(event_line(end_event(result, after)));
   } else {
     open = open && write_out(after + "\n");
   }
@@ -123,15 +115,27 @@ void run_samples(Generator& generator, const GenerateFlags& flags, const Generat
       {read_prompt(flags, generator.tokenizer()), 0, flags.batch.samples}};
   const InterruptGuard guard;
   std::map<std::int64_t, std::string> lines;
+  std::map<std::int64_t, nlohmann::ordered_json> drawn;  // the tokens of each sample
+  Generator::ShowSampleToken show;
+  const auto top = flags.batch.top_logprobs;
+  if (top > 0)
+    show = [&](std::int64_t, std::int64_t sample, const DrawnToken& one) {
+      drawn[sample].push_back(token_logprob_json(generator.tokenizer(), one));
+    };
   generator.generate_many(
       flags.batch.slots, config, [&] { return std::exchange(request, std::nullopt); },
       [&](std::int64_t, std::int64_t sample, const Continuation& one) {
-        lines[sample] = event_line({{"sample", sample},
-                                    {"prediction", one.text},
-                                    {"tokens", one.tokens},
-                                    {"logprob", one.logprob},
-                                    {"ended_by", one.ended_by}});
-      });
+        nlohmann::ordered_json line = {{"sample", sample},
+                                       {"prediction", one.text},
+                                       {"tokens", one.tokens},
+                                       {"logprob", one.logprob},
+                                       {"ended_by", one.ended_by}};
+        if (top > 0)
+          line["token_logprobs"] =
+              drawn.contains(sample) ? drawn[sample] : nlohmann::ordered_json::array();
+        lines[sample] = event_line(line);
+      },
+      show, top);
   for (const auto& [sample, line] : lines)
     if (!write_out(line)) break;
   end_if_interrupted();
@@ -170,6 +174,9 @@ void check_flags(const CLI::App& command, const GenerateFlags& flags) {
     throw ConfigError("--output", "goes with --input; a single text goes to standard output");
   if (!batch) refuse_idle(command, {"--overwrite", "--prompt-field"}, "needs --input");
   if (!batch && !several) refuse_idle(command, {"--batch"}, "needs --input or --samples");
+  if (!flags.events) refuse_idle(command, {"--prompt-logprobs"}, "needs --json-events");
+  if (!flags.events && !batch && !several)
+    refuse_idle(command, {"--top-logprobs"}, "needs --json-events, --input or --samples");
   if (flags.generator.prompt_cache.empty())
     refuse_idle(command, {"--prompt-cache-mib"}, "needs --prompt-cache");
   if (flags.batch.output == "-")
@@ -208,6 +215,7 @@ void run_generate(const CLI::App& command, GenerateFlags& flags, const nlohmann:
   }
   flags.generator.prompt_cache_bytes = flags.cache_mib << 20;
   Generator generator(flags.model, flags.generator);
+  check_generation(generator, config);
   if (batch) {
     generate_batch(generator, config, flags.batch);
     end_if_interrupted();  // the same command resumes
@@ -272,8 +280,11 @@ void add_generate_command(CLI::App& app) {
                    "continuations per prompt; more than one are printed as JSON lines [1]")
       ->type_name("N")
       ->check(at_least(1));
-  for (const auto* name : {"--max-new-tokens", "--stop", "--ban-text", "--prefix"})
+  for (const auto* name :
+       {"--max-new-tokens", "--stop", "--ban-text", "--prefix", "--ignore-end", "--ban-id"})
     command->get_option(name)->group("Length and stops");
+  command->get_option("--ban-id")->type_name("ID");
+  command->get_option("--bias")->type_name("ID=X");
 
   command->option_defaults()->group("Output");
   command
@@ -285,6 +296,14 @@ void add_generate_command(CLI::App& app) {
   command->add_flag("--echo", flags->echo, "print the prompt before its continuation");
   command->add_flag("--json-events", flags->events,
                     "print a JSON line per token: token, text, logprob, milliseconds");
+  command
+      ->add_option("--top-logprobs", flags->batch.top_logprobs,
+                   "with --json-events, --input or --samples: the N most likely tokens in the "
+                   "place of each, with the natural logs of their probabilities")
+      ->type_name("N")
+      ->check(at_least(1));
+  command->add_flag("--prompt-logprobs", flags->prompt_logprobs,
+                    "with --json-events: a line per token of the prompt, too");
   command->add_flag("--quiet", flags->batch.quiet, "with --input: no progress");
 
   command->option_defaults()->group("State");

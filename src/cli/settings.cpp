@@ -3,6 +3,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "rwkvx/generate/generator.h"
+
 namespace rwkvx {
 
 using nlohmann::json;
@@ -71,6 +73,14 @@ void refuse_idle_samplers(const json& given, const GenerateConfig& config) {
   });
   if (given.contains("penalty_decay") && config.penalty_decay != 1 && config.frequency_penalty == 0)
     throw ConfigError("--penalty-decay", "has no effect: it needs --frequency-penalty");
+}
+
+void check_generation(const Generator& generator, const GenerateConfig& config) {
+  try {
+    generator.check(config);
+  } catch (const ConfigError& error) {
+    throw with_flag_name(error, field_names<GenerateConfig>());
+  }
 }
 
 }  // namespace rwkvx

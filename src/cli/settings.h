@@ -14,6 +14,8 @@ class App;
 
 namespace rwkvx {
 
+class Generator;
+
 // "top_k" as "--top-k".
 std::string flag_name(std::string_view field);
 
@@ -51,5 +53,8 @@ Config settings_from_flags(const nlohmann::json& given) {
 // Throws ConfigError for settings of samplers that were given, have a value that would change the
 // text, and are not among `samplers`.
 void refuse_idle_samplers(const nlohmann::json& given, const GenerateConfig& config);
+
+// Generator::check(), its errors naming the flag.
+void check_generation(const Generator& generator, const GenerateConfig& config);
 
 }  // namespace rwkvx

@@ -54,14 +54,19 @@ struct Engine::Impl {
     });
   }
 
-  // logits (count, V) of rows first .. first + count of x.
-  void multiply_head(const Worker& worker, std::int64_t first, std::int64_t count, float* logits) {
+  // ln_out of rows first .. first + count of x, to the first rows of `normal`.
+  void normalize_out(const Worker& worker, std::int64_t first, std::int64_t count) {
     const auto rows = worker.part(count, 1);
     for (std::int64_t i = rows.first; i < rows.last; ++i) {
       const float* from = call.x() + (first + i) * C;
       normalize(from, row_moments(from, C), weights.ln_out[0], weights.ln_out[1], 0, C,
                 normal.get() + i * C);
     }
+  }
+
+  // logits (count, V) of rows first .. first + count of x.
+  void multiply_head(const Worker& worker, std::int64_t first, std::int64_t count, float* logits) {
+    normalize_out(worker, first, count);
     worker.meet();
     call.multiply(worker, weights.head, normal.get(), count, logits);
   }
@@ -173,6 +178,19 @@ void Engine::prefill_all(std::span<const Token> tokens, EngineState& state,
       use(first + begin, {impl.logits.get(), static_cast<std::size_t>(count * impl.V)});
     }
     first += impl.R;
+  }
+}
+
+void Engine::prefill_features(
+    std::span<const Token> tokens, EngineState& state,
+    const std::function<void(std::int64_t, std::span<const float>)>& use) {
+  auto& impl = *impl_;
+  for (std::int64_t first = 0; !tokens.empty(); first += impl.R) {
+    const auto some = tokens.first(std::min(tokens.size(), static_cast<std::size_t>(kChunk)));
+    tokens = tokens.subspan(some.size());
+    impl.run_chunk(some, state,
+                   [&](const Worker& worker) { impl.normalize_out(worker, 0, impl.R); });
+    use(first, {impl.normal.get(), static_cast<std::size_t>(impl.R * impl.C)});
   }
 }
 

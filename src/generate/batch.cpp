@@ -12,17 +12,17 @@
 #include <utility>
 #include <vector>
 
+#include "generate/text_lines.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/field.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
-#include "rwkvx/base/json_copy.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/json_line.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
-#include "rwkvx/base/text_file.h"
 #include "rwkvx/base/utf8.h"
+#include "rwkvx/generate/events.h"
 
 namespace rwkvx {
 namespace {
@@ -32,23 +32,8 @@ using nlohmann::ordered_json;
 // Continuations that may wait for an earlier one that is not done, for each slot.
 constexpr std::int64_t kWaiting = 64;
 
-// A string value's text.
-std::string text_of(std::string_view value) {
-  std::string room;
-  room.reserve(value.size());
-  return std::string(json_text(value, room));
-}
-
-using Members = std::vector<std::pair<std::string, std::string>>;  // name, value as JSON
-
-// A line of the input: its members as they are written there, and the prompt.
-struct PromptLine {
-  Members members;
-  std::string prompt;
-};
-
 // A line of the output.
-std::string line_text(const PromptLine& line, const Members& own) {
+std::string line_text(const TextLine& line, const JsonMembers& own) {
   std::string text = "{";
   for (const auto* members : {&line.members, &own})
     for (const auto& [name, value] : *members)
@@ -60,67 +45,23 @@ std::string line_text(const PromptLine& line, const Members& own) {
 std::vector<std::string> own_members(const BatchOptions& options) {
   std::vector<std::string> names = {"prediction", "tokens", "logprob", "ended_by", "settings"};
   if (options.samples > 1) names.emplace_back("sample");
+  if (options.top_logprobs > 0) names.emplace_back("token_logprobs");
   return names;
 }
 
-// The prompts of a file, one JSON object per line.
-class PromptLines {
+// The prompts of the input.
+class PromptLines : public TextLines {
  public:
   explicit PromptLines(const BatchOptions& options)
-      : name_(options.input_name.empty() ? options.input.string() : options.input_name),
-        field_(options.prompt_field),
-        own_(own_members(options)),
-        text_(open_lines(options.input)),
-        file_(text_->path(), std::ios::binary) {
-    if (!file_) throw FileError(name_, std::string("cannot open: ") + std::strerror(errno));
-  }
-  const std::string& name() const { return name_; }
-  // The next object that has a prompt, or nothing at the end.
-  std::optional<PromptLine> next() {
-    for (std::string text; std::getline(file_, text);) {
-      const auto where = name_ + ":" + std::to_string(++number_);
-      if (number_ == 1 && text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
-      if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-      try {
-        json_.read(text);
-      } catch (const JsonLineError& error) {
-        throw DataError(where, is_json(text) ? "expected a JSON object"
-                                             : "is not valid JSON: " + std::string(error.what()));
-      }
-      const auto value = json_.find(field_);
-      if (value.empty()) throw DataError(where, "has no field \"" + field_ + "\"");
-      if (json_kind(value) != JsonKind::kString)
-        throw DataError(where, "field \"" + field_ + "\" must be a string");
-      for (const auto& name : own_)
-        if (!json_.find(name).empty())
-          throw DataError(where, "has a field \"" + name +
-                                     "\", which the output writes itself; rename it in the input");
-      PromptLine line{{}, text_of(value)};
-      for (const auto& name : json_.names()) {
-        const auto same = [&](const auto& member) { return member.first == name; };
-        if (std::none_of(line.members.begin(), line.members.end(), same))
-          line.members.emplace_back(name, json_copy(json_.find(name)));
-      }
-      return line;
-    }
-    if (file_.bad()) throw FileError(name_, "cannot be read");
-    return std::nullopt;
-  }
-
- private:
-  std::string name_, field_;
-  std::vector<std::string> own_;
-  std::shared_ptr<const TextFile> text_;
-  std::ifstream file_;
-  JsonLine json_;
-  std::int64_t number_ = 0;
+      : TextLines(options.input.string(), options.input_name, Kind::kJson, options.prompt_field,
+                  own_members(options)) {}
 };
 
 // What an output holds when a run begins.
 struct Earlier {
-  std::int64_t written = 0;        // whole lines
-  std::int64_t asked = 0;          // prompts that they are of
-  std::optional<PromptLine> last;  // the last of these prompts
+  std::int64_t written = 0;      // whole lines
+  std::int64_t asked = 0;        // prompts that they are of
+  std::optional<TextLine> last;  // the last of these prompts
 };
 
 // Goes through the whole lines of an output, `size` bytes, beside the prompts, which are read as
@@ -132,12 +73,12 @@ Earlier read_output(const BatchOptions& options, std::int64_t size, const std::s
   Earlier earlier;
   const auto own = own_members(options);
   std::ifstream file(options.output, std::ios::binary);
-  std::optional<PromptLine> prompt;
+  std::optional<TextLine> prompt;
   JsonLine line;
   const auto is_text = [&](const std::string& name, const std::string& wanted) {
     const auto value = line.find(name);
     return !value.empty() && json_kind(value) == JsonKind::kString &&
-           replace_invalid_utf8(text_of(value)) == replace_invalid_utf8(wanted);
+           replace_invalid_utf8(json_string(value)) == replace_invalid_utf8(wanted);
   };
   for (std::string text; file.tellg() < size && std::getline(file, text); ++earlier.written) {
     const auto where = options.output.string() + ":" + std::to_string(earlier.written + 1);
@@ -158,10 +99,10 @@ Earlier read_output(const BatchOptions& options, std::int64_t size, const std::s
       prompt = prompts.next();
       ++earlier.asked;
     }
-    if (!prompt || !is_text(options.prompt_field, prompt->prompt))
+    if (!prompt || !is_text(options.prompt_field, prompt->text))
       throw DataError(where, "is of another prompt than " + prompts.name() +
                                  "; use --overwrite to start over, or another --output");
-    Members kept;  // in the order in which they were written
+    JsonMembers kept;  // in the order in which they were written
     for (const auto& name : line.names())
       if (std::find(own.begin(), own.end(), name) != own.end())
         kept.emplace_back(name, std::string(line.find(name)));
@@ -178,7 +119,8 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
   const std::string settings =
       hash_bytes(generator.weights_hash() + generator.tokenizer().hash() + generator.device_kind() +
                  json_dump(settings_key(config)) + std::to_string(options.samples) +
-                 options.prompt_field)
+                 options.prompt_field +
+                 (options.top_logprobs > 0 ? " " + std::to_string(options.top_logprobs) : ""))
           .substr(0, 16);
   for (const auto& name : own_members(options))
     if (options.prompt_field == name)
@@ -193,7 +135,7 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
   const bool to_file = !options.write_line;
   std::optional<AppendFile> output;
   std::optional<PromptLines> prompts(std::in_place, options);
-  std::map<std::int64_t, PromptLine> open;  // prompts in work, by number
+  std::map<std::int64_t, TextLine> open;  // prompts in work, by number
   std::int64_t written = 0, asked = 0;
   if (to_file) {
     output.emplace(options.output);
@@ -236,6 +178,11 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
   bar.start_from(written);
   const InterruptGuard guard;
   std::map<std::int64_t, std::string> waiting;  // finished lines by number
+  // The tokens of those in work, by number, where they are asked for.
+  std::map<std::int64_t, ordered_json> drawn;
+  const auto place_of = [&](std::int64_t request, std::int64_t sample) {
+    return (first_request + request) * options.samples + sample;
+  };
   const auto next = [&]() -> std::optional<Generator::Request> {
     if (!again) {
       auto line = prompts->next();
@@ -245,12 +192,13 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
     again = false;
     const auto number = asked++;
     return Generator::Request{
-        open[number].prompt, static_cast<std::uint64_t>(number * options.samples), options.samples};
+        open[number].text, static_cast<std::uint64_t>(number * options.samples), options.samples};
   };
   const auto done = [&](std::int64_t request, std::int64_t sample, const Continuation& result) {
-    const auto number = first_request + request, place = number * options.samples + sample;
+    const auto number = first_request + request, place = place_of(request, sample);
+    auto tokens = drawn.extract(place);
     if (place < written) return;
-    Members own;
+    JsonMembers own;
     const auto add = [&](const char* name, const ordered_json& value) {
       own.emplace_back(name, json_dump(value));
     };
@@ -259,6 +207,8 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
     add("tokens", result.tokens);
     add("logprob", result.logprob);
     add("ended_by", result.ended_by);
+    if (options.top_logprobs > 0)
+      add("token_logprobs", tokens ? tokens.mapped() : ordered_json::array());
     add("settings", settings);
     waiting[place] = line_text(open.at(number), own);
     while (!waiting.empty() && waiting.begin()->first == written) {
@@ -279,12 +229,19 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
   };
   while (written < total && !interrupted()) {
     const auto before = written;
-    const auto base = asked;
+    const auto base = asked - first_request;
+    Generator::ShowSampleToken show;
+    if (options.top_logprobs > 0)
+      show = [&](std::int64_t request, std::int64_t sample, const DrawnToken& one) {
+        drawn[place_of(base + request, sample)].push_back(
+            token_logprob_json(generator.tokenizer(), one));
+      };
     generator.generate_many(
         options.slots, config, bounded,
         [&](std::int64_t request, std::int64_t sample, const Continuation& one) {
-          done(base - first_request + request, sample, one);
-        });
+          done(base + request, sample, one);
+        },
+        show, options.top_logprobs);
     if (written == before) break;
   }
   bar.finish();

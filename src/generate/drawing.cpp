@@ -54,7 +54,10 @@ bool Drawing::draw(std::span<const float> logits, const ShowToken& show) {
   // Nothing comes after a document's end that could complete what is held.
   if (last && (!options_.hold || result.ended_by == "document")) text += stream_.finish();
   if (options_.keep_text) result.text += text;
-  if (show) wanted = show({token, logprob, text});
+  if (show) {
+    const auto top = top_log_probabilities(logits, tokenizer_.vocab_size(), options_.top_logprobs);
+    wanted = show({token, logprob, text, top});
+  }
   if ((!wanted || interrupted()) && result.ended_by == "length") {
     result.ended_by = "interrupt";
     last = true;

@@ -24,6 +24,7 @@ class EngineModel : public LanguageModel {
  public:
   EngineModel(const TensorFile& file, const ModelConfig& config) : engine_(file, config) {}
   std::int64_t vocab_size() const override { return engine_.config().vocab_size; }
+  std::int64_t n_embd() const override { return engine_.config().n_embd; }
   std::unique_ptr<SequenceState> start() const override {
     return std::make_unique<EngineSequence>(engine_.start());
   }
@@ -39,6 +40,10 @@ class EngineModel : public LanguageModel {
   void prefill_all(std::span<const TokenId> tokens, SequenceState& state,
                    const UseLogits& use) override {
     engine_.prefill_all(tokens, of(state), use);
+  }
+  void prefill_features(std::span<const TokenId> tokens, SequenceState& state,
+                        const UseLogits& use) override {
+    engine_.prefill_features(tokens, of(state), use);
   }
   void step(std::span<const TokenId> tokens, std::span<SequenceState* const> states,
             float* logits) override {
@@ -77,6 +82,7 @@ class ModuleModel : public LanguageModel {
     model_->to(device);
   }
   std::int64_t vocab_size() const override { return model_->config().vocab_size; }
+  std::int64_t n_embd() const override { return model_->config().n_embd; }
   std::unique_ptr<SequenceState> start() const override {
     return std::make_unique<ModuleSequence>(model_->start(1));
   }
@@ -116,6 +122,17 @@ class ModuleModel : public LanguageModel {
     for_chunks(tokens, [&](const at::Tensor& ids) {
       const auto logits = model_->forward(ids, of(state)).cpu().contiguous();
       use(first, {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())});
+      first += ids.size(1);
+    });
+  }
+  void prefill_features(std::span<const TokenId> tokens, SequenceState& state,
+                        const UseLogits& use) override {
+    const torch::NoGradGuard no_grad;
+    std::int64_t first = 0;
+    for_chunks(tokens, [&](const at::Tensor& ids) {
+      const auto rows =
+          model_->features(ids, of(state)).to(torch::kCPU, torch::kFloat32).contiguous();
+      use(first, {rows.const_data_ptr<float>(), static_cast<std::size_t>(rows.numel())});
       first += ids.size(1);
     });
   }

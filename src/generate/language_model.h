@@ -28,6 +28,7 @@ class LanguageModel {
   using UseLogits = std::function<void(std::int64_t first, std::span<const float> logits)>;
   virtual ~LanguageModel() = default;
   virtual std::int64_t vocab_size() const = 0;
+  virtual std::int64_t n_embd() const = 0;
   virtual std::unique_ptr<SequenceState> start() const = 0;
   // A state as files hold it, whatever it was made on, and back.
   virtual PlainState export_state(const SequenceState& state) const = 0;
@@ -36,6 +37,9 @@ class LanguageModel {
   virtual void prefill(std::span<const TokenId> tokens, SequenceState& state, float* logits) = 0;
   virtual void prefill_all(std::span<const TokenId> tokens, SequenceState& state,
                            const UseLogits& use) = 0;
+  // The rows that the head reads, (count, C).
+  virtual void prefill_features(std::span<const TokenId> tokens, SequenceState& state,
+                                const UseLogits& use) = 0;
   virtual void step(std::span<const TokenId> tokens, std::span<SequenceState* const> states,
                     float* logits) = 0;
   // "cpu" or "cuda", and the type of the weights: "f32".

@@ -13,12 +13,43 @@ double uniform_draw(std::uint64_t seed, std::uint64_t sequence, std::uint64_t in
   return static_cast<double>(bits >> 11) * 0x1.0p-53;
 }
 
-double log_probability(std::span<const float> logits, TokenId token) {
+namespace {
+
+// What turns logits into log probabilities: log p = (logit - highest) - log_sum.
+struct Normalizer {
+  explicit Normalizer(std::span<const float> logits) {
+    for (const float logit : logits) highest = std::max(highest, logit);
+    double sum = 0;
+    for (const float logit : logits) sum += std::exp(static_cast<double>(logit - highest));
+    log_sum = std::log(sum);
+  }
+  double operator()(float logit) const { return static_cast<double>(logit - highest) - log_sum; }
   float highest = -INFINITY;
-  for (const float logit : logits) highest = std::max(highest, logit);
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - highest));
-  return static_cast<double>(logits[static_cast<std::size_t>(token)] - highest) - std::log(sum);
+  double log_sum = 0;
+};
+
+}  // namespace
+
+double log_probability(std::span<const float> logits, TokenId token) {
+  return Normalizer(logits)(logits[static_cast<std::size_t>(token)]);
+}
+
+std::vector<TokenLogprob> top_log_probabilities(std::span<const float> logits,
+                                                std::int64_t vocab_size, std::int64_t count) {
+  std::vector<TokenLogprob> top;
+  if (count <= 0) return top;
+  const Normalizer normalize(logits);
+  const auto usable = logits.first(
+      std::min(logits.size(), static_cast<std::size_t>(std::max<std::int64_t>(0, vocab_size))));
+  for (std::size_t i = 0; i < usable.size(); ++i)
+    if (std::isfinite(usable[i])) top.push_back({static_cast<TokenId>(i), normalize(usable[i])});
+  const auto kept = std::min(top.size(), static_cast<std::size_t>(count));
+  std::partial_sort(top.begin(), top.begin() + static_cast<std::ptrdiff_t>(kept), top.end(),
+                    [](const TokenLogprob& a, const TokenLogprob& b) {
+                      return a.logprob != b.logprob ? a.logprob > b.logprob : a.token < b.token;
+                    });
+  top.resize(kept);
+  return top;
 }
 
 void Sampler::ban(std::vector<TokenId> tokens) {
@@ -28,6 +59,8 @@ void Sampler::ban(std::vector<TokenId> tokens) {
 
 Sampler::Sampler(const GenerateConfig& config, std::uint64_t sequence)
     : config_(config), sequence_(sequence) {
+  for (const auto& [id, bias] : config.biases())
+    if (std::isfinite(bias)) bias_[static_cast<TokenId>(id)] = bias;
   for (const auto& name : config.sampler_chain())
     config.for_each_sampler([&](const auto& sampler) {
       if (name != sampler.kName || !sampler.active()) return;
@@ -53,6 +86,9 @@ TokenId Sampler::draw(std::span<const float> logits) {
   if (candidates_.list.empty())
     throw Error("sampler", any_finite ? "every token is banned; remove a --ban-text"
                                       : "the model gave no finite logit");
+  if (!bias_.empty())
+    for (auto& [logit, id] : candidates_.list)
+      if (const auto found = bias_.find(id); found != bias_.end()) logit += found->second;
   for (const auto& step : steps_) step(candidates_, memory_);
 
   candidates_.find_weights();

@@ -55,6 +55,11 @@ class Engine {
   void prefill_all(std::span<const Token> tokens, EngineState& state,
                    const std::function<void(std::int64_t first, std::span<const float>)>& use);
 
+  // The same with what the head reads, the rows of the last layer norm: use(first, rows) gets
+  // (count, C) in order.
+  void prefill_features(std::span<const Token> tokens, EngineState& state,
+                        const std::function<void(std::int64_t first, std::span<const float>)>& use);
+
   // Tokens of a prompt that go through the model together. Cutting a prompt at multiples of it does
   // not change a bit of the result.
   static constexpr std::int64_t kChunk = 256;

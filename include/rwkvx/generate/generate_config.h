@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -18,6 +19,9 @@ struct GenerateConfig : AllSamplers {
   std::vector<std::string> stop;
   std::vector<std::string> ban_text;
   std::string prefix;
+  bool ignore_end = false;
+  std::vector<std::string> ban_id;  // "5"
+  std::vector<std::string> bias;    // "5=-1.5"
 
   static constexpr auto fields() {
     using C = GenerateConfig;
@@ -38,8 +42,19 @@ struct GenerateConfig : AllSamplers {
                           "never generate a token that contains this text; may be repeated"}),
             renamed("force", Field<C, std::string>{"prefix", &C::prefix,
                                                    "text that every continuation begins with"}),
+            added(Field<C, bool>{"ignore_end", &C::ignore_end,
+                                 "never draw the end of the document: write on to "
+                                 "max_new_tokens"}),
+            added(Texts{"ban_id", &C::ban_id, "never draw the token of this id; may be repeated"}),
+            added(Texts{"bias", &C::bias,
+                        "ID=X: add X to the logit of a token before the samplers; -inf bans it; "
+                        "may be repeated"}),
         });
   }
+  // The ids in `ban_id`, and in `bias` with what is added, by id; of one given twice the last
+  // counts, and -infinity bans it. Throws ConfigError for what is no id or no number.
+  std::vector<std::int64_t> banned_ids() const;
+  std::map<std::int64_t, double> biases() const;
   // The names in `samplers`. Throws ConfigError for an unknown one.
   std::vector<std::string> sampler_chain() const;
   void check(const std::string& where) const;

@@ -6,11 +6,13 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "rwkvx/generate/generate_config.h"
+#include "rwkvx/generate/sampler.h"
 #include "rwkvx/text/tokenizer.h"
 
 namespace rwkvx {
@@ -28,9 +30,20 @@ struct DrawnToken {
   TokenId token = 0;
   double logprob = 0;     // natural log of its probability before the samplers
   std::string_view text;  // what can be shown because of it; may be empty
+  // The most likely tokens in its place, where asked for; see top_log_probabilities().
+  std::span<const TokenLogprob> top{};
 };
 // Returning false ends the generation.
 using ShowToken = std::function<bool(const DrawnToken&)>;
+
+// A token of a prompt under the model, given the text before it.
+struct PromptToken {
+  TokenId token = 0;
+  std::optional<double> logprob;  // natural log; none for a text's first token
+  std::string_view text;          // as of a drawn token
+  std::span<const TokenLogprob> top{};
+};
+using ShowPromptToken = std::function<void(const PromptToken&)>;
 
 struct GeneratorOptions {
   std::int64_t threads = 0;     // 0: automatic
@@ -63,6 +76,10 @@ class Generator {
                         const std::function<bool(std::string_view)>& show = {},
                         std::uint64_t sequence = 0, bool keep_text = true);
 
+  // Throws ConfigError naming the setting for token ids that the vocabulary has not, and where no
+  // token is left to draw. Whatever draws does the same.
+  void check(const GenerateConfig& config) const;
+
   struct Request {
     std::string prompt;
     std::uint64_t sequence = 0;
@@ -71,11 +88,15 @@ class Generator {
   };
   // Continues many prompts, up to `slots` at a time: as one ends, the next takes its place. done()
   // gets the continuations as they end: `request` counts the calls of next(), which returns none at
-  // the end. A continuation is the same whatever runs beside it. Stops early where interrupted.
+  // the end. show() gets each token as it is drawn, with `top_logprobs` alternatives. A
+  // continuation is the same whatever runs beside it. Stops early where interrupted.
+  using ShowSampleToken =
+      std::function<void(std::int64_t request, std::int64_t sample, const DrawnToken&)>;
   void generate_many(std::int64_t slots, const GenerateConfig& config,
                      const std::function<std::optional<Request>()>& next,
                      const std::function<void(std::int64_t request, std::int64_t sample,
-                                              const Continuation&)>& done);
+                                              const Continuation&)>& done,
+                     const ShowSampleToken& show = {}, std::int64_t top_logprobs = 0);
 
   // Natural-log loss of every token of one text given those before it, the first given the end of a
   // document; the state is carried over the whole text. next(count) gives the following tokens, at
@@ -90,9 +111,11 @@ class Generator {
   // The type of the weights: "f32", "bf16", "int8", "int4".
   std::string precision() const;
 
+  struct Impl;
+
  private:
   friend class Session;
-  struct Impl;
+  friend class Server;
   std::unique_ptr<Impl> impl_;
 };
 
@@ -104,6 +127,7 @@ struct DrawOptions {
   // next draw(), and where a stop text ended the continuation, the tokens of which nothing was
   // shown are taken back. So draws one after the other show what a single one would.
   bool hold = false;
+  std::int64_t top_logprobs = 0;  // alternatives of each token for show()
 };
 
 // One text that grows by what is fed and what is drawn; the state makes the past free.
@@ -118,8 +142,9 @@ class Session {
 
   // Appends a text; its tokens are those of the text alone. Where nothing came before, an empty one
   // begins a document. Throws Interrupted where a signal comes meanwhile (of an InterruptGuard);
-  // the session is of no more use then.
-  void feed(std::string_view text);
+  // the session is of no more use then. `show`, where given, gets each token, with `top_logprobs`
+  // alternatives; the state is the same with and without it.
+  void feed(std::string_view text, const ShowPromptToken& show = {}, std::int64_t top_logprobs = 0);
   // Draws and appends a continuation. Random numbers, penalties and a prefix that was not drawn to
   // its end resume where the last call ended.
   Continuation draw(const GenerateConfig& config, const ShowToken& show = {},
@@ -136,9 +161,9 @@ class Session {
   void save(const std::filesystem::path& path);
   void load(const std::filesystem::path& path);
 
- private:
-  friend class Generator;
   struct Impl;
+
+ private:
   explicit Session(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

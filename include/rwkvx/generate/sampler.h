@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <span>
 #include <utility>
 #include <vector>
@@ -18,11 +19,22 @@ double uniform_draw(std::uint64_t seed, std::uint64_t sequence, std::uint64_t in
 // Natural log of a token's probability under the logits (V).
 double log_probability(std::span<const float> logits, TokenId token);
 
-// Draws the tokens of one sequence through the chain config.samplers, in float64. Ids whose logit
-// is not finite, and banned ones, are never drawn.
+struct TokenLogprob {
+  TokenId token = 0;
+  double logprob = 0;
+};
+// The `count` most likely ids below `vocab_size` under the logits (V), the likeliest first, of
+// equal ones the lower id; natural logs of the probabilities among all V. Ids whose logit is not
+// finite are left out.
+std::vector<TokenLogprob> top_log_probabilities(std::span<const float> logits,
+                                                std::int64_t vocab_size, std::int64_t count);
+
+// Draws the tokens of one sequence through the chain config.samplers, in float64, after
+// config.bias was added to the logits. Ids whose logit is not finite, and banned ones, are never
+// drawn.
 class Sampler {
  public:
-  // Throws ConfigError for an unknown sampler in the chain.
+  // Throws ConfigError for an unknown sampler in the chain and for a bias that is none.
   Sampler(const GenerateConfig& config, std::uint64_t sequence = 0);
   // Resumes where another sampler of the same sequence ended.
   void resume(SamplerMemory memory) { memory_ = std::move(memory); }
@@ -39,6 +51,7 @@ class Sampler {
   std::uint64_t sequence_;
   SamplerMemory memory_;
   std::vector<TokenId> banned_;  // sorted
+  std::map<TokenId, double> bias_;
   // Those of the chain that change anything.
   std::vector<std::function<void(Candidates&, const SamplerMemory&)>> steps_;
   Candidates candidates_;

@@ -1,0 +1,276 @@
+#include "generate/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/generate/sampler.h"
+#include "rwkvx/generate/text_stream.h"
+
+namespace rwkvx {
+
+Session::Impl::Impl(Generator::Impl& generator_) : generator(generator_) {
+  state = generator.model->start();
+}
+
+void Session::Impl::begin_feed(std::string_view prompt, ShowPromptToken show,
+                               std::int64_t top_logprobs) {
+  auto ids = generator.tokenizer->encode(prompt);
+  if (!ids.empty()) {
+    text.at_start = false;
+    text.held.clear();
+    text.prefix.clear();
+  }
+  if (ids.empty() && tokens == 0 && !pending) {
+    ids.push_back(generator.tokenizer->document_end());
+    text.at_start = true;
+  }
+  settle();
+  fed = static_cast<std::int64_t>(ids.size());
+  feeding = {std::move(ids), 0, false, std::move(show), top_logprobs};
+  if (feeding.ids.empty()) return;
+  logits.resize(static_cast<std::size_t>(generator.model->vocab_size()));
+  note(feeding.ids);
+  feeding.cached = tokens == 0 && generator.cache;
+  // Of the tokens of a cached state there are no probabilities.
+  if (feeding.cached && !feeding.show)
+    if (const auto found = generator.cache->find(feeding.ids)) {
+      state = generator.model->import_state(*found);
+      feeding.done = static_cast<std::size_t>(found->t);
+    }
+}
+
+bool Session::Impl::feed_some() {
+  const std::span<const TokenId> ids = feeding.ids;
+  if (feeding.done == ids.size()) return false;
+  throw_if_interrupted("the prompt");
+  constexpr auto kPiece = static_cast<std::size_t>(kPromptCacheStep);
+  const auto first = feeding.done, count = std::min(ids.size() - first, kPiece);
+  const auto piece = ids.subspan(first, count);
+  const bool last = first + count == ids.size();
+  if (!feeding.show) {
+    generator.model->prefill(piece, *state, last ? logits.data() : nullptr);
+  } else {
+    const auto V = logits.size();
+    show_token(first, first > 0 || tokens > 0 ? logits : std::span<const float>());
+    generator.model->prefill_all(piece, *state, [&](std::int64_t row, std::span<const float> rows) {
+      for (std::size_t i = 0; i < rows.size() / V; ++i) {
+        const auto after = rows.subspan(i * V, V);
+        const auto next = static_cast<std::size_t>(row) + i + 1;
+        if (next < count)
+          show_token(first + next, after);
+        else
+          std::copy(after.begin(), after.end(), logits.begin());
+      }
+    });
+  }
+  feeding.done += count;
+  if (feeding.cached && count == kPiece)
+    generator.cache->keep(ids.first(feeding.done),
+                          [&] { return generator.model->export_state(*state); });
+  if (!last) return true;
+  tokens += static_cast<std::int64_t>(ids.size());
+  feeding = {};
+  return false;
+}
+
+void Session::Impl::show_token(std::size_t place, std::span<const float> before) {
+  const auto& tokenizer = *generator.tokenizer;
+  PromptToken one{feeding.ids[place], std::nullopt, {}, {}};
+  std::vector<TokenLogprob> top;
+  if (!before.empty()) {
+    one.logprob = log_probability(before, one.token);
+    top = top_log_probabilities(before, tokenizer.vocab_size(), feeding.top_logprobs);
+    one.top = top;
+  }
+  auto shown = feeding.stream.push(tokenizer.piece_in_text(one.token, feeding.at_start));
+  if (place + 1 == feeding.ids.size()) shown += feeding.stream.finish();
+  one.text = shown;
+  feeding.show(one);
+}
+
+void Session::Impl::settle() {
+  if (!pending) return;
+  const TokenId token = *pending;
+  logits.resize(static_cast<std::size_t>(generator.model->vocab_size()));
+  SequenceState* const states[] = {state.get()};
+  generator.model->step({&token, 1}, states, logits.data());
+  note_fed();
+}
+
+void Session::Impl::note_fed() {
+  const TokenId token = *pending;
+  pending.reset();
+  note({&token, 1});
+  ++tokens;
+}
+
+void Session::Impl::note(std::span<const TokenId> ids) {
+  text_hash = hash_bytes(text_hash +
+                         std::string(reinterpret_cast<const char*>(ids.data()), ids.size_bytes()));
+}
+
+Session::Session(Generator& generator) : impl_(std::make_unique<Impl>(*generator.impl_)) {}
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::~Session() = default;
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+
+Session Session::copy() const {
+  auto other = std::make_unique<Impl>(impl_->generator);
+  other->state = impl_->state->copy();
+  other->logits = impl_->logits;
+  other->pending = impl_->pending;
+  other->tokens = impl_->tokens;
+  other->fed = impl_->fed;
+  other->text_hash = impl_->text_hash;
+  other->text = impl_->text;
+  return Session(std::move(other));
+}
+
+void Session::feed(std::string_view text, const ShowPromptToken& show, std::int64_t top_logprobs) {
+  impl_->begin_feed(text, show, top_logprobs);
+  while (impl_->feed_some()) {
+  }
+}
+
+Continuation Session::draw(const GenerateConfig& config, const ShowToken& show,
+                           const DrawOptions& options) {
+  const auto prompt_tokens = impl_->fed;
+  if (config.max_new_tokens > 0 && impl_->tokens == 0 && !impl_->pending) feed("");
+  SessionDraw drawing(*impl_, config, options);
+  bool more = config.max_new_tokens > 0;
+  while (more) {
+    impl_->settle();
+    check_mapped_files();
+    more = drawing.draw(impl_->logits, show);
+  }
+  auto result = drawing.finish();
+  result.prompt_tokens = prompt_tokens;
+  return result;
+}
+
+std::string Session::release_held() {
+  TextStream stream({});
+  auto text = stream.push(std::exchange(impl_->text.held, ""));
+  impl_->text.prefix.clear();
+  return text;
+}
+
+std::int64_t Session::tokens() const { return impl_->tokens + (impl_->pending ? 1 : 0); }
+
+void Session::save(const std::filesystem::path& path) {
+  impl_->settle();
+  auto logits = impl_->logits;
+  logits.resize(static_cast<std::size_t>(impl_->generator.model->vocab_size()));
+  write_state(
+      path,
+      {impl_->generator.model->export_state(*impl_->state), logits, impl_->text, impl_->text_hash},
+      impl_->generator.owner());
+}
+
+void Session::load(const std::filesystem::path& path) {
+  auto saved = read_state(path, impl_->generator.owner(), impl_->generator.model->vocab_size());
+  impl_->tokens = saved.state.t;
+  impl_->state = impl_->generator.model->import_state(saved.state);
+  impl_->logits = std::move(saved.logits);
+  impl_->text = std::move(saved.text);
+  impl_->text_hash = saved.text_hash;
+  impl_->pending.reset();
+  impl_->fed = 0;
+}
+
+SessionDraw::SessionDraw(Session::Impl& session, const GenerateConfig& config,
+                         const DrawOptions& options)
+    : session_(session),
+      drawing_(*session.generator.tokenizer, config, session.generator.banned(config), session.text,
+               options),
+      hold_(options.hold),
+      takes_back_(options.hold && !config.stop.empty()),
+      draws_(config.max_new_tokens > 0) {
+  drawing_.result.prompt_tokens = session.fed;
+}
+
+bool SessionDraw::draw(std::span<const float> logits, const ShowToken& show) {
+  Before before{drawing_.bytes(), {}, nullptr, {}, 0, ""};
+  if (takes_back_) before.text = drawing_.state();
+  const bool more = drawing_.draw(logits, show);
+  session_.pending = drawing_.token;
+  if (!takes_back_) return more;
+  while (!unshown_.empty() && unshown_.front().bytes < drawing_.shown()) unshown_.pop_front();
+  if (before.bytes < drawing_.shown() || drawing_.shown() == drawing_.bytes()) return more;
+  before.state = session_.state->copy();
+  before.logits.assign(logits.begin(), logits.end());
+  before.tokens = session_.tokens;
+  before.text_hash = session_.text_hash;
+  unshown_.push_back(std::move(before));
+  return more;
+}
+
+Continuation SessionDraw::finish() {
+  if (draws_ || hold_) session_.text = drawing_.state();
+  if (drawing_.result.ended_by == "stop" && !unshown_.empty()) {
+    auto& first = unshown_.front();
+    session_.text = std::move(first.text);
+    session_.state = std::move(first.state);
+    session_.logits = std::move(first.logits);
+    session_.tokens = first.tokens;
+    session_.text_hash = std::move(first.text_hash);
+    session_.pending.reset();
+    // What of its text came before the stop text was shown since.
+    session_.text.held = drawing_.state().held.substr(0, first.bytes - drawing_.shown());
+  }
+  return drawing_.result;
+}
+
+void SessionBatch::add(Member member) {
+  auto& session = Session::Impl::of(*member.session);
+  session.settle();
+  members_.push_back(std::move(member));
+  draw(members_.back(), session.logits);
+}
+
+void SessionBatch::draw(Member& member, std::span<const float> logits) {
+  try {
+    member.more = member.draw->draw(logits, member.show);
+  } catch (const FileError&) {  // of the output
+    throw;
+  } catch (const Error&) {
+    member.error = std::current_exception();
+    member.more = false;
+  }
+}
+
+void SessionBatch::step() {
+  std::vector<Member*> active;
+  std::vector<TokenId> tokens;
+  std::vector<SequenceState*> states;
+  for (auto& member : members_) {
+    if (!member.more) continue;
+    auto& session = Session::Impl::of(*member.session);
+    active.push_back(&member);
+    tokens.push_back(*session.pending);
+    states.push_back(session.state.get());
+  }
+  if (active.empty()) return;
+  const auto V = static_cast<std::size_t>(generator_.model->vocab_size());
+  logits_.resize(active.size() * V);
+  generator_.model->step(tokens, states, logits_.data());
+  check_mapped_files();
+  for (std::size_t i = 0; i < active.size(); ++i) {
+    Session::Impl::of(*active[i]->session).note_fed();
+    draw(*active[i], {logits_.data() + i * V, V});
+  }
+}
+
+std::vector<SessionBatch::Member> SessionBatch::ended() {
+  std::vector<Member> out;
+  for (auto& member : members_)
+    if (!member.more) out.push_back(std::move(member));
+  std::erase_if(members_, [](const Member& member) { return member.session == nullptr; });
+  return out;
+}
+
+}  // namespace rwkvx
