@@ -5,6 +5,7 @@ namespace rwkvx {
 void add_commands(CLI::App& app) {
   add_train_command(app);
   add_generate_command(app);
+  add_embed_command(app);
   add_eval_command(app);
   add_quantize_command(app);
   add_info_command(app);

@@ -1,7 +1,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -13,6 +12,7 @@
 #include "cli/interactive.h"
 #include "cli/outputs.h"
 #include "cli/settings.h"
+#include "cli/write_out.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/input.h"
 #include "rwkvx/base/interrupt.h"
@@ -24,6 +24,7 @@
 #include "rwkvx/generate/events.h"
 #include "rwkvx/generate/generate_config.h"
 #include "rwkvx/generate/generator.h"
+#include "rwkvx/generate/serve.h"
 
 namespace rwkvx {
 namespace {
@@ -34,21 +35,9 @@ struct GenerateFlags {
   GeneratorOptions generator;
   std::int64_t cache_mib = 1024;
   BatchOptions batch;
-  bool echo = false, events = false, interactive = false, prompt_logprobs = false;
+  bool echo = false, events = false, interactive = false, prompt_logprobs = false, serve = false;
+  std::int64_t keep_mib = 1024;
 };
-
-// Writes all of it at once; false where nobody reads any more, which is no error.
-bool write_out(std::string_view text) {
-  while (!text.empty()) {
-    const auto written = ::write(STDOUT_FILENO, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0 && errno == EPIPE) return false;
-    if (written < 0)
-      throw FileError("standard output", std::string("cannot write: ") + std::strerror(errno));
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-  return true;
-}
 
 std::string read_prompt(const GenerateFlags& flags, const Tokenizer& tokenizer) {
   std::string text, where = "--prompt";
@@ -152,6 +141,14 @@ void check_flags(const CLI::App& command, const GenerateFlags& flags) {
   refuse_together(flags.interactive, "--interactive", flags.events, "--json-events");
   refuse_together(flags.interactive, "--interactive", !flags.save_state.empty(),
                   "--save-state; use /save");
+  for (const auto& [is_given, name] :
+       {std::pair{flags.prompt || !flags.prompt_file.empty(), "a prompt; requests have theirs"},
+        std::pair{batch, "--input"}, std::pair{several, "--samples"},
+        std::pair{flags.interactive, "--interactive"},
+        std::pair{flags.events, "--json-events, which it implies"},
+        std::pair{!flags.load_state.empty(), "--load-state"},
+        std::pair{!flags.save_state.empty(), "--save-state; requests have state and keep"}})
+    refuse_together(flags.serve, "--serve-stdin", is_given, name);
   refuse_together(batch, "--input", flags.prompt || !flags.prompt_file.empty(), "a prompt");
   for (const auto& [is_given, name] :
        {std::pair{!flags.load_state.empty(), "--load-state"},
@@ -164,7 +161,8 @@ void check_flags(const CLI::App& command, const GenerateFlags& flags) {
        {std::pair{batch, "has no effect with --input"},
         std::pair{several, "has no effect with --samples"},
         std::pair{flags.events, "has no effect with --json-events"},
-        std::pair{flags.interactive, "has no effect with --interactive"}})
+        std::pair{flags.interactive, "has no effect with --interactive"},
+        std::pair{flags.serve, "has no effect with --serve-stdin"}})
     if (is_given && flags.echo) throw ConfigError("--echo", name);
   if (batch && flags.batch.output.empty())
     throw ConfigError("--output",
@@ -173,10 +171,14 @@ void check_flags(const CLI::App& command, const GenerateFlags& flags) {
   if (!batch && !flags.batch.output.empty())
     throw ConfigError("--output", "goes with --input; a single text goes to standard output");
   if (!batch) refuse_idle(command, {"--overwrite", "--prompt-field"}, "needs --input");
-  if (!batch && !several) refuse_idle(command, {"--batch"}, "needs --input or --samples");
-  if (!flags.events) refuse_idle(command, {"--prompt-logprobs"}, "needs --json-events");
-  if (!flags.events && !batch && !several)
-    refuse_idle(command, {"--top-logprobs"}, "needs --json-events, --input or --samples");
+  if (!batch && !several && !flags.serve)
+    refuse_idle(command, {"--batch"}, "needs --input, --samples or --serve-stdin");
+  if (!flags.serve) refuse_idle(command, {"--keep-mib"}, "needs --serve-stdin");
+  if (!flags.events && !flags.serve)
+    refuse_idle(command, {"--prompt-logprobs"}, "needs --json-events or --serve-stdin");
+  if (!flags.events && !batch && !several && !flags.serve)
+    refuse_idle(command, {"--top-logprobs"},
+                "needs --json-events, --input, --samples or --serve-stdin");
   if (flags.generator.prompt_cache.empty())
     refuse_idle(command, {"--prompt-cache-mib"}, "needs --prompt-cache");
   if (flags.batch.output == "-")
@@ -219,6 +221,17 @@ void run_generate(const CLI::App& command, GenerateFlags& flags, const nlohmann:
   if (batch) {
     generate_batch(generator, config, flags.batch);
     end_if_interrupted();  // the same command resumes
+  } else if (flags.serve) {
+    const InterruptGuard guard;
+    serve(generator,
+          {.settings = config,
+           .top_logprobs = flags.batch.top_logprobs,
+           .prompt_logprobs = flags.prompt_logprobs,
+           .slots = flags.batch.slots,
+           .keep_bytes = flags.keep_mib << 20,
+           .write_line = write_out},
+          STDIN_FILENO);
+    end_if_interrupted();
   } else if (flags.interactive) {
     Session session(generator);
     if (!flags.load_state.empty()) {
@@ -273,6 +286,10 @@ void add_generate_command(CLI::App& app) {
   command->add_flag("--interactive", flags->interactive,
                     "a conversation on the terminal; /help there lists the commands");
 
+  command->add_flag("--serve-stdin", flags->serve,
+                    "stay: JSON lines with requests on standard input, events on standard output, "
+                    "many at once; see docs/serve.md");
+
   command->option_defaults()->group("Sampling");
   add_setting_flags<GenerateConfig>(*command, *given);
   command
@@ -298,12 +315,13 @@ void add_generate_command(CLI::App& app) {
                     "print a JSON line per token: token, text, logprob, milliseconds");
   command
       ->add_option("--top-logprobs", flags->batch.top_logprobs,
-                   "with --json-events, --input or --samples: the N most likely tokens in the "
+                   "with --json-events, --input, --samples or --serve-stdin: the N most likely "
+                   "tokens in the "
                    "place of each, with the natural logs of their probabilities")
       ->type_name("N")
       ->check(at_least(1));
   command->add_flag("--prompt-logprobs", flags->prompt_logprobs,
-                    "with --json-events: a line per token of the prompt, too");
+                    "with --json-events or --serve-stdin: an event per token of the prompt, too");
   command->add_flag("--quiet", flags->batch.quiet, "with --input: no progress");
 
   command->option_defaults()->group("State");
@@ -321,6 +339,12 @@ void add_generate_command(CLI::App& app) {
   command
       ->add_option("--prompt-cache-mib", flags->cache_mib,
                    "maximum size of that directory in MiB [1024]")
+      ->type_name("N")
+      ->check(at_least(1));
+
+  command
+      ->add_option("--keep-mib", flags->keep_mib,
+                   "with --serve-stdin: maximum size of the states kept in memory in MiB [1024]")
       ->type_name("N")
       ->check(at_least(1));
 

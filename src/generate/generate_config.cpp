@@ -42,14 +42,14 @@ std::map<std::int64_t, double> GenerateConfig::biases() const {
     const auto id = read_id("bias", all.substr(0, equals), all,
                             "ID=X with a token id and a number, for example 42=-1.5");
     std::string_view number = equals == all.npos ? "" : all.substr(equals + 1);
-    if (number.starts_with('+')) number.remove_prefix(1);
+    if (number.starts_with('+') && !number.starts_with("+-")) number.remove_prefix(1);
     double value = NAN;
     const auto* end = number.data() + number.size();
     const auto read = std::from_chars(number.data(), end, value);
     const bool is_number = read.ec == std::errc() && read.ptr == end && !std::isnan(value);
     if (is_number && value == INFINITY)
       throw ConfigError("bias", "expected a finite number or -inf, got \"" + text +
-                                    "\"; to force a text use prefix");
+                                    "\"; use prefix to force a text");
     if (!is_number || (std::isfinite(value) && std::abs(value) > kLargestBias))
       throw ConfigError("bias",
                         "expected ID=X with a token id and a number from -1e6 to 1e6 or -inf, for "

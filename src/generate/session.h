@@ -23,6 +23,7 @@ namespace rwkvx {
 
 struct Generator::Impl {
   Impl(const std::filesystem::path& path, const GeneratorOptions& options);
+  static Impl& of(Generator& generator) { return *generator.impl_; }
   StateOwner owner() const { return {hash, tokenizer->hash(), rows}; }
   // The tokens that are never drawn: those without a text, and those that the settings rule out.
   // Throws ConfigError for ids outside the vocabulary and where no token is left.
@@ -53,6 +54,9 @@ struct Session::Impl {
   // are those that a prefill makes anyway. Both throw Interrupted where a signal came.
   void begin_feed(std::string_view text, ShowPromptToken show, std::int64_t top_logprobs);
   bool feed_some();
+  std::int64_t left_to_feed() const {
+    return static_cast<std::int64_t>(feeding.ids.size() - feeding.done);
+  }
   // Feeds the last drawn token, if that has not happened.
   void settle();
   // The same where the model was given the token together with those of other sessions.

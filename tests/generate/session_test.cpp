@@ -14,8 +14,7 @@
 #include "rwkvx/base/utf8.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/generate/generator.h"
-#include "rwkvx/model/checkpoint.h"
-#include "rwkvx/model/rwkv.h"
+#include "support/random_model.h"
 #include "support/scratch.h"
 
 namespace rwkvx {
@@ -53,28 +52,7 @@ std::unique_ptr<Tokenizer> world(const ScratchDirectory& folder) {
   return load_tokenizer(folder / "vocabulary.txt");
 }
 
-// A model with random weights.
-struct Made {
-  explicit Made(const std::function<std::unique_ptr<Tokenizer>(const ScratchDirectory&)>& make) {
-    const auto tokenizer = make(folder);
-    std::filesystem::create_directory(folder / "tokenizer");
-    tokenizer->save(folder / "tokenizer");
-    ModelConfig config;
-    config.n_layer = 1;
-    config.n_embd = 16;
-    config.vocab_size = tokenizer->vocab_size();
-    Rwkv model(config);
-    model->initialize(1, 0.1);
-    write_safetensors(folder / "model.safetensors", weight_views(*model).views);
-    GeneratorOptions options;
-    options.threads = 1;
-    options.device = "cpu";
-    options.tokenizer = folder / "tokenizer";
-    generator = std::make_unique<Generator>(folder / "model.safetensors", options);
-  }
-  ScratchDirectory folder;
-  std::unique_ptr<Generator> generator;
-};
+using Made = RandomModel;
 
 std::vector<std::pair<std::string, std::unique_ptr<Made>>> all_models() {
   std::vector<std::pair<std::string, std::unique_ptr<Made>>> models;

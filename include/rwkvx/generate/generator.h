@@ -115,7 +115,6 @@ class Generator {
 
  private:
   friend class Session;
-  friend class Server;
   std::unique_ptr<Impl> impl_;
 };
 
