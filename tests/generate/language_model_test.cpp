@@ -40,5 +40,34 @@ TEST(LanguageModel, AStateResumesOnTheOtherKindOfDevice) {
   }
 }
 
+TEST(LanguageModel, BothKindsGiveTheSameFeatures) {
+  ModelConfig config;
+  config.n_layer = 2, config.n_embd = 16, config.vocab_size = 50;
+  Rwkv model(config);
+  model->initialize(1, 0.5);
+  const ScratchDirectory folder;
+  write_safetensors(folder / "model.safetensors", weight_views(*model).views);
+  const auto file = open_tensors(folder / "model.safetensors");
+  const auto engine = open_language_model(file, config, "cpu", "test");
+  const auto modules = open_module_model(file, config, c10::Device(c10::kCPU));
+  std::vector<TokenId> tokens;  // more than one chunk
+  for (int i = 0; i < 300; ++i) tokens.push_back(i * i % 50);
+  std::vector<float> found[2];
+  for (auto* one : {engine.get(), modules.get()}) {
+    EXPECT_EQ(one->n_embd(), 16);
+    auto& rows = found[one == modules.get() ? 1 : 0];
+    const auto state = one->start();
+    one->prefill_features(tokens, *state, [&](std::int64_t first, std::span<const float> some) {
+      EXPECT_EQ(first * 16, static_cast<std::int64_t>(rows.size()));
+      rows.insert(rows.end(), some.begin(), some.end());
+    });
+    EXPECT_EQ(one->export_state(*state).t, 300);
+  }
+  ASSERT_EQ(found[0].size(), 300u * 16);
+  ASSERT_EQ(found[1].size(), 300u * 16);
+  for (std::size_t i = 0; i < found[0].size(); ++i)
+    ASSERT_NEAR(found[0][i], found[1][i], 1e-3) << i;
+}
+
 }  // namespace
 }  // namespace rwkvx

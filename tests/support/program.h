@@ -50,19 +50,21 @@ class Program {
   }
   pid_t id() const { return child_; }
   void signal(int number) const { ::kill(child_, number); }
+  // What it has written to standard output so far.
+  std::string output() const { return read("out"); }
   // Waits for its end.
   ProgramResult result() const {
     int status = 0;
     ::waitpid(child_, &status, 0);
-    const auto read = [&](const char* name) {
-      std::ifstream file(scratch_ / name, std::ios::binary);
-      return std::string(std::istreambuf_iterator<char>(file), {});
-    };
     return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), read("out"),
             read("err")};
   }
 
  private:
+  std::string read(const char* name) const {
+    std::ifstream file(scratch_ / name, std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  }
   ScratchDirectory scratch_;
   pid_t child_ = 0;
 };

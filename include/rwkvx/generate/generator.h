@@ -111,7 +111,7 @@ class Generator {
   // The type of the weights: "f32", "bf16", "int8", "int4".
   std::string precision() const;
 
-  struct Impl;
+  struct Impl;  // src/generate/session.h
 
  private:
   friend class Session;
@@ -160,7 +160,7 @@ class Session {
   void save(const std::filesystem::path& path);
   void load(const std::filesystem::path& path);
 
-  struct Impl;
+  struct Impl;  // src/generate/session.h
 
  private:
   explicit Session(std::unique_ptr<Impl> impl);
