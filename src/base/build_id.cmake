@@ -4,7 +4,7 @@ execute_process(COMMAND git -C "${SOURCE_DIR}" describe --always --dirty --exclu
 if(NOT commit)
   set(commit "unknown")
 endif()
-set(content "#define RWKVX_VERSION \"${VERSION}\"\n#define RWKVX_COMMIT \"${commit}\"\n#define RWKVX_COMPILER \"${COMPILER}\"\n#define RWKVX_LIBRARIES \"LibTorch ${TORCH}, ${CUDA}\"\n")
+set(content "#define RWKVX_VERSION \"${VERSION}\"\n#define RWKVX_COMMIT \"${commit}\"\n#define RWKVX_COMPILER \"${COMPILER}\"\n#define RWKVX_LIBRARIES \"${LIBRARIES}\"\n")
 set(before "")
 if(EXISTS "${OUTPUT}")
   file(READ "${OUTPUT}" before)

@@ -14,8 +14,9 @@ struct ModelConfig;
 
 // RWKV-4 shapes that figures are published for; base is that of the 169M model.
 inline constexpr char kBenchShapes[] = "tiny|small|base";
-// Sets layers, channels and vocabulary. Throws ConfigError for a name that is none.
-void set_bench_shape(ModelConfig& model, const std::string& name);
+// Sets layers, channels and vocabulary; returns the batch of sequences of 512 tokens to train on.
+// Throws ConfigError for a name that is none.
+std::int64_t set_bench_shape(ModelConfig& model, const std::string& name);
 
 void add_bench_decode(CLI::App& bench);
 void add_bench_train(CLI::App& bench);

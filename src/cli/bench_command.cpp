@@ -2,13 +2,17 @@
 
 #include "cli/bench.h"
 #include "cli/commands.h"
+#include "cli/torch_part.h"
 
 namespace rwkvx {
 
-void add_bench_command(CLI::App& app) {
+void add_bench_command(CLI::App& app, const TorchPart* torch) {
   auto* command = app.add_subcommand("bench", "Measure speed and memory on this machine");
   command->require_subcommand(1);
-  add_bench_train(*command);
+  if (torch != nullptr)
+    torch->add_bench_train(*command);
+  else
+    command->add_subcommand("train", kBenchTrainDescription);
   add_bench_decode(*command);
 }
 

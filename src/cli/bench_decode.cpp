@@ -13,12 +13,11 @@
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/statistics.h"
+#include "rwkvx/base/threads.h"
 #include "rwkvx/base/version.h"
+#include "rwkvx/checkpoint/checkpoint_config.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/engine/engine_bench.h"
-#include "rwkvx/model/checkpoint_config.h"
-#include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/ops/threads.h"
-#include "rwkvx/train/train_bench.h"
 
 namespace rwkvx {
 namespace {
@@ -187,7 +186,7 @@ void run_bench_decode(BenchDecodeFlags& flags) {
   const InterruptGuard guard;
   auto runs = ordered_json::array();
   for (const auto count : threads) {
-    set_threads(count);
+    set_team_threads(count);
     const auto bench = bench_engine(options);
     end_if_interrupted();
     runs.push_back(bench_json(flags, count, bench));

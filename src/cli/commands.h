@@ -7,9 +7,12 @@ class App;
 
 namespace rwkvx {
 
-void add_commands(CLI::App& app);
+struct TorchPart;
 
-void add_bench_command(CLI::App& app);
+// `torch` as in run_program(); without it, commands that need it have a name and a description.
+void add_commands(CLI::App& app, const TorchPart* torch);
+
+void add_bench_command(CLI::App& app, const TorchPart* torch);
 void add_data_command(CLI::App& app);
 void add_embed_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
@@ -20,5 +23,13 @@ void add_quantize_command(CLI::App& app);
 void add_study_command(CLI::App& app);
 void add_tokenizer_command(CLI::App& app);
 void add_train_command(CLI::App& app);
+
+inline constexpr char kTrainDescription[] = "Train a model from a JSON config";
+inline constexpr char kInspectDescription[] =
+    "Show a model's gates on a text, its kernels and how long it remembers";
+inline constexpr char kStudyDescription[] =
+    "Compare variants of the model over seeds and data sets, and report what holds";
+inline constexpr char kBenchTrainDescription[] =
+    "Training steps: baseline, enhanced and the matrix products alone, in turn";
 
 }  // namespace rwkvx

@@ -7,6 +7,7 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/outputs.h"
+#include "cli/torch_part.h"
 #include "cli/write_out.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/field.h"
@@ -113,7 +114,10 @@ void add_embed_command(CLI::App& app) {
       "Example:\n"
       "  rwkvx embed --model runs/mine --input texts.jsonl --pool mean --normalize \\\n"
       "    --output vectors.npy");
-  command->callback([command, flags] { run_embed(*command, *flags); });
+  command->callback([command, flags] {
+    hand_over_for_device(flags->generator.device, "--device");
+    run_embed(*command, *flags);
+  });
 }
 
 }  // namespace rwkvx

@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/eval_flags.h"
 #include "cli/output.h"
+#include "cli/torch_part.h"
 #include "rwkvx/base/input.h"
 #include "rwkvx/eval/comparison_report.h"
 
@@ -143,6 +144,7 @@ void add_eval_command(CLI::App& app) {
       "  rwkvx eval --compare baseline.jsonl enhanced.jsonl --report comparison.html");
   command->callback([command, flags] {
     check_eval_flags(*command, *flags);
+    if (!flags->model.model.empty()) hand_over_for_device(flags->model.device, "--device");
     const auto inputs = take_inputs(*flags);
     print(evaluate(*command, *flags));
     finish_output();

@@ -8,9 +8,9 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/version.h"
+#include "rwkvx/checkpoint/checkpoint_config.h"
 #include "rwkvx/eval/predictions.h"
 #include "rwkvx/eval/text_loss.h"
-#include "rwkvx/model/checkpoint_config.h"
 
 namespace rwkvx {
 namespace {

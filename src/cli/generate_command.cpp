@@ -12,6 +12,7 @@
 #include "cli/interactive.h"
 #include "cli/outputs.h"
 #include "cli/settings.h"
+#include "cli/torch_part.h"
 #include "cli/write_out.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/input.h"
@@ -361,7 +362,10 @@ void add_generate_command(CLI::App& app) {
       "Example:\n"
       "  rwkvx generate --model runs/mine --prompt \"To be\" --max-new-tokens 100 \\\n"
       "    --temperature 0.8 --top-p 0.9 --stop \"THE END\" --seed 1");
-  command->callback([command, flags, given] { run_generate(*command, *flags, *given); });
+  command->callback([command, flags, given] {
+    hand_over_for_device(flags->generator.device, "--device");
+    run_generate(*command, *flags, *given);
+  });
 }
 
 }  // namespace rwkvx

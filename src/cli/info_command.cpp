@@ -4,8 +4,8 @@
 #include "cli/commands.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/checkpoint/checkpoint_config.h"
 #include "rwkvx/engine/weights_check.h"
-#include "rwkvx/model/checkpoint_config.h"
 
 namespace rwkvx {
 

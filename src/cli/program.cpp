@@ -1,6 +1,5 @@
 #include "cli/program.h"
 
-#include <c10/util/Exception.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -16,12 +15,12 @@
 #include "cli/commands.h"
 #include "cli/help.h"
 #include "cli/output.h"
+#include "cli/torch_part.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/version.h"
-#include "rwkvx/cores/device.h"
 #include "rwkvx/kernels/simd.h"
 
 namespace rwkvx {
@@ -33,9 +32,14 @@ int fail(const std::string& message, int status) {
   return status;
 }
 
+RunningProgram running;
+
 }  // namespace
 
-int run_program(int argc, char** argv) {
+const RunningProgram& running_program() { return running; }
+
+int run_program(int argc, char** argv, const TorchPart* torch) {
+  running = {argc, argv, torch};
   // A write to a closed pipe is an error of that write: messages that nobody reads stop nothing.
   std::signal(SIGPIPE, SIG_IGN);
   CLI::App app{"Train, run and evaluate RWKV language models", "rwkvx"};
@@ -43,11 +47,13 @@ int run_program(int argc, char** argv) {
                        "rwkvx " + version() + " (" + build_id() + "; " + build_libraries() + ")");
   app.require_subcommand(1);
   app.formatter(std::make_shared<HelpFormatter>());
-  add_commands(app);
+  add_commands(app, torch);
+  if (torch != nullptr) open_on_device = torch->open_on_device;
   try {
     choose_simd();
     try {
       if (argc <= 1) throw CLI::CallForHelp();
+      if (torch == nullptr && needs_torch(argc, argv)) hand_over(argc, argv, argv[1]);
       parse_arguments(app, argc, argv);
     } catch (const CLI::Success& asked) {  // for help or the version
       std::ostringstream text;
@@ -63,13 +69,10 @@ int run_program(int argc, char** argv) {
     return interruption.exit_status();
   } catch (const Error& error) {
     return fail(error.what(), error.exit_status());
-  } catch (const c10::Error& error) {
-    const auto text = explain_device_fault(error.what_without_backtrace());
-    return fail(text.substr(0, text.find('\n')), 1);
   } catch (const std::bad_alloc&) {
     return fail("not enough memory", 1);
   } catch (const std::exception& error) {
-    const std::string text = error.what();
+    const std::string text = torch != nullptr ? torch->explain(error) : error.what();
     return fail(text.substr(0, text.find('\n')), 1);
   }
 }

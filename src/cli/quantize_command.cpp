@@ -9,12 +9,12 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/checkpoint/checkpoint_config.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/cores/names.h"
 #include "rwkvx/engine/quantize.h"
 #include "rwkvx/eval/text_loss.h"
-#include "rwkvx/model/checkpoint_config.h"
-#include "rwkvx/model/checkpoint_directory.h"
 
 namespace rwkvx {
 namespace {

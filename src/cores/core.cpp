@@ -2,15 +2,22 @@
 
 #include <algorithm>
 
-#include "cores/rwkv4/core.h"
+#include "cores/core_list.h"
 #include "rwkvx/base/nearest.h"
 
 namespace rwkvx {
+
+#define RWKVX_DECLARE(name) \
+  namespace name {          \
+  extern const Core kCore;  \
+  }
+RWKVX_CORES(RWKVX_DECLARE)
+
 namespace {
 
-// An explicit list, as linkers drop objects of static libraries that only register themselves.
 std::vector<const Core*>& table() {
-  static std::vector<const Core*> cores{&kRwkv4};
+#define RWKVX_ROW(name) &name::kCore,
+  static std::vector<const Core*> cores{RWKVX_CORES(RWKVX_ROW)};
   return cores;
 }
 

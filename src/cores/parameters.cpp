@@ -1,26 +1,11 @@
 #include "rwkvx/cores/parameters.h"
 
-#include <ATen/ATen.h>
-
 #include <cmath>
 #include <cstdio>
 
 #include "rwkvx/cores/core.h"
 
 namespace rwkvx {
-namespace {
-
-// Rows or columns, whichever are fewer, orthonormal, times gain: (rows, columns).
-at::Tensor orthogonal(int64_t rows, int64_t columns, double gain, const at::Generator& generator) {
-  const bool wide = rows < columns;
-  auto noise = at::empty({wide ? columns : rows, wide ? rows : columns}, at::kFloat);
-  noise.normal_(0, 1, generator);
-  auto [q, r] = at::linalg_qr(noise);
-  q = q * at::sign(at::diagonal(r));  // makes the distribution uniform over orthogonal matrices
-  return (wide ? q.t() : q) * gain;
-}
-
-}  // namespace
 
 std::string start_number(double value) {
   char text[32];
@@ -29,33 +14,25 @@ std::string start_number(double value) {
 }
 
 Start starts_at(double value) {
-  return {
-      value == 0   ? "zeros"
-      : value == 1 ? "ones"
-                   : start_number(value),
-      [value](const Shape& shape, const at::Generator&, double) { return at::full(shape, value); },
-      value};
+  const auto text = value == 0 ? "zeros" : value == 1 ? "ones" : start_number(value);
+  return {text, Start::Kind::kConstant, value};
 }
 
 Start starts_normal(double deviation) {
-  return {"normal, deviation " + start_number(deviation),
-          [deviation](const Shape& shape, const at::Generator& generator, double) {
-            return at::empty(shape, at::kFloat).normal_(0, deviation, generator);
-          }};
+  return {"normal, deviation " + start_number(deviation), Start::Kind::kNormal, deviation};
 }
 
 Start starts_orthogonal(double gain) {
-  return {"orthogonal, gain " + start_number(gain),
-          [gain](const Shape& shape, const at::Generator& generator, double) {
-            return orthogonal(shape[0], shape[1], gain, generator);
-          }};
+  return {"orthogonal, gain " + start_number(gain), Start::Kind::kOrthogonal, gain};
 }
 
 Start starts_in_embedding_range() {
-  return {"uniform, +- learning rate",
-          [](const Shape& shape, const at::Generator& generator, double range) {
-            return at::empty(shape, at::kFloat).uniform_(-range, range, generator);
-          }};
+  return {"uniform, +- learning rate", Start::Kind::kEmbeddingRange};
+}
+
+Start starts_by_channel(std::string text,
+                        std::function<double(std::int64_t c, std::int64_t channels)> channel) {
+  return {std::move(text), Start::Kind::kByChannel, 0, std::move(channel)};
 }
 
 std::int64_t ParameterRow::count() const {

@@ -8,14 +8,6 @@
 #include "rwkvx/kernels/product.h"
 
 namespace rwkvx {
-namespace {
-
-// Weight rows of one matrix product of a chunk. Fixed, so that the same products happen whatever
-// the number of threads.
-constexpr std::int64_t kProductRows = 128;
-
-}  // namespace
-
 StepRun::StepRun(const ModelConfig& config) : config_(config) {
   for (const auto& row : core_of(config).state(config)) {
     offsets_.push_back(layer_floats_);

@@ -1,7 +1,5 @@
 #include "rwkvx/engine/engine.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -10,6 +8,7 @@
 
 #include "engine/engine_weights.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/threads.h"
 #include "rwkvx/kernels/matvec.h"
 
 namespace rwkvx {
@@ -46,7 +45,7 @@ struct Engine::Impl {
   // Runs all layers over prepared rows, then use(worker): the head's work, if any.
   template <class Use>
   void run(const Use& use) {
-    const int threads = at::get_num_threads();
+    const int threads = team_threads();
     call.set_threads(threads);
     run_team(threads, [&](const Worker& worker) {
       for (const auto& block : weights.blocks) block->run(worker, call);
@@ -172,7 +171,7 @@ void Engine::prefill_all(std::span<const Token> tokens, EngineState& state,
     impl.run_chunk(some, state, [](const Worker&) {});
     for (std::int64_t begin = 0; begin < impl.R; begin += kLogitRows) {
       const std::int64_t count = std::min(kLogitRows, impl.R - begin);
-      run_team(at::get_num_threads(), [&](const Worker& worker) {
+      run_team(team_threads(), [&](const Worker& worker) {
         impl.multiply_head(worker, begin, count, impl.logits.get());
       });
       use(first + begin, {impl.logits.get(), static_cast<std::size_t>(count * impl.V)});
@@ -201,7 +200,7 @@ double measure_read_seconds(std::int64_t bytes, int repeats) {
   std::atomic<std::uint64_t> sink{0};
   for (int i = 0; i < repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    run_team(at::get_num_threads(), [&](const Worker& worker) {
+    run_team(team_threads(), [&](const Worker& worker) {
       const auto [first, last] = worker.part(bytes, 4096);
       sink ^= read_bytes(memory.data() + first, last - first);
     });

@@ -1,10 +1,5 @@
 #include "rwkvx/engine/engine_bench.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
-#include <ATen/ops/ones.h>
-
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -12,10 +7,14 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/memory.h"
+#include "rwkvx/base/threads.h"
 #include "rwkvx/cores/parameters.h"
+#include "rwkvx/cores/step.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/engine/quantize.h"
 #include "rwkvx/formats/safetensors.h"
+#include "rwkvx/kernels/product.h"
+#include "rwkvx/kernels/team.h"
 
 namespace rwkvx {
 namespace {
@@ -45,42 +44,53 @@ void write_random_weights(const ModelConfig& config, const std::filesystem::path
   for (const auto& row : describe_parameters(config)) {
     auto& one = values.emplace_back(static_cast<std::size_t>(row.count()));
     const float scale = row.matrix ? 1 / std::sqrt(static_cast<float>(row.shape.back())) : 0.1f;
-    const float center = row.part == kNormPart ? static_cast<float>(row.start.around) : 0.0f;
+    const float center = row.part == kNormPart ? static_cast<float>(row.start.number) : 0.0f;
     for (auto& value : one) value = scale * numbers.next() + center;
     views.push_back({row.name, DType::kF32, row.shape, std::as_bytes(std::span(one))});
   }
   write_safetensors(path, views);
 }
 
-// The matrix products of a prefill of T tokens in chunks, all layers and the last token's head.
+// The matrix products of a prefill of T tokens in chunks, all layers and the last token's head, by
+// the engine's kernels and nothing else.
 class PrefillProducts {
  public:
-  PrefillProducts(const ModelConfig& config, std::int64_t T) : config_(config), T_(T) {
+  PrefillProducts(const ModelConfig& config, std::int64_t T) : T_(T) {
+    std::int64_t widest = 0;
     for (const auto& row : describe_parameters(config)) {
-      if (!row.matrix || row.part == kEmbeddingPart || row.part == kHeadPart) continue;
-      weights_.push_back(at::ones(row.shape));
-      widest_ = std::max({widest_, row.shape[0], row.shape[1]});
+      if (!row.matrix || row.part == kEmbeddingPart) continue;
+      const bool head = row.part == kHeadPart;
+      auto& one = matrices_.emplace_back(Matrix{row.shape[0], row.shape[1], head ? 1 : T, {}});
+      one.values.assign(static_cast<std::size_t>(row.count()), 1.0f);
+      widest = std::max({widest, row.shape[0], row.shape[1]});
     }
-    head_ = at::ones({config.vocab_size, config.n_embd});
-    in_ = at::ones({T, widest_});
-    out_ = at::empty({T * widest_});
+    const auto rows = std::min(T, Engine::kChunk);
+    in_.assign(static_cast<std::size_t>(rows * widest), 1.0f);
+    out_.resize(in_.size());
   }
   double seconds() {
     const auto start = Clock::now();
-    for (const auto& weight : weights_) {
-      const auto in = in_.view({-1}).narrow(0, 0, T_ * weight.size(1)).view({T_, weight.size(1)});
-      auto out = out_.narrow(0, 0, T_ * weight.size(0)).view({T_, weight.size(0)});
-      at::mm_out(out, in, weight.t());
-    }
-    at::mm(in_.narrow(0, 0, 1).narrow(1, 0, config_.n_embd), head_.t());
+    for (std::int64_t begin = 0; begin < T_; begin += Engine::kChunk)
+      run_team(team_threads(), [&](const Worker& worker) {
+        for (const auto& one : matrices_) {
+          const auto rows = std::min(one.tokens - begin, Engine::kChunk);
+          const auto [first, last] = worker.part(one.rows, kProductRows);
+          for (std::int64_t i = first; i < last && rows > 0; i += kProductRows)
+            multiply_rows(in_.data(), rows, one.values.data() + i * one.columns,
+                          std::min(kProductRows, last - i), one.columns, out_.data() + i, one.rows);
+        }
+      });
     return since(start);
   }
 
  private:
-  ModelConfig config_;
-  std::int64_t T_, widest_ = 0;
-  std::vector<at::Tensor> weights_;
-  at::Tensor head_, in_, out_;
+  struct Matrix {
+    std::int64_t rows, columns, tokens;
+    std::vector<float> values;
+  };
+  std::int64_t T_;
+  std::vector<Matrix> matrices_;
+  std::vector<float> in_, out_;
 };
 
 struct Subject {

@@ -7,10 +7,10 @@
 #include <cstring>
 #include <map>
 
+#include "rwkvx/checkpoint/checkpoint_config.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/cores/core.h"
 #include "rwkvx/engine/weights_check.h"
-#include "rwkvx/model/checkpoint_config.h"
-#include "rwkvx/model/checkpoint_directory.h"
 
 namespace rwkvx {
 namespace {

@@ -1,7 +1,5 @@
 #include "rwkvx/generate/generator.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -12,12 +10,14 @@
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/threads.h"
+#include "rwkvx/checkpoint/checkpoint_config.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/cores/names.h"
+#include "rwkvx/generate/language_model.h"
 #include "rwkvx/generate/sampler.h"
 #include "rwkvx/generate/text_stream.h"
-#include "rwkvx/model/checkpoint_config.h"
-#include "rwkvx/model/checkpoint_directory.h"
-#include "rwkvx/ops/threads.h"
+#include "rwkvx/kernels/team.h"
 
 namespace rwkvx {
 namespace {
@@ -137,7 +137,7 @@ std::int64_t Generator::Impl::state_bytes() const {
 }
 
 Generator::Generator(const std::filesystem::path& model, const GeneratorOptions& options) {
-  set_threads(options.threads);
+  set_team_threads(options.threads);
   impl_ = std::make_unique<Impl>(model, options);
 }
 Generator::Generator(const std::filesystem::path& model, std::int64_t threads,
@@ -240,14 +240,13 @@ void Generator::losses(const std::function<std::vector<TokenId>(std::int64_t)>& 
     before = ids.back();
     std::vector<double> losses(ids.size());
     impl_->model->prefill_all(inputs, *state, [&](std::int64_t first, std::span<const float> rows) {
-      at::parallel_for(0, static_cast<std::int64_t>(rows.size() / V), 1,
-                       [&](std::int64_t begin, std::int64_t end) {
-                         for (std::int64_t i = begin; i < end; ++i) {
-                           const auto at = static_cast<std::size_t>(first + i);
-                           losses[at] = -log_probability(
-                               rows.subspan(static_cast<std::size_t>(i) * V, V), ids[at]);
-                         }
-                       });
+      run_team(team_threads(), [&](const Worker& worker) {
+        const auto [begin, end] = worker.part(static_cast<std::int64_t>(rows.size() / V), 1);
+        for (std::int64_t i = begin; i < end; ++i) {
+          const auto at = static_cast<std::size_t>(first + i);
+          losses[at] = -log_probability(rows.subspan(static_cast<std::size_t>(i) * V, V), ids[at]);
+        }
+      });
     });
     check_mapped_files();
     use(losses);

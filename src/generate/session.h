@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "generate/drawing.h"
-#include "generate/language_model.h"
 #include "generate/prompt_cache.h"
 #include "generate/state_file.h"
 #include "rwkvx/generate/generator.h"
+#include "rwkvx/generate/language_model.h"
 
 namespace rwkvx {
 

@@ -5,9 +5,9 @@
 #include <cstring>
 #include <set>
 
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/cores/names.h"
 #include "rwkvx/cores/parameters.h"
-#include "rwkvx/model/checkpoint_directory.h"
 
 namespace rwkvx {
 namespace {

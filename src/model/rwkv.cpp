@@ -6,6 +6,9 @@
 
 #include "rwkvx/base/splitmix64.h"
 #include "rwkvx/cores/core.h"
+#include "rwkvx/modules/core_modules.h"
+#include "rwkvx/modules/initial_values.h"
+#include "rwkvx/modules/shift.h"
 
 namespace rwkvx {
 namespace {
@@ -21,10 +24,10 @@ uint64_t stream_seed(uint64_t seed, const std::string& name) {
 
 RwkvImpl::RwkvImpl(const ModelConfig& config) : config_(config) {
   TORCH_CHECK(config.vocab_size > 0, "Rwkv: vocab_size must be set");
-  const auto& core = core_of(config);
+  const auto& modules = modules_of(config);
   auto list = register_module("blocks", torch::nn::ModuleList());
   for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
-    blocks_.push_back(core.block(config_, layer));
+    blocks_.push_back(modules.block(config_, layer));
     list->push_back(blocks_.back());
   }
   // What is not the blocks' own: embedding, its norm, the norm before the head, head.
@@ -91,7 +94,7 @@ void RwkvImpl::initialize(uint64_t seed, double embedding_range) {
   for (const auto& row : describe_parameters(config_)) {
     const auto generator = at::make_generator<at::CPUGeneratorImpl>(stream_seed(seed, row.name));
     auto& tensor = parameters[row.name];
-    tensor.copy_(row.start.value(row.shape, generator, embedding_range).view(row.shape));
+    tensor.copy_(initial_value(row, generator, embedding_range));
   }
 }
 

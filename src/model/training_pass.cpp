@@ -7,10 +7,11 @@
 #include <cstring>
 #include <vector>
 
-#include "rwkvx/cores/core.h"
 #include "rwkvx/kernels/activation.h"
 #include "rwkvx/kernels/norm.h"
 #include "rwkvx/model/rwkv.h"
+#include "rwkvx/modules/core_modules.h"
+#include "rwkvx/modules/shift.h"
 
 namespace rwkvx {
 namespace {
@@ -34,10 +35,10 @@ int64_t head_rows_of(const ModelConfig& config, int64_t tokens) {
                              tokens);
 }
 
-const Core& fused_core(const ModelConfig& config) {
+const CoreModules& fused_core(const ModelConfig& config) {
   const auto lacking = TrainingPass::lacks(config);
   TORCH_CHECK(lacking.empty(), "TrainingPass: the fused operators do not have ", lacking);
-  return core_of(config);
+  return modules_of(config);
 }
 
 }  // namespace
@@ -193,7 +194,7 @@ struct TrainingPass::Impl {
 
   RwkvImpl& model;
   ModelConfig config;
-  const Core& core;
+  const CoreModules& core;
   TrainingPassOptions options;
   int64_t N, longest, L = 0, C = 0, V = 0, group_tokens = 0, head_rows = 0;
   int64_t B = 0, T = 0, used = 0;
@@ -207,8 +208,8 @@ struct TrainingPass::Impl {
 };
 
 std::string TrainingPass::lacks(const ModelConfig& config) {
-  const auto& core = core_of(config);
-  if (core.pass == nullptr) return "the core " + std::string(core.name);
+  const auto& core = modules_of(config);
+  if (core.pass == nullptr) return "the core " + std::string(core.core);
   return core.pass_lacks == nullptr ? "" : core.pass_lacks(config);
 }
 

@@ -2,12 +2,13 @@
 
 #include <ATen/Parallel.h>
 
-#include "rwkvx/base/workers.h"
+#include "rwkvx/base/threads.h"
 
 namespace rwkvx {
 
 void set_threads(std::int64_t threads) {
-  at::set_num_threads(static_cast<int>(thread_count(threads)));
+  set_team_threads(threads);
+  at::set_num_threads(team_threads());
 }
 
 }  // namespace rwkvx

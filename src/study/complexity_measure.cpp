@@ -8,10 +8,11 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/statistics.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/cores/names.h"
 #include "rwkvx/engine/engine.h"
-#include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/training_pass.h"
+#include "rwkvx/ops/threads.h"
 #include "study/probes.h"
 
 namespace rwkvx {
@@ -158,7 +159,7 @@ ordered_json measure_complexity(const MeasureInput& input) {
     }
   auto batches = ordered_json::array();
   for (const auto count : study.threads) {
-    at::set_num_threads(static_cast<int>(count));
+    set_threads(count);
     for (const auto sequences : study.batches) {
       ordered_json row = {{"threads", count}, {"batch", sequences}};
       for (std::int64_t repeat = -1; repeat < study.repeats; ++repeat)
@@ -169,7 +170,7 @@ ordered_json measure_complexity(const MeasureInput& input) {
       batches.push_back(row);
     }
   }
-  at::set_num_threads(threads);
+  set_threads(threads);
   result["batches"] = batches;
   return result;
 }

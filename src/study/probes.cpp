@@ -2,8 +2,8 @@
 
 #include <torch/types.h>
 
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/model/checkpoint.h"
-#include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/study/gates.h"
 
 namespace rwkvx {

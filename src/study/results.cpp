@@ -112,7 +112,9 @@ std::string range_text(const std::vector<double>& values, int digits) {
 }
 
 std::string interval_text(double low, double high, int digits) {
-  return "[" + fixed_text(low, digits) + ", " + fixed_text(high, digits) + "]";
+  std::string text = "[";
+  text += fixed_text(low, digits) + ", " + fixed_text(high, digits) + "]";
+  return text;
 }
 
 std::string verdict(const Difference& difference, double p) {

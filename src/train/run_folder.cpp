@@ -13,10 +13,10 @@
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/version.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/cores/names.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
-#include "rwkvx/model/checkpoint_directory.h"
 
 namespace rwkvx {
 namespace {

@@ -10,9 +10,9 @@
 
 #include "rwkvx/base/lock.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/data/corpus.h"
-#include "rwkvx/model/checkpoint_directory.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/text/tokenizer.h"
 #include "rwkvx/train/optimizer.h"

@@ -8,7 +8,7 @@
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
-#include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "support/program.h"
 #include "support/tiny_run.h"
 

@@ -8,8 +8,8 @@
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/formats/safetensors.h"
-#include "rwkvx/model/checkpoint_directory.h"
 #include "support/program.h"
 #include "support/tiny_run.h"
 

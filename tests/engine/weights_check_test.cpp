@@ -8,11 +8,11 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/checkpoint/checkpoint_config.h"
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/engine/quantize.h"
 #include "rwkvx/formats/safetensors.h"
-#include "rwkvx/model/checkpoint_config.h"
 #include "support/scratch.h"
 
 namespace rwkvx {

@@ -7,11 +7,11 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
+#include "rwkvx/checkpoint/checkpoint_config.h"
 #include "rwkvx/cores/names.h"
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/engine/weights_check.h"
 #include "rwkvx/formats/safetensors.h"
-#include "rwkvx/model/checkpoint_config.h"
 #include "support/pth_builder.h"
 
 using namespace rwkvx;

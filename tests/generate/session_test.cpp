@@ -113,6 +113,7 @@ TEST(Session, GivesTheSameTextHoweverItIsCutIntoPieces) {
       GenerateConfig config;
       config.seed = seed;
       config.prefix = kPrefix;
+      config.ignore_end = true;
       config.repetition_penalty = 1.3;
       config.frequency_penalty = 0.1;
       config.penalty_decay = 0.9;

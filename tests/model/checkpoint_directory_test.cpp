@@ -1,4 +1,4 @@
-#include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>

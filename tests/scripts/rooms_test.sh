@@ -5,7 +5,8 @@
 #
 #   tests/scripts/rooms_test.sh SOURCE_DIR BUILD_DIR COMPILER
 #
-# BUILD_DIR/rooms/table.txt has a line per room, written by CMake: NAME torch=0|1 ROOM…, the rooms it sees.
+# BUILD_DIR/rooms/table.txt has a line per room, written by CMake: NAME torch=0|1 inside=ROOM ROOM…, the
+# room that it sees inside besides itself, if any, and those it sees.
 set -uo pipefail
 source_dir=$1 build_dir=$2 compiler=$3
 table=$build_dir/rooms/table.txt
@@ -19,7 +20,16 @@ fail() {
 
 # The headers of a room as they are included; the command line's directories of a target.
 public_headers() { (cd "$source_dir/include" && find "rwkvx/$1" -name '*.h' 2>/dev/null | sort); }
-private_headers() { (cd "$source_dir/src" && find "$1" -name '*.h' 2>/dev/null | sort); }
+# The room modules has its files in directories of their own below those of cores.
+private_headers() {
+  local directory=$1 of_modules='/(modules|cuda)/'
+  [[ $1 != modules ]] || directory=cores
+  (cd "$source_dir/src" && find "$directory" -name '*.h' 2>/dev/null | sort) | case $1 in
+    modules) grep -E "$of_modules" ;;
+    cores) grep -vE "$of_modules" ;;
+    *) cat ;;
+  esac
+}
 folders_of() {
   grep -m 1 "\"command\": .*/$1\.dir/" "$build_dir/compile_commands.json" |
     grep -oE -- '(-I ?|-isystem )[^ ]+' | tr '\n' ' '
@@ -47,7 +57,8 @@ refused() {
 mapfile -t rooms < <(cut -d ' ' -f 1 "$table")
 ((${#rooms[@]} > 1)) || fail "expected a line per room in $table"
 rooms+=(cli)
-while read -r room torch seen; do
+while read -r room torch inside seen; do
+  inside=${inside#inside=}
   flags=$(folders_of "$([[ $room == cli ]] && echo rwkvx || echo "rwkvx_$room")")
   if [[ -z $flags ]]; then
     fail "expected a source of room $room in compile_commands.json"
@@ -55,7 +66,7 @@ while read -r room torch seen; do
   fi
   {
     for other in $seen "$room"; do public_headers "$other"; done
-    private_headers "$room"
+    for other in $room $inside; do private_headers "$other"; done
   } | sort >"$work/wanted"
   for other in "${rooms[@]}"; do
     public_headers "$other"
@@ -75,7 +86,7 @@ while read -r room torch seen; do
   if [[ $torch == torch=0 ]]; then
     for header in torch/types.h ATen/core/Tensor.h c10/core/Device.h; do refused "$header"; done
   fi
-done < <(cat "$table" && echo "cli torch=1 ${rooms[*]:0:${#rooms[@]}-1}")
+done < <(cat "$table" && echo "cli torch=0 inside= $(sed -n 's/^eval [^ ]* [^ ]* //p' "$table") eval synth")
 
 # A path through .. would walk past the views.
 if grep -rnE '#include "[^"]*\.\./' "$source_dir/src" "$source_dir/include"; then

@@ -5,10 +5,8 @@
 #include <functional>
 #include <memory>
 
-#include "rwkvx/formats/safetensors.h"
 #include "rwkvx/generate/generator.h"
-#include "rwkvx/model/checkpoint.h"
-#include "rwkvx/model/rwkv.h"
+#include "support/random_weights.h"
 #include "support/scratch.h"
 
 namespace rwkvx {
@@ -24,9 +22,7 @@ struct RandomModel {
     config.n_layer = n_layer;
     config.n_embd = 16;
     config.vocab_size = tokenizer->vocab_size();
-    Rwkv model(config);
-    model->initialize(1, 0.1);
-    write_safetensors(folder / "model.safetensors", weight_views(*model).views);
+    test::write_random_weights(config, folder / "model.safetensors");
     generator = open(1);
   }
   std::unique_ptr<Generator> open(std::int64_t threads) const {

@@ -12,8 +12,8 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/lock.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/formats/safetensors.h"
-#include "rwkvx/model/checkpoint_directory.h"
 #include "support/tiny_training.h"
 
 namespace rwkvx {

@@ -11,7 +11,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/output_file.h"
-#include "rwkvx/model/checkpoint_directory.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "support/tiny_training.h"
 
 namespace rwkvx {

@@ -14,7 +14,7 @@ struct DeviceName {
 };
 
 // Throws ConfigError at `where` for a text of another form. Whether there is such a kind is not
-// looked at: see cores/device.h.
+// looked at: see modules/device.h.
 DeviceName parse_device_name(const std::string& text, const std::string& where);
 
 // NVIDIA GPUs that this machine shows, whether this program can use them or not: those of the

@@ -1,6 +1,7 @@
 // What a core is: the recurrent blocks between a model's embedding and its head. One row of one
-// table for each, with all that the rest of the program asks about it. Adding a core is a folder
-// and a line in core.cpp; see docs/extending.md.
+// table for each, with all that the rest of the program asks about it; its half in LibTorch's
+// operators, for training and GPUs, is in modules/core_modules.h. Adding a core is a folder and a
+// line in src/cores/core_list.h; see docs/extending.md.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +18,7 @@
 
 namespace rwkvx {
 
-class BlockImpl;
-class BlockPass;
 class BlockStep;
-struct PassSetup;
 struct StepSetup;
 
 // Operations per token of one block that are no product with a matrix of its table. An addition, a
@@ -30,12 +28,6 @@ struct CostRow {
   double elementwise = 0;
   double products = 0;      // of matrices that the table does not call such
   double per_position = 0;  // in products, per token and batch whatever the number of sequences
-};
-
-// Floats that the fused training of one block needs; see BlockPass.
-struct PassFloats {
-  std::int64_t kept = 0;     // from its forward to its backward pass
-  std::int64_t scratch = 0;  // while one group of sequences goes through it
 };
 
 struct Core {
@@ -57,19 +49,8 @@ struct Core {
   // The settings that a file's tensors show, added to those of embedding and number of blocks.
   void (*infer)(const TensorFile& file, ModelConfig& config);
 
-  // The block in LibTorch's operators: the reference, and the way on a GPU.
-  std::shared_ptr<BlockImpl> (*block)(const ModelConfig& config, std::int64_t layer);
   // The engine's block.
   std::unique_ptr<BlockStep> (*step)(const StepSetup& setup);
-
-  // Fused training of a block; null: it trains through `block`.
-  std::unique_ptr<BlockPass> (*pass)(const PassSetup& setup) = nullptr;
-  // What of these settings the fused training lacks, in words; "" for nothing.
-  std::string (*pass_lacks)(const ModelConfig& config) = nullptr;
-  PassFloats (*pass_floats)(const ModelConfig& config, std::int64_t tokens, std::int64_t longest,
-                            std::int64_t group_tokens) = nullptr;
-  // What it spends its time on beside matrix products.
-  std::vector<std::string_view> pass_operators = {};
 };
 
 // All cores. The first is that of checkpoints which name none.

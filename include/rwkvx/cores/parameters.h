@@ -11,27 +11,25 @@
 
 #include "rwkvx/config/model_config.h"
 
-namespace at {
-class Tensor;
-struct Generator;
-}  // namespace at
-
 namespace rwkvx {
 
 using Shape = std::vector<std::int64_t>;
 
-// How a parameter starts: fills a tensor, and says so.
+// How a parameter starts; modules/initial_values.h makes the numbers of it.
 struct Start {
+  enum class Kind { kConstant, kNormal, kOrthogonal, kEmbeddingRange, kByChannel };
   std::string text;  // "orthogonal, gain 2"
-  // A tensor of that many numbers, in any shape and floating-point type. `range` is that of the
-  // embedding.
-  std::function<at::Tensor(const Shape& shape, const at::Generator& generator, double range)> value;
-  double around = 0;  // what its values lie around
+  Kind kind = Kind::kConstant;
+  double number = 0;  // the constant, the deviation or the gain
+  // Of kByChannel: the value of channel c of the last dimension's `channels`.
+  std::function<double(std::int64_t c, std::int64_t channels)> channel = {};
 };
-Start starts_at(double value);           // "zeros", "ones", "-4"
-Start starts_normal(double deviation);   // of mean 0
-Start starts_orthogonal(double gain);    // rows or columns, whichever are fewer
-Start starts_in_embedding_range();       // uniform, +- the range
+Start starts_at(double value);          // "zeros", "ones", "-4"
+Start starts_normal(double deviation);  // of mean 0
+Start starts_orthogonal(double gain);   // rows or columns, whichever are fewer
+Start starts_in_embedding_range();      // uniform, +- the range
+Start starts_by_channel(std::string text,
+                        std::function<double(std::int64_t c, std::int64_t channels)> channel);
 std::string start_number(double value);  // "0.5", as the texts write numbers
 
 // The setting that a parameter's own learning rate depends on.

@@ -2,8 +2,6 @@
 // and the tests are derived from it.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -38,15 +36,6 @@ int state_index(const std::vector<StateRow>& rows, const std::string& name);
 struct PlainState {
   std::vector<std::vector<float>> values;
   std::int64_t t = 0;  // tokens seen
-};
-
-// A block's state of B sequences: tensors (B, shape) in the order of its rows.
-using LayerState = std::vector<at::Tensor>;
-
-// Constant size, whatever the number of tokens behind it.
-struct ModelState {
-  std::vector<LayerState> layers;
-  at::Tensor t;  // (B) int64 on the CPU: tokens seen since the start
 };
 
 }  // namespace rwkvx

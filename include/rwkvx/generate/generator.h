@@ -47,7 +47,7 @@ using ShowPromptToken = std::function<void(const PromptToken&)>;
 
 struct GeneratorOptions {
   std::int64_t threads = 0;     // 0: automatic
-  std::string device = "auto";  // see find_device() in ops/device.h
+  std::string device = "auto";  // see find_device() in modules/device.h
   // Takes the place of the checkpoint's; wanted where the model is a .pth or .safetensors file.
   std::filesystem::path tokenizer;
   // States of prompts' beginnings are kept here and found again; empty: nowhere.

@@ -4,10 +4,10 @@
 #include <filesystem>
 #include <vector>
 
+#include "rwkvx/checkpoint/checkpoint_config.h"
 #include "rwkvx/cores/names.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/formats/tensor_file.h"
-#include "rwkvx/model/checkpoint_config.h"
 #include "rwkvx/model/rwkv.h"
 
 namespace rwkvx {

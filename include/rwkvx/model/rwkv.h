@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "rwkvx/config/model_config.h"
-#include "rwkvx/cores/block.h"
-#include "rwkvx/cores/state.h"
+#include "rwkvx/modules/block.h"
+#include "rwkvx/modules/state.h"
 #include "rwkvx/ops/layer_norm.h"
 
 namespace rwkvx {

@@ -1,8 +1,8 @@
 // Forward and backward of a whole model over batches, with fused operators and memory of its own.
 //
 // The same mathematics as Rwkv's forward and LibTorch's gradients, which the tests hold it to: all
-// that is not a matrix product happens in a few passes over memory (cores/*/pass.h), activations
-// that are cheap to compute again are not kept, and no step allocates.
+// that is not a matrix product happens in a few passes over memory (cores/*/modules/pass.h),
+// activations that are cheap to compute again are not kept, and no step allocates.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "rwkvx/config/model_config.h"
-#include "rwkvx/cores/pass.h"
+#include "rwkvx/modules/pass.h"
 
 namespace rwkvx {
 

@@ -7,7 +7,7 @@
 
 namespace rwkvx {
 
-// The step of ops/adamw_kernel.h over whole buffers. Each group is a range of them that shares a
+// The step of kernels/adamw.h over whole buffers. Each group is a range of them that shares a
 // learning rate and a decay; numbers outside of all groups are padding.
 struct AdamwGroup {
   int64_t offset, count;

@@ -1,16 +1,14 @@
-#include "cores/rwkv4/core.h"
+// RWKV-4 (arXiv 2305.13048), with the gated positional shift in front of its mixers where the
+// configuration asks for it. The equations: docs/model.md.
+#include "rwkvx/cores/core.h"
 
-#include "cores/rwkv4/block.h"
 #include "cores/rwkv4/names.h"
 #include "cores/rwkv4/parameters.h"
-#include "cores/rwkv4/pass.h"
 #include "cores/rwkv4/step.h"
 
-namespace rwkvx {
+namespace rwkvx::rwkv4 {
 
-using namespace rwkv4;
-
-const Core kRwkv4{
+extern const Core kCore{
     .name = "rwkv4",
     .help = "RWKV-4",
     .check = [](const ModelConfig&, const std::string&) {},
@@ -20,14 +18,7 @@ const Core kRwkv4{
     .recognizes = recognizes,
     .official_name = official_name,
     .infer = infer,
-    .block = [](const ModelConfig& config, std::int64_t layer) -> std::shared_ptr<BlockImpl> {
-      return std::make_shared<Rwkv4BlockImpl>(config, layer);
-    },
     .step = make_step,
-    .pass = make_pass,
-    .pass_lacks = pass_lacks,
-    .pass_floats = pass_floats,
-    .pass_operators = {"shift_mix", "wkv", "activation"},
 };
 
-}  // namespace rwkvx
+}  // namespace rwkvx::rwkv4

@@ -1,7 +1,6 @@
 #include "cores/rwkv4/parameters.h"
 
-#include <ATen/ATen.h>
-
+#include <algorithm>
 #include <cmath>
 
 namespace rwkvx::rwkv4 {
@@ -11,31 +10,29 @@ constexpr std::string_view kTimeMix = "time mix", kChannelMix = "channel mix";
 
 double real(std::int64_t value) { return static_cast<double>(value); }
 
-at::Tensor channels(const Shape& shape) { return at::arange(shape.back(), at::kDouble); }
-
 // The initial values of RWKV-LM, RWKV-v4neo/src/model.py.
 
 // time_decay: -5 + 8 (c / (A-1))^(0.7 + 1.3 l/(L-1)).
 Start decay_start(double power) {
-  return {"-5 to 3, power " + start_number(power),
-          [power](const Shape& shape, const at::Generator&, double) {
-            const double last = real(shape.back()) - 1;
-            return at::pow(channels(shape) / std::max(last, 1.0), power) * 8 - 5;
-          }};
+  return starts_by_channel("-5 to 3, power " + start_number(power),
+                           [power](std::int64_t c, std::int64_t channels) {
+                             const double last = std::max(real(channels) - 1, 1.0);
+                             return std::pow(real(c) / last, power) * 8 - 5;
+                           });
 }
 // time_first: ln 0.3 + ((c + 1) mod 3 - 1) / 2.
 Start bonus_start() {
-  return {"ln 0.3 - 0.5, + 0, + 0.5 in turn", [](const Shape& shape, const at::Generator&, double) {
-            return std::log(0.3) + 0.5 * (at::remainder(channels(shape) + 1, 3) - 1);
-          }};
+  return starts_by_channel("ln 0.3 - 0.5, + 0, + 0.5 in turn", [](std::int64_t c, std::int64_t) {
+    return std::log(0.3) + 0.5 * real((c + 1) % 3 - 1);
+  });
 }
 // (c / C)^power + more.
 Start mix_start(double power, double more = 0) {
-  return {"(c/C)^" + start_number(power) + (more == 0 ? "" : " + " + start_number(more)),
-          [power, more](const Shape& shape, const at::Generator&, double) {
-            const double last = real(shape.back()) - 1;
-            return at::pow(channels(shape) / (last + 1), power) + more;
-          }};
+  return starts_by_channel(
+      "(c/C)^" + start_number(power) + (more == 0 ? "" : " + " + start_number(more)),
+      [power, more](std::int64_t c, std::int64_t channels) {
+        return std::pow(real(c) / real(channels), power) + more;
+      });
 }
 
 Start orthogonal_start(std::int64_t out, std::int64_t in) {
@@ -86,7 +83,7 @@ std::vector<StateRow> state(const ModelConfig& config) {
   std::vector<StateRow> rows;
   rows.push_back({"att.x", {C}});  // the last input of the time mix, shifted
   if (config.shift.at_first()) rows.push_back(shift_ring_row(config, "att.ring"));
-  rows.push_back({"att.wkv", {3, A}, {0, 0, -1e30f}});  // p, q, o: see wkv.h
+  rows.push_back({"att.wkv", {3, A}, {0, 0, -1e30f}});  // p, q, o: see modules/wkv.h
   rows.push_back({"ffn.x", {C}});
   if (config.shift.at_second()) rows.push_back(shift_ring_row(config, "ffn.ring"));
   return rows;

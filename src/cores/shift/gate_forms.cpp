@@ -1,7 +1,5 @@
 #include "cores/shift/gate_forms.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <cmath>
 
@@ -11,14 +9,6 @@ namespace rwkvx {
 namespace {
 
 double real(std::int64_t value) { return static_cast<double>(value); }
-
-float dot(const float* a, const float* b, std::int64_t count) {
-  float sum = 0;
-  for (std::int64_t i = 0; i < count; ++i) sum += a[i] * b[i];
-  return sum;
-}
-
-float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
 
 ParameterRow row(const char* name, Shape shape, Start start = starts_at(0)) {
   return {name, std::move(shape), kShiftPart, std::move(start), false, 1, RateGroup::kShift};
@@ -34,10 +24,6 @@ std::vector<ParameterRow> diag_rows(const ModelConfig& config) {
   const std::int64_t C = config.n_embd;
   return {row("gate_x", {C}), row("gate_s", {C}), bias(config, C)};
 }
-at::Tensor diag_logits(const at::Tensor& a, const at::Tensor& s,
-                       std::span<const at::Tensor> learned) {
-  return learned[0] * a + learned[1] * s + learned[2];
-}
 CostRow diag_cost(const ModelConfig& config) { return {kShiftPart, 4 * real(config.n_embd)}; }
 bool infer_diag(const TensorFile& file, const std::string& site, ShiftConfig&) {
   return file.find(site + "gate_x") != nullptr || file.find(site + "gate_b") != nullptr;
@@ -52,18 +38,6 @@ std::int64_t groups(const ModelConfig& config) {
 std::vector<ParameterRow> group_rows(const ModelConfig& config) {
   const std::int64_t G = groups(config);
   return {row("gate_w", {G, config.n_embd}), bias(config, G)};
-}
-at::Tensor group_logits(const at::Tensor& a, const at::Tensor&,
-                        std::span<const at::Tensor> learned) {
-  return at::matmul(a, learned[0].t()) + learned[1];  // (B, T, G)
-}
-void group_token(const ModelConfig& config, std::span<const float* const> learned, const float* a,
-                 float* out) {
-  const std::int64_t C = config.n_embd, G = groups(config), width = C / G;
-  for (std::int64_t g = 0; g < G; ++g) {
-    const float value = sigmoid(dot(learned[0] + g * C, a, C) + learned[1][g]);
-    std::fill(out + g * width, out + (g + 1) * width, value);
-  }
 }
 CostRow group_cost(const ModelConfig& config) {
   const auto G = real(groups(config));
@@ -91,19 +65,6 @@ std::vector<ParameterRow> lowrank_rows(const ModelConfig& config) {
   return {row("gate_d", {R, C}, starts_normal(1 / std::sqrt(real(C)))), row("gate_u", {C, R}),
           bias(config, C)};
 }
-at::Tensor lowrank_logits(const at::Tensor& a, const at::Tensor&,
-                          std::span<const at::Tensor> learned) {
-  return at::matmul(at::matmul(a, learned[0].t()), learned[1].t()) + learned[2];
-}
-void lowrank_token(const ModelConfig& config, std::span<const float* const> learned, const float* a,
-                   float* out) {
-  const std::int64_t C = config.n_embd, R = config.shift.gate_rank;
-  std::vector<float> down(static_cast<std::size_t>(R));
-  for (std::int64_t i = 0; i < R; ++i)
-    down[static_cast<std::size_t>(i)] = dot(learned[0] + i * C, a, C);
-  for (std::int64_t c = 0; c < C; ++c)
-    out[c] = sigmoid(dot(learned[1] + c * R, down.data(), R) + learned[2][c]);
-}
 CostRow lowrank_cost(const ModelConfig& config) {
   const auto C = real(config.n_embd);
   return {kShiftPart, C, 4 * real(config.shift.gate_rank) * C};
@@ -116,11 +77,11 @@ bool infer_lowrank(const TensorFile& file, const std::string& site, ShiftConfig&
 
 // The first form whose infer() says so is a file's; `one` is the last.
 constexpr GateForm kForms[] = {
-    {Gate::kScalar, group_rows, group_logits, group_token, group_cost, infer_scalar},
-    {Gate::kGroup, group_rows, group_logits, group_token, group_cost, infer_groups},
-    {Gate::kLowrank, lowrank_rows, lowrank_logits, lowrank_token, lowrank_cost, infer_lowrank},
-    {Gate::kDiag, diag_rows, diag_logits, nullptr, diag_cost, infer_diag},
-    {Gate::kOne, nullptr, nullptr, nullptr, nullptr,
+    {Gate::kScalar, group_rows, false, group_cost, infer_scalar},
+    {Gate::kGroup, group_rows, false, group_cost, infer_groups},
+    {Gate::kLowrank, lowrank_rows, false, lowrank_cost, infer_lowrank},
+    {Gate::kDiag, diag_rows, true, diag_cost, infer_diag},
+    {Gate::kOne, nullptr, false, nullptr,
      [](const TensorFile&, const std::string&, ShiftConfig&) { return true; }},
 };
 

@@ -3,8 +3,6 @@
 // config/model_config.h.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <span>
 #include <string>
 #include <vector>
@@ -16,22 +14,18 @@ namespace rwkvx {
 
 struct GateForm {
   Gate gate;
-  // Its parameters, named within the site. The last is the bias of its logistic.
+  // Its parameters, named within the site; null: always open. The last is the bias of its logistic,
+  // one for each channel or each group of channels. Those before it are gate_x, gate_s (C) where it
+  // is elementwise, for the logistic of gate_x a + gate_s s + gate_b, else matrices (out, in) that
+  // the input a goes through one after the other.
   std::vector<ParameterRow> (*rows)(const ModelConfig& config);
-  // a, s (B, T, C) -> the logistic's argument (B, T, C), or (B, T, G) for G groups of channels.
-  at::Tensor (*logits)(const at::Tensor& a, const at::Tensor& s,
-                       std::span<const at::Tensor> learned);
-  // The engine's gate of one token, a (C) -> out (C); null for a form that is elementwise, gate_x a
-  // + gate_s s + gate_b, which the fused kernels compute themselves.
-  void (*token)(const ModelConfig& config, std::span<const float* const> learned, const float* a,
-                float* out);
+  bool elementwise;
   // Operations per token beside the products with its rows and its bias's logistic.
   CostRow (*cost)(const ModelConfig& config);
   // Whether a site with these tensors has this form; fills in its settings.
   bool (*infer)(const TensorFile& file, const std::string& site, ShiftConfig& shift);
 
   bool always_open() const { return rows == nullptr; }
-  bool elementwise() const { return !always_open() && token == nullptr; }
 };
 
 std::span<const GateForm> gate_forms();

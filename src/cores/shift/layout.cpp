@@ -4,6 +4,7 @@
 
 #include "cores/shift/gate_forms.h"
 #include "cores/shift/positions.h"
+#include "rwkvx/cores/shift.h"
 
 namespace rwkvx {
 namespace {
@@ -26,17 +27,6 @@ void add_shift_rows(const ModelConfig& config, const std::string& site,
   if (shift_features(s) > 0) zeros("pos_u", {s.kernel, shift_features(s)});
   if (const auto& form = gate_form(config); !form.always_open())
     for (auto& row : form.rows(config)) add(std::move(row));
-}
-
-ShiftParameters shift_parameters(const ModelConfig& config, const std::string& site,
-                                 const std::function<at::Tensor(const std::string&)>& of) {
-  ShiftParameters learned;
-  learned.form = &gate_form(config);
-  if (config.shift.has_conv()) learned.conv = of(site + "conv");
-  if (shift_features(config.shift) > 0) learned.pos_u = of(site + "pos_u");
-  if (!learned.form->always_open())
-    for (const auto& row : learned.form->rows(config)) learned.gate.push_back(of(site + row.name));
-  return learned;
 }
 
 std::string_view shift_part(std::string_view parameter) {

@@ -2,12 +2,10 @@
 // up.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "rwkvx/cores/core.h"
-#include "rwkvx/cores/shift.h"
 
 namespace rwkvx {
 
@@ -16,9 +14,6 @@ inline constexpr std::string_view kShiftPart = "positional shift and gate";
 // Adds the site's parameters, "att.shift.conv" for `site` "att.shift.".
 void add_shift_rows(const ModelConfig& config, const std::string& site,
                     std::vector<ParameterRow>& rows);
-// A site's parameters; `of` gives that of a row's name.
-ShiftParameters shift_parameters(const ModelConfig& config, const std::string& site,
-                                 const std::function<at::Tensor(const std::string&)>& of);
 // Its ring, called NAME.
 StateRow shift_ring_row(const ModelConfig& config, std::string name);
 // Where a site's tensors are among a block's state: prev (C), what the shift gave for the token

@@ -1,5 +1,5 @@
 // Everything between the residual stream and a mixer's matrix products in one pass over memory, and
-// its adjoint: layer norm, gated positional shift (ops/conv_shift.h) and the token-shift mixes
+// its adjoint: layer norm, gated positional shift (modules/conv_shift.h) and the token-shift mixes
 //   a_t = norm x_t,  s_t = sum_j m_j(t) conv_j a_{t-j},  b_t = a_t + sigmoid(gate) s_t,
 //   z_i,t = b_{t-1} + (b_t - b_{t-1}) mix_i.
 // On plain float32 arrays of one sequence, vectorized over channels.

@@ -1,6 +1,10 @@
 #include "cores/shift/step.h"
 
 #include <algorithm>
+#include <cmath>
+
+#include "rwkvx/cores/shift.h"
+#include "rwkvx/kernels/matvec.h"
 
 namespace rwkvx {
 
@@ -27,13 +31,18 @@ ShiftStep::ShiftStep(const StepSetup& setup, const std::string& norm, const std:
   if (shift_features(config.shift) > 0) pos_u_ = setup.vector(shift + "pos_u");
   const auto& form = gate_form(config);
   if (form.always_open()) return;
-  for (const auto& row : form.rows(config)) gate_weights_.push_back(setup.vector(shift + row.name));
-  if (form.elementwise()) {
-    mix_.gate_x = gate_weights_[0], mix_.gate_s = gate_weights_[1];
-    mix_.gate_b = gate_weights_[2];
-  } else {
-    wide_ = &form;
+  const auto rows = form.rows(config);
+  const auto values = [&](std::size_t i) { return setup.vector(shift + rows[i].name); };
+  if (form.elementwise) {
+    mix_.gate_x = values(0), mix_.gate_s = values(1), mix_.gate_b = values(2);
+    return;
   }
+  for (std::size_t i = 0; i + 1 < rows.size(); ++i) {
+    auto& matrix = gate_matrices_.emplace_back();
+    matrix.rows = rows[i].shape[0], matrix.columns = rows[i].shape[1];
+    matrix.values = reinterpret_cast<const std::byte*>(values(i));
+  }
+  gate_bias_ = values(rows.size() - 1);
 }
 
 void ShiftStep::prepare(StepRun& run, const Buffers& buffers) {
@@ -57,18 +66,32 @@ void ShiftStep::prepare(StepRun& run, const Buffers& buffers) {
     }
 }
 
+void ShiftStep::find_gates(const float* a, std::int64_t rows, float* gates) const {
+  std::vector<float> in, out;
+  for (const auto& matrix : gate_matrices_) {
+    out.resize(static_cast<std::size_t>(rows * matrix.rows));
+    matvec_rows(matrix, 0, matrix.rows, {rows, in.empty() ? a : in.data(), nullptr, nullptr},
+                out.data(), matrix.rows);
+    in.swap(out);
+  }
+  const std::int64_t C = mix_.channels, G = gate_matrices_.back().rows, width = C / G;
+  for (std::int64_t i = 0; i < rows * G; ++i) {
+    const float value = 1 / (1 + std::exp(-in[static_cast<std::size_t>(i)] - gate_bias_[i % G]));
+    std::fill_n(gates + i * width, width, value);
+  }
+}
+
 void ShiftStep::run(const Worker& worker, StepRun& run) {
   const std::int64_t C = mix_.channels, K = mix_.taps;
   const float* x = run.x();
   const Moments* found = run.find_moments(worker, x);
   float* gates = run.buffer(buffers_.gate);
-  if (wide_ != nullptr) {
+  if (gate_bias_ != nullptr) {
     const auto [first, last] = worker.part(run.rows(), 1);
-    for (std::int64_t i = first; i < last; ++i) {
-      float* a = run.buffer(buffers_.normal) + i * C;
-      normalize(x + i * C, found[i], mix_.norm_weight, mix_.norm_bias, 0, C, a);
-      wide_->token(run.config(), gate_weights_, a, gates + i * C);
-    }
+    float* a = run.buffer(buffers_.normal);
+    for (std::int64_t i = first; i < last; ++i)
+      normalize(x + i * C, found[i], mix_.norm_weight, mix_.norm_bias, 0, C, a + i * C);
+    if (last > first) find_gates(a + first * C, last - first, gates + first * C);
     worker.meet();
   }
   const auto [first, last] = worker.part(C, kStepLine);
@@ -78,7 +101,7 @@ void ShiftStep::run(const Worker& worker, StepRun& run) {
     rows.x = x + piece.first * C;
     rows.moments = found + piece.first;
     if (pos_u_ != nullptr) rows.m = factors_.data() + piece.first * K;
-    if (wide_ != nullptr) rows.gate = gates + piece.first * C;
+    if (gate_bias_ != nullptr) rows.gate = gates + piece.first * C;
     rows.t = piece.t;
     if (places_.ring >= 0) rows.ring = run.state(piece, layer_, places_.ring);
     rows.prev = run.state(piece, layer_, places_.prev);

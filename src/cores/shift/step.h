@@ -8,6 +8,7 @@
 #include "cores/shift/layout.h"
 #include "cores/shift/step_kernel.h"
 #include "rwkvx/cores/step.h"
+#include "rwkvx/kernels/weight_matrix.h"
 
 namespace rwkvx {
 
@@ -29,12 +30,15 @@ class ShiftStep {
   void run(const Worker& worker, StepRun& run);
 
  private:
+  // gates (rows, C) of normalized inputs a (rows, C).
+  void find_gates(const float* a, std::int64_t rows, float* gates) const;
   std::int64_t layer_;
   SitePlaces places_;
   Buffers buffers_;
   ShiftMixWeights mix_;
-  const GateForm* wide_ = nullptr;  // a gate that looks at all channels of a token
-  std::vector<const float*> gate_weights_;
+  // Of a gate that looks at all channels of a token.
+  std::vector<WeightMatrix> gate_matrices_;
+  const float* gate_bias_ = nullptr;
   const float* pos_u_ = nullptr;  // (K, features), or null
   std::vector<float> factors_;    // (R, K)
 };

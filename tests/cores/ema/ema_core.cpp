@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
-#include "rwkvx/cores/block.h"
 #include "rwkvx/cores/step.h"
 #include "rwkvx/kernels/activation.h"
+#include "rwkvx/modules/block.h"
 #include "rwkvx/ops/layer_norm.h"
 
 namespace rwkvx::test {
@@ -121,11 +121,15 @@ const Core kEma{
         },
     .official_name = [](std::string_view name) { return std::string(name); },
     .infer = [](const TensorFile&, ModelConfig&) {},
-    .block = [](const ModelConfig& config, std::int64_t layer) -> std::shared_ptr<BlockImpl> {
-      return std::make_shared<EmaBlock>(config, layer);
-    },
     .step = [](const StepSetup& setup) -> std::unique_ptr<BlockStep> {
       return std::make_unique<EmaStep>(setup);
+    },
+};
+
+const CoreModules kEmaModules{
+    .core = "ema",
+    .block = [](const ModelConfig& config, std::int64_t layer) -> std::shared_ptr<BlockImpl> {
+      return std::make_shared<EmaBlock>(config, layer);
     },
 };
 

@@ -4,9 +4,11 @@
 #pragma once
 
 #include "rwkvx/cores/core.h"
+#include "rwkvx/modules/core_modules.h"
 
 namespace rwkvx::test {
 
 extern const Core kEma;
+extern const CoreModules kEmaModules;
 
 }  // namespace rwkvx::test

@@ -1,5 +1,6 @@
 // The gated positional shift and the token-shift mixes in one pass over memory, and their adjoint,
-// for one thread: one channel of a tile of tokens. See cores/shift/shift_mix.h for the formula.
+// for one thread: one channel of a tile of tokens. See cores/shift/modules/shift_mix.h for the
+// formula.
 #pragma once
 
 #include "rwkvx/ops/cuda/host_device.h"

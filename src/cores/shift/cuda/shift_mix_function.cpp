@@ -4,6 +4,7 @@
 
 #include "cores/shift/cuda/shift_mix.h"
 #include "cores/shift/gate_forms.h"
+#include "cores/shift/modules/conv_shift.h"
 #include "rwkvx/ops/cuda/call.h"
 #include "rwkvx/ops/precision.h"
 
@@ -140,8 +141,8 @@ Shift shift_of(const at::Tensor& a, const ShiftParameters& learned, const at::Te
     shift.conv[1].fill_(1);
   }
   if (learned.pos_u.defined()) shift.m = 1 + at::matmul(phi.to(a.dtype()), learned.pos_u.t());
-  if (!learned.form->always_open() && !learned.form->elementwise())
-    shift.logits = learned.form->logits(a, {}, learned.gate);  // (B, T, G) or (B, T, C)
+  if (!learned.form->always_open() && !learned.form->elementwise)
+    shift.logits = gate_logits(a, {}, learned);  // (B, T, G) or (B, T, C)
   return shift;
 }
 
@@ -161,7 +162,7 @@ std::vector<at::Tensor> shift_mix(const at::Tensor& given, const ShiftParameters
               learned.conv.defined() ? learned.conv.size(0) : 0);
   const bool shifted = ring.defined();
   const auto shift = shifted ? shift_of(a, learned, phi) : Shift{};
-  const bool diag = shifted && learned.form->elementwise();
+  const bool diag = shifted && learned.form->elementwise;
   const auto none = at::Tensor();
   const auto mix = [&](size_t i) {
     return i < mixes.size() ? mixes[i].to(at::kFloat).reshape({C}).contiguous() : a.new_empty({0});

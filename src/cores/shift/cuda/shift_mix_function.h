@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "rwkvx/cores/shift.h"
+#include "rwkvx/modules/shift.h"
 
 namespace rwkvx::cuda {
 

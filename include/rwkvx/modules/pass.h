@@ -1,0 +1,130 @@
+// Fused training of one block: its forward and backward pass over groups of sequences, on memory
+// that model/training_pass.h owns, and the tools that such passes share.
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rwkvx/config/model_config.h"
+
+namespace rwkvx {
+
+class BlockImpl;
+
+// Floats that the fused training of one block needs; see BlockPass.
+struct PassFloats {
+  std::int64_t kept = 0;     // from its forward to its backward pass
+  std::int64_t scratch = 0;  // while one group of sequences goes through it
+};
+
+// Seconds by operator, in a fixed order.
+using OperatorSeconds = std::vector<std::pair<std::string, double>>;
+
+// Tensors one after the other in a buffer that belongs to someone else. Without one they have
+// shapes alone: so a layout is written once and counted by laying it out.
+class PassMemory {
+ public:
+  explicit PassMemory(float* begin = nullptr) : begin_(begin) {}
+  at::Tensor take(at::IntArrayRef shape);
+  // All that was taken so far.
+  int64_t floats() const { return floats_; }
+
+ private:
+  float* begin_;
+  int64_t floats_ = 0;
+};
+
+// What the passes of all blocks share during a batch.
+class PassTools {
+ public:
+  explicit PassTools(const std::vector<std::string_view>& operators);
+
+  // Of the batch in progress: B sequences of T tokens from an empty state, and the position
+  // features (T, F), undefined where there are none.
+  int64_t B = 0, T = 0;
+  at::Tensor phi;
+  // Memory for one task's sums; grows.
+  std::vector<float> parts;
+  OperatorSeconds seconds;
+
+  // Adds the time of its life to an operator's.
+  class Timed {
+   public:
+    Timed(PassTools& tools, std::size_t op)
+        : slot_(tools.seconds[op].second), start_(Clock::now()) {}
+    ~Timed() { slot_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+    Timed(const Timed&) = delete;
+    Timed& operator=(const Timed&) = delete;
+
+   private:
+    using Clock = std::chrono::steady_clock;
+    double& slot_;
+    Clock::time_point start_;
+  };
+  // The place of an operator's name among the seconds.
+  std::size_t operator_at(std::string_view name) const;
+
+  // out (R, M) = a (R, N) w (M, N)^T.
+  void linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w);
+  // out (R, N) = a (R, M) w (M, N).
+  void linear_transposed(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w);
+  // w's gradient (M, N) += dout (R, M)^T a (R, N).
+  void add_weight_gradient(const at::Tensor& w, const at::Tensor& dout, const at::Tensor& a);
+  // Adds row sums that tasks left in `parts`, (tasks, rows, C), to gradients of (C), row by row.
+  void add_partial_sums(int64_t tasks, int64_t rows, int64_t C,
+                        const std::vector<std::pair<int64_t, at::Tensor>>& targets);
+
+  static float* data(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
+  static const float* read(const at::Tensor& t) {
+    return t.defined() ? t.const_data_ptr<float>() : nullptr;
+  }
+  // Calls run(first, last) over 0 .. count in parallel, in tasks of a fixed size.
+  template <class Run>
+  static void in_parallel(int64_t count, int64_t task, const Run& run) {
+    const int64_t tasks = (count + task - 1) / task;
+    at::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) run(i * task, std::min(count, (i + 1) * task));
+    });
+  }
+  // Elements of one task of an elementwise operator.
+  static constexpr int64_t kElements = 1 << 14;
+};
+
+// Sequences first .. first + count of the batch, which go through a block together.
+struct PassRows {
+  int64_t first, count;
+  at::Tensor x;      // (N, C), the block's input; rows of all sequences of the batch
+  at::Tensor x_out;  // (N, C), its output; undefined where only what is kept is wanted
+  at::Tensor dx;     // (N, C), in backward: the gradient of the output becomes that of the input
+  float* kept;       // of this block, for all sequences of the batch: pass_floats().kept
+  float* scratch;    // pass_floats().scratch
+};
+
+// How a pass is made: once for each block. Its parameters must be contiguous float32 on the CPU.
+struct PassSetup {
+  const ModelConfig& config;
+  std::shared_ptr<BlockImpl> block;
+  int64_t tokens, longest;  // of a batch, and of one sequence, at most
+  PassTools& tools;
+};
+
+class BlockPass {
+ public:
+  virtual ~BlockPass() = default;
+  // Before the first forward() of a batch.
+  virtual void begin() {}
+  virtual void forward(const PassRows& rows) = 0;
+  // Adds the parameters' gradients to their defined, contiguous .grad tensors. What forward() kept
+  // of these rows may be overwritten.
+  virtual void backward(const PassRows& rows) = 0;
+};
+
+}  // namespace rwkvx

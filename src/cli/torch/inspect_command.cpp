@@ -1,0 +1,59 @@
+#include <CLI/CLI.hpp>
+#include <filesystem>
+
+#include "cli/arguments.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/base/output_file.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
+#include "rwkvx/model/checkpoint.h"
+#include "rwkvx/study/inspect.h"
+
+namespace rwkvx {
+namespace {
+
+struct InspectFlags {
+  std::string model, prompt, text, output;
+  std::int64_t bytes = 4096;
+  bool json = false;
+};
+
+void run_inspect(const InspectFlags& flags) {
+  if (flags.prompt.empty() == flags.text.empty())
+    throw ConfigError("inspect", "expected either --prompt or --text");
+  if (!flags.json && flags.output.empty())
+    throw ConfigError("--output", "expected a file name for the HTML page, or --json");
+  auto text = flags.prompt.empty() ? read_file(flags.text) : flags.prompt;
+  if (static_cast<std::int64_t>(text.size()) > flags.bytes)
+    text.resize(static_cast<std::size_t>(flags.bytes));
+  const auto checkpoint = open_checkpoint(resolve_checkpoint(flags.model), Verification::kTensors);
+  auto model = load_model(checkpoint.path);
+  const auto tokenizer = load_tokenizer(checkpoint.tokenizer());
+  const auto inspection = inspect_model(*model, *tokenizer, text);
+  if (!flags.output.empty())
+    write_file(flags.output, inspection_page(inspection, "Inside " + flags.model));
+  if (flags.json) print(inspection.dump() + "\n");
+  finish_output();
+}
+
+}  // namespace
+
+void add_inspect_command(CLI::App& app) {
+  auto* command = app.add_subcommand("inspect", kInspectDescription);
+  auto flags = std::make_shared<InspectFlags>();
+  command->add_option("--model", flags->model, "checkpoint or run directory")
+      ->required()
+      ->type_name("DIR");
+  command->add_option("--prompt", flags->prompt, "the text to look at")->type_name("TEXT");
+  command->add_option("--text", flags->text, "a file with the text to look at")->type_name("FILE");
+  command->add_option("--bytes", flags->bytes, "look at this many bytes of it at most [4096]")
+      ->type_name("N")
+      ->check(at_least(1));
+  command->add_option("--output", flags->output, "HTML page to write")->type_name("FILE");
+  command->add_flag("--json", flags->json, "print the numbers as a JSON object");
+  command->callback([flags] { run_inspect(*flags); });
+}
+
+}  // namespace rwkvx

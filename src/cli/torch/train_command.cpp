@@ -1,0 +1,115 @@
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+#include "cli/arguments.h"
+#include "cli/commands.h"
+#include "cli/output.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/log.h"
+#include "rwkvx/base/progress.h"
+#include "rwkvx/config/train_config.h"
+#include "rwkvx/cores/core.h"
+#include "rwkvx/train/trainer.h"
+
+namespace rwkvx {
+namespace {
+
+struct TrainFlags {
+  std::string config, output, device;
+  std::vector<std::string> set;
+  TrainOptions options;
+  bool dry_run = false, explain = false;
+};
+
+TrainConfig read_config(const TrainFlags& flags) {
+  if (!std::filesystem::exists(flags.config))
+    throw ConfigError("--config", "no such file: " + flags.config);
+  auto json = read_json_file(flags.config);
+  set_by_paths<TrainConfig>(json, flags.set, flags.config + ": ");
+  if (!flags.output.empty()) json["train"]["output"] = flags.output;
+  if (!flags.device.empty()) json["train"]["device"] = flags.device;
+  const auto config = config_from_json<TrainConfig>(json, flags.config + ": ");
+  check_model(config.model, flags.config + ": model");
+  return config;
+}
+
+void print_estimate(const TrainConfig& config, const TrainEstimate& e) {
+  const double steps = static_cast<double>(config.train.max_steps);
+  char number[64];
+  const auto formatted = [&](const char* format, double value) {
+    std::snprintf(number, sizeof number, format, value);
+    return std::string(number);
+  };
+  print_row("parameters", count_text(e.parameters));
+  print_row("vocabulary", count_text(e.vocab_size));
+  print_row("training text", count_text(e.train_tokens) + " tokens");
+  print_row("validation text", count_text(e.valid_tokens) + " tokens");
+  print_row("tokens per step", count_text(e.tokens_per_step));
+  print_row("steps", count_text(config.train.max_steps) + " (" + formatted("%.2f", e.epochs) +
+                         " passes over the training text)");
+  print_row("memory", bytes_text(e.memory_bytes) + " at the peak");
+  print_row(
+      "speed",
+      formatted("%.0f", static_cast<double>(e.tokens_per_step) / e.seconds_per_step) + " tokens/s");
+  print_row("time", duration_text(steps * e.seconds_per_step) + " and validation");
+}
+
+void report(const TrainResult& result) {
+  char loss[64] = "";
+  if (std::isfinite(result.valid_loss))
+    std::snprintf(loss, sizeof loss, ", validation loss %.4f", result.valid_loss);
+  log_info((result.signal != 0 ? "interrupted and saved at step "
+            : result.finished  ? "finished at step "
+                               : "stopped and saved at step ") +
+           std::to_string(result.step) + loss + ": " + result.checkpoint.string());
+  if (!result.finished) log_info("to resume, repeat the command with --resume");
+}
+
+void run_train(const TrainFlags& flags) {
+  const auto config = read_config(flags);
+  if (flags.explain) {
+    print(explain_parameters(config));
+    return finish_output();
+  }
+  if (flags.dry_run) {
+    print_estimate(config, estimate_training(config, flags.options.quiet));
+    return finish_output();
+  }
+  const auto result = train(config, flags.options);
+  if (!flags.options.quiet) report(result);
+  end_if_interrupted();
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+  auto* command = app.add_subcommand("train", kTrainDescription);
+  auto flags = std::make_shared<TrainFlags>();  // lives as long as the callback
+  command->add_option("--config", flags->config, "JSON file, see configs/")
+      ->required()
+      ->type_name("FILE");
+  command->add_option("--set", flags->set, "override one setting; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--output", flags->output, "directory for the run, instead of train.output")
+      ->type_name("DIR");
+  command->add_option("--device", flags->device, "auto, cpu or cuda:N, instead of train.device")
+      ->type_name("NAME");
+  command->add_flag("--resume", flags->options.resume, "resume from the newest intact checkpoint");
+  command->add_flag("--overwrite", flags->options.overwrite,
+                    "replace an earlier run; with --resume: where it cannot be resumed");
+  command->add_option("--stop-after", flags->options.stop_after, "save and stop after N steps")
+      ->type_name("N")
+      ->check(at_least(0));
+  command->add_flag("--dry-run", flags->dry_run,
+                    "check everything and print size, memory and time");
+  command->add_flag("--explain", flags->explain,
+                    "print each parameter's shape, initial value, rate and decay");
+  command->add_flag("--quiet", flags->options.quiet, "no progress and no messages");
+  command->callback([flags] { run_train(*flags); });
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,67 @@
+#include "cli/torch_part.h"
+
+#include <dlfcn.h>
+
+#include <array>
+#include <cstdlib>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+
+#include "cli/program.h"
+#include "rwkvx/base/device_name.h"
+#include "rwkvx/base/error.h"
+
+namespace rwkvx {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kLibrary[] = "librwkvx_torch.so";
+
+// Beside the program as it is built or installed: BIN/../lib/LIBRARY, or the platform's name of
+// lib.
+fs::path find_library() {
+  std::error_code error;
+  const auto folder = fs::read_symlink("/proc/self/exe", error).parent_path();
+  for (const char* place : {"../lib", "../lib64", RWKVX_LIBDIR, "."}) {
+    const auto path = folder / place / kLibrary;
+    if (!error && fs::exists(path, error)) return path;
+  }
+  return {};
+}
+
+}  // namespace
+
+bool needs_torch(int argc, char** argv) {
+  const auto word = [&](int i) { return i < argc ? std::string_view(argv[i]) : ""; };
+  for (const auto name : {"train", "inspect", "study"})
+    if (word(1) == name) return true;
+  return word(1) == "bench" && word(2) == "train";
+}
+
+void hand_over(int argc, char** argv, const std::string& what) {
+  const auto path = find_library();
+  if (path.empty())
+    throw ConfigError(what, std::string("needs ") + kLibrary +
+                                ", which this installation lacks; install the whole of rwkvx");
+  void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) {
+    const char* reason = ::dlerror();
+    throw ConfigError(what, "needs " + path.string() +
+                                ", which cannot be loaded: " + (reason == nullptr ? "" : reason));
+  }
+  const auto run = reinterpret_cast<int (*)(int, char**)>(::dlsym(library, "rwkvx_torch_program"));
+  if (run == nullptr) throw ConfigError(what, path.string() + " is no library of this program");
+  std::exit(run(argc, argv));
+}
+
+void hand_over_for_device(const std::string& device, const std::string& where) {
+  const auto& program = running_program();
+  if (program.torch != nullptr) return;
+  const auto name = parse_device_name(device, where);
+  if (name.is_cpu() || (name.is_auto() && (visible_gpus() == 0 || find_library().empty()))) return;
+  hand_over(program.argc, program.argv, where + " " + device);
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,39 @@
+// What the program lacks that is built without LibTorch, and how it comes to it.
+//
+// The program `rwkvx` holds what needs no tensors. The library librwkvx_torch.so holds the whole
+// program once more, with the commands that train and look inside models and with models on a GPU.
+// A command line that asks for one of these is handed over to the library's program as it is,
+// before any file is read.
+#pragma once
+
+#include <exception>
+#include <string>
+
+#include "rwkvx/generate/language_model.h"
+
+namespace CLI {
+class App;
+}
+
+namespace rwkvx {
+
+struct TorchPart {
+  void (*add_train)(CLI::App& app);
+  void (*add_inspect)(CLI::App& app);
+  void (*add_study)(CLI::App& app);
+  void (*add_bench_train)(CLI::App& bench);
+  OpenOnDevice open_on_device;
+  // What to say of an exception that is none of rwkvx's own.
+  std::string (*explain)(const std::exception& error);
+};
+
+// Whether a command line's first words name a command of TorchPart.
+bool needs_torch(int argc, char** argv);
+// Runs the command line in the library's program and ends the process with its status. Throws
+// ConfigError for `what` where this installation has no such library.
+[[noreturn]] void hand_over(int argc, char** argv, const std::string& what);
+// The same, for the command line in progress, where a setting names a GPU, or is "auto" and there
+// is one; returns where the CPU is meant or this is the library's program.
+void hand_over_for_device(const std::string& device, const std::string& where);
+
+}  // namespace rwkvx

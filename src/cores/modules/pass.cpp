@@ -1,0 +1,60 @@
+#include "rwkvx/modules/pass.h"
+
+#include <ATen/ATen.h>
+
+#include "rwkvx/kernels/activation.h"
+
+namespace rwkvx {
+
+at::Tensor PassMemory::take(at::IntArrayRef shape) {
+  constexpr int64_t kAlign = 16;  // every tensor begins at a whole cache line of the buffer
+  auto tensor = begin_ == nullptr ? at::empty(shape, at::device(at::kMeta).dtype(at::kFloat))
+                                  : at::from_blob(begin_ + floats_, shape, at::kFloat);
+  floats_ += (tensor.numel() + kAlign - 1) / kAlign * kAlign;
+  return tensor;
+}
+
+PassTools::PassTools(const std::vector<std::string_view>& operators) {
+  seconds.emplace_back("matrix_products", 0);
+  for (const auto name : operators) seconds.emplace_back(name, 0);
+  for (const char* name : {"loss", "norm_and_embedding"}) seconds.emplace_back(name, 0);
+}
+
+std::size_t PassTools::operator_at(std::string_view name) const {
+  for (std::size_t i = 0; i < seconds.size(); ++i)
+    if (seconds[i].first == name) return i;
+  TORCH_CHECK(false, "no operator of a fused training pass is called ", name);
+}
+
+void PassTools::linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w) {
+  const Timed timed(*this, 0);
+  auto target = out;
+  at::mm_out(target, a, w.t());
+}
+
+void PassTools::linear_transposed(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w) {
+  const Timed timed(*this, 0);
+  auto target = out;
+  at::mm_out(target, a, w);
+}
+
+void PassTools::add_weight_gradient(const at::Tensor& w, const at::Tensor& dout,
+                                    const at::Tensor& a) {
+  const Timed timed(*this, 0);
+  auto grad = w.grad();
+  at::addmm_out(grad, grad, dout.t(), a);
+}
+
+void PassTools::add_partial_sums(int64_t tasks, int64_t rows, int64_t C,
+                                 const std::vector<std::pair<int64_t, at::Tensor>>& targets) {
+  in_parallel(static_cast<int64_t>(targets.size()), 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      const auto& [row, parameter] = targets[static_cast<size_t>(i)];
+      float* grad = data(parameter.grad());
+      for (int64_t task = 0; task < tasks; ++task)
+        add_to(grad, parts.data() + (task * rows + row) * C, C);
+    }
+  });
+}
+
+}  // namespace rwkvx

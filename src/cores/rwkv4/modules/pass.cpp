@@ -1,0 +1,266 @@
+#include "cores/rwkv4/modules/pass.h"
+
+#include <ATen/ATen.h>
+
+#include "cores/rwkv4/modules/block.h"
+#include "cores/rwkv4/modules/wkv.h"
+#include "cores/rwkv4/wkv_kernel.h"
+#include "cores/shift/modules/pass.h"
+#include "rwkvx/kernels/activation.h"
+
+namespace rwkvx::rwkv4 {
+namespace {
+
+constexpr int64_t kWkvChannels = 64;  // of one task
+
+const float* read(const at::Tensor& t) { return PassTools::read(t); }
+float* data(const at::Tensor& t) { return PassTools::data(t); }
+
+// WKV states that the forward pass keeps of all sequences, however the tokens are cut into
+// sequences: batches of short ones keep a state each.
+int64_t kept_states(int64_t tokens, int64_t longest) {
+  const int64_t shortest = std::min<int64_t>(longest, kWkvSegment);
+  return wkv_segments(tokens) + tokens / std::max<int64_t>(shortest, 1) + 1;
+}
+
+// Of a block's rows: tokens of a batch, WKV states and channels.
+struct Sizes {
+  Sizes(const ModelConfig& config, int64_t tokens, int64_t longest)
+      : N(tokens),
+        states(kept_states(tokens, longest)),
+        C(config.n_embd),
+        A(config.att_channels()),
+        F(config.ffn_channels()) {}
+  int64_t N, states, C, A, F;
+};
+
+// What the backward pass needs, of all N tokens.
+struct Kept {
+  at::Tensor k, v, r, y;    // (N, A)
+  at::Tensor wkv;           // (sequences, segments, 3, A), flat
+  at::Tensor x_mid;         // (N, C)
+  at::Tensor h;             // (N, F)
+  at::Tensor ffn_r, ffn_v;  // (N, C)
+};
+Kept take_kept(const Sizes& size, PassMemory& memory) {
+  const auto [N, states, C, A, F] = size;
+  return {memory.take({N, A}), memory.take({N, A}),          memory.take({N, A}),
+          memory.take({N, A}), memory.take({states, 3 * A}), memory.take({N, C}),
+          memory.take({N, F}), memory.take({N, C}),          memory.take({N, C})};
+}
+
+// What R rows need while they go through the block.
+struct Scratch {
+  at::Tensor z[5], dy, wide;  // (R, C) each, (R, A), (R, F)
+};
+Scratch take_scratch(const Sizes& size, int64_t R, PassMemory& memory) {
+  Scratch own;
+  for (auto& one : own.z) {
+    auto widest = memory.take({R * std::max(size.A, size.C)});
+    one = widest.narrow(0, 0, R * size.C).view({R, size.C});
+    if (&one == &own.z[3])  // in z[3]'s place
+      own.dy = widest.narrow(0, 0, R * size.A).view({R, size.A});
+  }
+  own.wide = memory.take({R, size.F});
+  return own;
+}
+
+class Pass : public BlockPass {
+ public:
+  explicit Pass(const PassSetup& setup)
+      : tools_(setup.tools),
+        block_(std::dynamic_pointer_cast<Rwkv4BlockImpl>(setup.block)),
+        size_(setup.config, setup.tokens, setup.longest),
+        wkv_op_(tools_.operator_at("wkv")),
+        activation_op_(tools_.operator_at("activation")),
+        wkv_zero_(wkv_start(1, size_.A, at::kFloat)),
+        att_(setup.config, tools_, block_->ln1, block_->att.shift,
+             {block_->att.time_mix_k, block_->att.time_mix_v, block_->att.time_mix_r}),
+        ffn_(setup.config, tools_, block_->ln2, block_->ffn.shift,
+             {block_->ffn.time_mix_k, block_->ffn.time_mix_r}) {}
+
+  void begin() override {
+    TORCH_CHECK(tools_.B * wkv_segments(tools_.T) <= size_.states, "TrainingPass: ", tools_.B,
+                " sequences keep more states than there is room for");
+    att_.begin();
+    ffn_.begin();
+  }
+  void forward(const PassRows& rows) override;
+  void backward(const PassRows& rows) override;
+
+ private:
+  Kept kept(const PassRows& rows) const {
+    PassMemory memory(rows.kept);
+    return take_kept(size_, memory);
+  }
+  Scratch scratch(const PassRows& rows) const {
+    PassMemory memory(rows.scratch);
+    return take_scratch(size_, rows.count * tools_.T, memory);
+  }
+  // The rows of a group among those of all.
+  at::Tensor of(const at::Tensor& all, const PassRows& rows) const {
+    return all.narrow(0, rows.first * tools_.T, rows.count * tools_.T);
+  }
+  float* wkv_of(const Kept& keep, int64_t b) const {
+    return data(keep.wkv) + b * wkv_segments(tools_.T) * 3 * size_.A;
+  }
+  template <class Run>
+  void for_channels(int64_t count, const Run& run) const {
+    const PassTools::Timed timed(tools_, wkv_op_);
+    const int64_t blocks = (size_.A + kWkvChannels - 1) / kWkvChannels;
+    PassTools::in_parallel(count * blocks, 1, [&](int64_t task, int64_t) {
+      const int64_t first = task % blocks * kWkvChannels;
+      run(task / blocks, first, std::min(size_.A, first + kWkvChannels));
+    });
+  }
+  template <class Run>
+  void elementwise(int64_t count, const Run& run) const {
+    const PassTools::Timed timed(tools_, activation_op_);
+    PassTools::in_parallel(count, PassTools::kElements, run);
+  }
+
+  PassTools& tools_;
+  std::shared_ptr<Rwkv4BlockImpl> block_;
+  Sizes size_;
+  std::size_t wkv_op_, activation_op_;
+  at::Tensor wkv_zero_;
+  ShiftPass att_, ffn_;
+};
+
+void Pass::forward(const PassRows& rows) {
+  const auto& att = block_->att;
+  const auto& ffn = block_->ffn;
+  const auto keep = kept(rows);
+  const auto own = scratch(rows);
+  const int64_t T = tools_.T, R = rows.count * T, b0 = rows.first;
+  const int64_t C = size_.C, A = size_.A, F = size_.F;
+
+  att_.forward(rows.x, b0, rows.count, {own.z[0], own.z[1], own.z[2]});
+  tools_.linear(of(keep.k, rows), own.z[0], att.key);
+  tools_.linear(of(keep.v, rows), own.z[1], att.value);
+  tools_.linear(of(keep.r, rows), own.z[2], att.receptance);
+  const auto w = -at::exp(att.time_decay), u = att.time_first.contiguous();
+  for_channels(rows.count, [&](int64_t b, int64_t first, int64_t last) {
+    const int64_t at = (b0 + b) * T * A;
+    wkv_forward(WkvForward<float>{T, A, A, first, last, read(w), read(u), read(keep.k) + at,
+                                  read(keep.v) + at, read(keep.r) + at, data(keep.y) + at,
+                                  read(wkv_zero_), nullptr, wkv_of(keep, b0 + b)});
+  });
+  tools_.linear(own.z[0], of(keep.y, rows), att.output);
+  float* x_mid = data(keep.x_mid) + b0 * T * C;
+  const float* x_rows = read(rows.x) + b0 * T * C;
+  elementwise(R * C, [&](int64_t first, int64_t last) {
+    residual_forward(x_rows + first, read(own.z[0]) + first, x_mid + first, last - first);
+  });
+
+  ffn_.forward(keep.x_mid, b0, rows.count, {own.z[0], own.z[1]});
+  const auto h = of(keep.h, rows);
+  tools_.linear(h, own.z[0], ffn.key);
+  elementwise(R * F, [&](int64_t first, int64_t last) {
+    relu_square_forward(data(h) + first, last - first);
+  });
+  const auto r = of(keep.ffn_r, rows), v = of(keep.ffn_v, rows);
+  tools_.linear(r, own.z[1], ffn.receptance);
+  tools_.linear(v, h, ffn.value);
+  if (!rows.x_out.defined()) return;
+  float* x_out = data(rows.x_out) + b0 * T * C;
+  elementwise(R * C, [&](int64_t first, int64_t last) {
+    gated_residual_forward(x_mid + first, read(r) + first, read(v) + first, x_out + first,
+                           last - first);
+  });
+}
+
+void Pass::backward(const PassRows& rows) {
+  const auto& att = block_->att;
+  const auto& ffn = block_->ffn;
+  const auto keep = kept(rows);
+  const auto own = scratch(rows);
+  const auto& z = own.z;
+  const int64_t T = tools_.T, R = rows.count * T, b0 = rows.first;
+  const int64_t C = size_.C, A = size_.A, F = size_.F;
+  const auto grad = of(rows.dx, rows);  // (R, C)
+
+  // Channel mix.
+  const auto h = of(keep.h, rows), r = of(keep.ffn_r, rows), v = of(keep.ffn_v, rows);
+  const auto &dr = z[3], &dv = z[4], &dh = own.wide;
+  elementwise(R * C, [&](int64_t first, int64_t last) {
+    gated_residual_backward(read(grad) + first, read(r) + first, read(v) + first, data(dr) + first,
+                            data(dv) + first, last - first);
+  });
+  tools_.linear_transposed(dh, dv, ffn.value);
+  tools_.add_weight_gradient(ffn.value, dv, h);
+  elementwise(R * F, [&](int64_t first, int64_t last) {
+    relu_square_backward(read(h) + first, data(dh) + first, last - first);
+  });
+  ffn_.forward(keep.x_mid, b0, rows.count, {z[0], z[1]});
+  tools_.add_weight_gradient(ffn.key, dh, z[0]);
+  tools_.add_weight_gradient(ffn.receptance, dr, z[1]);
+  tools_.linear_transposed(z[0], dh, ffn.key);
+  tools_.linear_transposed(z[1], dr, ffn.receptance);
+  ffn_.backward(keep.x_mid, b0, rows.count, {z[0], z[1]}, rows.dx);
+
+  // Time mix. The kept k, v and r become their own gradients.
+  const auto y = of(keep.y, rows);
+  tools_.add_weight_gradient(att.output, grad, y);
+  const auto& dy = own.dy;
+  tools_.linear_transposed(dy, grad, att.output);
+  const auto w = -at::exp(att.time_decay), u = att.time_first.contiguous();
+  auto grad_w = at::empty({rows.count, A}, at::kDouble),
+       grad_u = at::empty({rows.count, A}, at::kDouble);
+  for_channels(rows.count, [&](int64_t i, int64_t first, int64_t last) {
+    const int64_t at = (b0 + i) * T * A;
+    wkv_backward(WkvBackward<float>{T,
+                                    A,
+                                    A,
+                                    first,
+                                    last,
+                                    read(w),
+                                    read(u),
+                                    read(keep.k) + at,
+                                    read(keep.v) + at,
+                                    read(keep.r) + at,
+                                    wkv_of(keep, b0 + i),
+                                    nullptr,
+                                    read(dy) + i * T * A,
+                                    nullptr,
+                                    data(keep.k) + at,
+                                    data(keep.v) + at,
+                                    data(keep.r) + at,
+                                    grad_w.mutable_data_ptr<double>() + i * A,
+                                    grad_u.mutable_data_ptr<double>() + i * A,
+                                    nullptr,
+                                    nullptr});
+  });
+  // w = -exp(time_decay), so dw / dtime_decay = w. Of a decay that overflowed nothing is left, and
+  // its gradient is 0.
+  att.time_decay.grad().add_(grad_w.sum(0) * w.clamp_min(-1e30));
+  att.time_first.grad().add_(grad_u.sum(0));
+  att_.forward(rows.x, b0, rows.count, {z[0], z[1], z[2]});
+  const auto dk = of(keep.k, rows), dvalue = of(keep.v, rows), dreceptance = of(keep.r, rows);
+  tools_.add_weight_gradient(att.key, dk, z[0]);
+  tools_.add_weight_gradient(att.value, dvalue, z[1]);
+  tools_.add_weight_gradient(att.receptance, dreceptance, z[2]);
+  tools_.linear_transposed(z[0], dk, att.key);
+  tools_.linear_transposed(z[1], dvalue, att.value);
+  tools_.linear_transposed(z[2], dreceptance, att.receptance);
+  att_.backward(rows.x, b0, rows.count, {z[0], z[1], z[2]}, rows.dx);
+}
+
+}  // namespace
+
+std::unique_ptr<BlockPass> make_pass(const PassSetup& setup) {
+  return std::make_unique<Pass>(setup);
+}
+
+std::string pass_lacks(const ModelConfig& config) { return ShiftPass::lacks(config); }
+
+PassFloats pass_floats(const ModelConfig& config, std::int64_t tokens, std::int64_t longest,
+                       std::int64_t group_tokens) {
+  const Sizes size(config, tokens, longest);
+  PassMemory kept, scratch;
+  take_kept(size, kept);
+  take_scratch(size, group_tokens, scratch);
+  return {kept.floats(), scratch.floats()};
+}
+
+}  // namespace rwkvx::rwkv4
