@@ -3,11 +3,14 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "generate/session.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
@@ -24,6 +27,40 @@ std::string long_text() {
   std::string text;
   for (int i = 0; i < 100; ++i) text += kText + std::to_string(i);
   return text;
+}
+
+// The rows that the head reads, (T, 16); language_model_test.cpp holds them to the modules.
+std::vector<float> rows_of(const RandomModel& made, const std::string& text) {
+  auto& model = *Generator::Impl::of(*made.generator).model;
+  const auto state = model.start();
+  std::vector<float> rows;
+  model.prefill_features(made.generator->tokenizer().encode(text), *state,
+                         [&](std::int64_t, std::span<const float> some) {
+                           rows.insert(rows.end(), some.begin(), some.end());
+                         });
+  return rows;
+}
+
+TEST(Embed, PoolsTheRowsThatTheHeadReads) {
+  const RandomModel made;
+  for (const auto& text : {std::string("a"), kText, long_text()}) {
+    const auto rows = rows_of(made, text);
+    const auto T = text.size();
+    const auto mean = embed(*made.generator, text, Pooling::kMean, false, "test");
+    const auto last = embed(*made.generator, text, Pooling::kLast, false, "test");
+    EXPECT_EQ(mean.tokens, static_cast<std::int64_t>(T));
+    EXPECT_EQ(last.values, std::vector<float>(rows.end() - 16, rows.end()));
+    for (std::size_t c = 0; c < 16; ++c) {
+      double sum = 0;
+      for (std::size_t t = 0; t < T; ++t) sum += static_cast<double>(rows[t * 16 + c]);
+      EXPECT_NEAR(mean.values[c], sum / static_cast<double>(T), 1e-6);
+    }
+    const auto unit = embed(*made.generator, text, Pooling::kMean, true, "test");
+    double squares = 0;
+    for (const float value : unit.values) squares += static_cast<double>(value) * value;
+    EXPECT_NEAR(squares, 1, 1e-6);
+    EXPECT_NEAR(unit.values[3] * mean.values[5], unit.values[5] * mean.values[3], 1e-6);
+  }
 }
 
 TEST(Embed, IsTheSameForEveryNumberOfThreads) {
