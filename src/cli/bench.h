@@ -18,6 +18,11 @@ inline constexpr char kBenchShapes[] = "tiny|small|base";
 // Throws ConfigError for a name that is none.
 std::int64_t set_bench_shape(ModelConfig& model, const std::string& name);
 
+// The flag --load, of both.
+void add_bench_load(CLI::App& command, std::int64_t& load);
+// How many threads a setting stands for and why, in words.
+std::string bench_threads(std::int64_t threads);
+
 void add_bench_decode(CLI::App& bench);
 void add_bench_train(CLI::App& bench);
 

@@ -7,6 +7,7 @@
 #include "cli/arguments.h"
 #include "cli/bench.h"
 #include "cli/output.h"
+#include "rwkvx/base/busy_threads.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/memory.h"
@@ -18,6 +19,7 @@
 #include "rwkvx/checkpoint/checkpoint_config.h"
 #include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/engine/engine_bench.h"
+#include "rwkvx/kernels/simd.h"
 
 namespace rwkvx {
 namespace {
@@ -27,6 +29,7 @@ using nlohmann::ordered_json;
 struct BenchDecodeFlags {
   std::string shape = "tiny", model, types = "f32,bf16,int8,int4", kinds = "baseline,enhanced";
   std::string threads = "0";
+  std::int64_t load = 0;
   EngineBenchOptions options;
   bool json = false;
 };
@@ -132,6 +135,9 @@ ordered_json bench_json(const BenchDecodeFlags& flags, std::int64_t threads,
                         const EngineBench& bench) {
   ordered_json result = {{"version", version()},
                          {"threads", threads},
+                         {"threads_used", bench_threads(threads)},
+                         {"load", flags.load},
+                         {"instruction_set", simd_name()},
                          {"shape", flags.model.empty() ? flags.shape : flags.model},
                          {"rounds", flags.options.rounds},
                          {"bandwidth", summary(bench.bandwidth)},
@@ -149,7 +155,8 @@ ordered_json bench_json(const BenchDecodeFlags& flags, std::int64_t threads,
                                 {"latency",
                                  {{"p50", nearest_quantile(latencies, 0.5)},
                                   {"p95", nearest_quantile(latencies, 0.95)},
-                                  {"p99", nearest_quantile(latencies, 0.99)}}},
+                                  {"p99", nearest_quantile(latencies, 0.99)},
+                                  {"longest", latencies.back()}}},
                                 {"batch_per_second", summary(one.batch_per_second)},
                                 {"prefill_per_second", summary(one.prefill_per_second)}});
   }
@@ -187,6 +194,7 @@ void run_bench_decode(BenchDecodeFlags& flags) {
   auto runs = ordered_json::array();
   for (const auto count : threads) {
     set_team_threads(count);
+    const BusyThreads load(flags.load);
     const auto bench = bench_engine(options);
     end_if_interrupted();
     runs.push_back(bench_json(flags, count, bench));
@@ -227,6 +235,7 @@ void add_bench_decode(CLI::App& bench) {
       ->add_option("--threads", flags->threads,
                    "CPU threads, one number or several; 0 = automatic [0]")
       ->type_name("LIST");
+  add_bench_load(*command, flags->load);
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([command, flags] {
     if (!flags->model.empty())

@@ -45,6 +45,9 @@ void hand_over(int argc, char** argv, const std::string& what) {
   if (path.empty())
     throw ConfigError(what, std::string("needs ") + kLibrary +
                                 ", which this installation lacks; install the whole of rwkvx");
+  // LibTorch's OpenMP reads this when it is loaded. Threads that wait asleep instead of spinning
+  // cost an idle machine a few percent, and spare a busy one from being held up.
+  if (std::getenv("GOMP_SPINCOUNT") == nullptr) ::setenv("OMP_WAIT_POLICY", "passive", 0);
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* reason = ::dlerror();

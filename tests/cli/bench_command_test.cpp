@@ -26,12 +26,15 @@ TEST(BenchCommand, TrainMeasuresBaselineEnhancedAndMatrixProducts) {
   ScratchDirectory scratch;
   const std::string config = scratch / "config.json";
   std::ofstream(config) << R"({"data": {"train": ["unused.txt"]}})";
-  auto args = bench_train({"--config", config, "--json"});
+  auto args = bench_train({"--config", config, "--load", "1", "--json"});
   args.insert(args.end(), kSmallModel.begin(), kSmallModel.end());
   const auto result = run_program(args);
   ASSERT_EQ(result.status, 0) << result.err;
   const auto json = nlohmann::json::parse(result.out);
   ASSERT_EQ(json["series"].size(), 3U);
+  EXPECT_EQ(json["load"], 1);
+  EXPECT_NE(json["threads_used"], "");
+  EXPECT_NE(json["instruction_set"], "");
   for (const auto& one : json["series"]) {
     EXPECT_GT(one["tokens_per_second"], 0);
     if (one["kind"] != "matrix_products") {

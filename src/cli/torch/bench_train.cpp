@@ -11,6 +11,7 @@
 #include "cli/bench.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "rwkvx/base/busy_threads.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
@@ -21,6 +22,7 @@
 #include "rwkvx/base/version.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/cores/core.h"
+#include "rwkvx/kernels/simd.h"
 #include "rwkvx/model/training_pass.h"
 #include "rwkvx/train/train_bench.h"
 
@@ -35,7 +37,7 @@ using nlohmann::ordered_json;
 struct BenchTrainFlags {
   std::string shape = "tiny", config, only;
   std::vector<std::string> set;
-  std::int64_t ctx_len = 0, batch_size = 0, threads = 0, rounds = 5;
+  std::int64_t ctx_len = 0, batch_size = 0, threads = 0, rounds = 5, load = 0;
   bool json = false, reference = false, no_memory = false;
 };
 
@@ -169,7 +171,11 @@ void run_bench_train(const BenchTrainFlags& flags) {
   if (const auto note = slow_training_note(config.model);
       !note.empty() && std::ranges::find(options.kinds, "enhanced") != options.kinds.end())
     log_warning("model.shift: " + note + "; \"enhanced\" is measured so");
-  auto series = bench_training(config, options);
+  std::vector<TrainBenchSeries> series;
+  {
+    const BusyThreads load(flags.load);
+    series = bench_training(config, options);
+  }
   end_if_interrupted();
   if (!flags.no_memory)
     for (auto& one : series)
@@ -180,6 +186,10 @@ void run_bench_train(const BenchTrainFlags& flags) {
                          {"shape", flags.config.empty() ? flags.shape : flags.config},
                          {"batch_size", config.train.batch_size},
                          {"ctx_len", config.train.ctx_len},
+                         {"threads", config.train.threads},
+                         {"threads_used", bench_threads(config.train.threads)},
+                         {"load", flags.load},
+                         {"instruction_set", simd_name()},
                          {"model", config_to_json(config.model)},
                          {"series", ordered_json::array()},
                          {"ratios", ordered_json::object()},
@@ -223,7 +233,8 @@ void add_bench_train(CLI::App& bench) {
       ->check(at_least(1));
   command->add_option("--threads", flags->threads, "CPU threads; 0 = automatic [0]")
       ->type_name("N")
-      ->check(at_least(1));
+      ->check(at_least(0));
+  add_bench_load(*command, flags->load);
   command->add_option("--rounds", flags->rounds, "measured rounds [5]")
       ->type_name("N")
       ->check(at_least(1));

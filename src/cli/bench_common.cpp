@@ -1,9 +1,12 @@
+#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "cli/arguments.h"
 #include "cli/bench.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/nearest.h"
+#include "rwkvx/base/processors.h"
 #include "rwkvx/config/model_config.h"
 
 namespace rwkvx {
@@ -27,6 +30,19 @@ const Shape& shape_of(const std::string& name) {
 }
 
 }  // namespace
+
+void add_bench_load(CLI::App& command, std::int64_t& load) {
+  command
+      .add_option(
+          "--load", load,
+          "busy threads of other work beside the measurement, to see how it shares the CPU [0]")
+      ->type_name("N")
+      ->check(at_least(0));
+}
+
+std::string bench_threads(std::int64_t threads) {
+  return choose_threads(threads, processors()).reason;
+}
 
 std::int64_t set_bench_shape(ModelConfig& model, const std::string& name) {
   const auto& shape = shape_of(name);
