@@ -72,7 +72,7 @@ void StepRun::multiply(const Worker& worker, const WeightMatrix& matrix, const f
     matvec_rows(matrix, first, last, activations, out, M);
     return;
   }
-  const auto [first, last] = worker.part(M, kProductRows);
+  const auto [first, last] = own_part(worker, M);
   for (std::int64_t begin = first; begin < last; begin += kProductRows) {
     const std::int64_t some = std::min(kProductRows, last - begin);
     const float* w = reinterpret_cast<const float*>(matrix.values) + begin * N;
@@ -86,7 +86,7 @@ void StepRun::multiply(const Worker& worker, const WeightMatrix& matrix, const f
 }
 
 Worker::Range StepRun::own_part(const Worker& worker, std::int64_t M) const {
-  return worker.part(M, chunk_ ? kProductRows : kStepLine);
+  return worker.part(M, kStepLine);
 }
 
 WeightMatrix StepSetup::matrix(const std::string& name) const {

@@ -19,8 +19,7 @@ namespace rwkvx {
 
 // Channels and weight rows that one thread takes at least: a cache line of floats.
 inline constexpr std::int64_t kStepLine = 16;
-// Weight rows of one matrix product of a chunk. Fixed, so that the same products happen whatever
-// the number of threads.
+// Weight rows that are unpacked and multiplied at a time in a product of a chunk, at most.
 inline constexpr std::int64_t kProductRows = 128;
 
 // Numbers at an address that is a multiple of two cache lines; grows, never shrinks. What was in it
