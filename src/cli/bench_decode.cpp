@@ -97,8 +97,10 @@ ordered_json ratios_of(const EngineBench& bench) {
 
 void print_table(const ordered_json& result) {
   char line[200];
-  std::snprintf(line, sizeof line, "memory is read at %.1f GB/s\n\n",
-                result["bandwidth"]["median"].get<double>() / 1e9);
+  std::snprintf(line, sizeof line, "memory is read at %.1f GB/s; instructions: %s; threads: %s\n\n",
+                result["bandwidth"]["median"].get<double>() / 1e9,
+                result["instruction_set"].get<std::string>().c_str(),
+                result["threads_used"].get<std::string>().c_str());
   print(line);
   std::snprintf(line, sizeof line, "%-14s %8s %8s %8s %7s %9s %8s %8s\n", "", "tokens/s", "p50 ms",
                 "p99 ms", "limit", "batch t/s", "prefill", "MiB");
