@@ -9,10 +9,8 @@ namespace rwkvx {
 void add_bench_command(CLI::App& app, const TorchPart* torch) {
   auto* command = app.add_subcommand("bench", "Measure speed and memory on this machine");
   command->require_subcommand(1);
-  if (torch != nullptr)
-    torch->add_bench_train(*command);
-  else
-    command->add_subcommand("train", kBenchTrainDescription);
+  add_torch_command(*command, "train", kBenchTrainDescription,
+                    torch == nullptr ? nullptr : torch->add_bench_train);
   add_bench_decode(*command);
 }
 

@@ -8,10 +8,7 @@ namespace rwkvx {
 
 void add_commands(CLI::App& app, const TorchPart* torch) {
   const auto add = [&](const char* name, const char* description, auto member) {
-    if (torch != nullptr)
-      (torch->*member)(app);
-    else
-      app.add_subcommand(name, description);
+    add_torch_command(app, name, description, torch == nullptr ? nullptr : torch->*member);
   };
   add("train", kTrainDescription, &TorchPart::add_train);
   add_generate_command(app);

@@ -6,12 +6,12 @@
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/model_flags.h"
 #include "cli/outputs.h"
 #include "cli/torch_part.h"
 #include "cli/write_out.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/field.h"
-#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/text_file.h"
 #include "rwkvx/generate/embed.h"
 
@@ -31,10 +31,8 @@ void check_flags(const CLI::App& command, const EmbedFlags& flags) {
   if (!flags.embed.text && flags.input.empty() && ::isatty(STDIN_FILENO) != 0)
     throw ConfigError("--input", "expected --text, --input FILE, or lines on standard input");
   if (flags.output.empty() || flags.output == "-") return;
-  refuse_same_file("--output", flags.output,
-                   {{"--input", flags.input}, {"--tokenizer", flags.generator.tokenizer}});
-  refuse_model_file("--output", flags.output, flags.model);
-  check_writable(flags.output);
+  check_output("--output", flags.output,
+               {{"--input", flags.input}, {"--tokenizer", flags.generator.tokenizer}}, flags.model);
 }
 
 void run_embed(const CLI::App& command, EmbedFlags& flags) {
@@ -65,15 +63,7 @@ void add_embed_command(CLI::App& app) {
   auto flags = std::make_shared<EmbedFlags>();
 
   command->option_defaults()->group("Input");
-  command
-      ->add_option("--model", flags->model, "checkpoint, run directory, .safetensors or .pth file")
-      ->required()
-      ->type_name("PATH");
-  command
-      ->add_option("--tokenizer", flags->generator.tokenizer,
-                   "with a weights file: tokenizer directory, sentencepiece .model or RWKV-World "
-                   "vocabulary .txt")
-      ->type_name("PATH");
+  add_model_flags(*command, flags->model, flags->generator);
   command
       ->add_option_function<std::string>(
           "--text", [flags](const std::string& text) { flags->embed.text = text; },
@@ -105,11 +95,7 @@ void add_embed_command(CLI::App& app) {
   command->add_flag("--quiet", flags->embed.quiet, "no progress");
 
   command->option_defaults()->group("Machine");
-  command->add_option("--threads", flags->generator.threads, "CPU threads; 0 = one per core [0]")
-      ->type_name("N")
-      ->check(at_least(0));
-  command->add_option("--device", flags->generator.device, "auto, cpu or cuda:N [auto]")
-      ->type_name("NAME");
+  add_machine_flags(*command, flags->generator);
   command->footer(
       "Example:\n"
       "  rwkvx embed --model runs/mine --input texts.jsonl --pool mean --normalize \\\n"

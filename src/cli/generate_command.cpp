@@ -10,6 +10,7 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/interactive.h"
+#include "cli/model_flags.h"
 #include "cli/outputs.h"
 #include "cli/settings.h"
 #include "cli/torch_part.h"
@@ -193,12 +194,11 @@ void check_outputs(const GenerateFlags& flags) {
        {std::pair{"--output", to_file ? flags.batch.output : std::filesystem::path()},
         std::pair{"--save-state", std::filesystem::path(flags.save_state)}}) {
     if (path.empty()) continue;
-    refuse_same_file(option, path,
-                     {{"--input", flags.input},
-                      {"--prompt-file", flags.prompt_file},
-                      {"--tokenizer", flags.generator.tokenizer}});
-    refuse_model_file(option, path, flags.model);
-    check_writable(path);
+    check_output(option, path,
+                 {{"--input", flags.input},
+                  {"--prompt-file", flags.prompt_file},
+                  {"--tokenizer", flags.generator.tokenizer}},
+                 flags.model);
   }
 }
 
@@ -258,15 +258,7 @@ void add_generate_command(CLI::App& app) {
   auto given = std::make_shared<nlohmann::json>();
 
   command->option_defaults()->group("Input");
-  command
-      ->add_option("--model", flags->model, "checkpoint, run directory, .safetensors or .pth file")
-      ->required()
-      ->type_name("PATH");
-  command
-      ->add_option("--tokenizer", flags->generator.tokenizer,
-                   "with a weights file: tokenizer directory, sentencepiece .model or RWKV-World "
-                   "vocabulary .txt")
-      ->type_name("PATH");
+  add_model_flags(*command, flags->model, flags->generator);
   command
       ->add_option_function<std::string>(
           "--prompt", [flags](const std::string& text) { flags->prompt = text; },
@@ -353,11 +345,7 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--batch", flags->batch.slots, "sequences decoded together [16]")
       ->type_name("N")
       ->check(at_least(1));
-  command->add_option("--threads", flags->generator.threads, "CPU threads; 0 = automatic [0]")
-      ->type_name("N")
-      ->check(at_least(0));
-  command->add_option("--device", flags->generator.device, "auto, cpu or cuda:N [auto]")
-      ->type_name("NAME");
+  add_machine_flags(*command, flags->generator);
   command->footer(
       "Example:\n"
       "  rwkvx generate --model runs/mine --prompt \"To be\" --max-new-tokens 100 \\\n"

@@ -26,6 +26,14 @@ void refuse_model_file(const std::string& option, const fs::path& output, const 
   }
 }
 
+void check_output(const std::string& option, const fs::path& output,
+                  std::initializer_list<std::pair<std::string, fs::path>> inputs,
+                  const fs::path& model) {
+  refuse_same_file(option, output, inputs);
+  refuse_model_file(option, output, model);
+  check_writable(output);
+}
+
 void refuse_same_outputs(const std::vector<std::pair<std::string, fs::path>>& outputs) {
   std::error_code error;
   for (auto a = outputs.begin(); a != outputs.end(); ++a)

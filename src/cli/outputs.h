@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +14,12 @@ namespace rwkvx {
 // names.
 void refuse_model_file(const std::string& option, const std::filesystem::path& output,
                        const std::filesystem::path& model);
+
+// The checks of one output before any work: it is none of the inputs, no file of the model, and can
+// be written.
+void check_output(const std::string& option, const std::filesystem::path& output,
+                  std::initializer_list<std::pair<std::string, std::filesystem::path>> inputs,
+                  const std::filesystem::path& model);
 
 // Throws ConfigError where two outputs, each given as (option, path), have one name or are one
 // file.

@@ -53,7 +53,8 @@ int run_program(int argc, char** argv, const TorchPart* torch) {
     choose_simd();
     try {
       if (argc <= 1) throw CLI::CallForHelp();
-      if (torch == nullptr && needs_torch(argc, argv)) hand_over(argc, argv, argv[1]);
+      if (const auto command = command_to_hand_over(app, argc, argv); !command.empty())
+        hand_over(argc, argv, command);
       parse_arguments(app, argc, argv);
     } catch (const CLI::Success& asked) {  // for help or the version
       std::ostringstream text;

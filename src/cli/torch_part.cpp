@@ -2,11 +2,13 @@
 
 #include <dlfcn.h>
 
-#include <array>
+#include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 #include "cli/program.h"
 #include "rwkvx/base/device_name.h"
@@ -31,13 +33,33 @@ fs::path find_library() {
   return {};
 }
 
+std::vector<const CLI::App*>& added_by_name() {
+  static std::vector<const CLI::App*> commands;
+  return commands;
+}
+
 }  // namespace
 
-bool needs_torch(int argc, char** argv) {
-  const auto word = [&](int i) { return i < argc ? std::string_view(argv[i]) : ""; };
-  for (const auto name : {"train", "inspect", "study"})
-    if (word(1) == name) return true;
-  return word(1) == "bench" && word(2) == "train";
+void add_torch_command(CLI::App& parent, const char* name, const char* description,
+                       void (*add)(CLI::App& parent)) {
+  if (add != nullptr) return add(parent);
+  added_by_name().push_back(parent.add_subcommand(name, description));
+}
+
+std::string command_to_hand_over(const CLI::App& app, int argc, char** argv) {
+  const auto& by_name = added_by_name();
+  std::string path;
+  const auto* command = &app;
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view word = argv[i];
+    const auto named =
+        command->get_subcommands([&](const CLI::App* one) { return one->get_name() == word; });
+    if (named.empty()) return "";
+    command = named.front();
+    path += (path.empty() ? "" : " ") + command->get_name();
+    if (std::ranges::find(by_name, command) != by_name.end()) return path;
+  }
+  return "";
 }
 
 void hand_over(int argc, char** argv, const std::string& what) {

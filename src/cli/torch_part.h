@@ -27,8 +27,12 @@ struct TorchPart {
   std::string (*explain)(const std::exception& error);
 };
 
-// Whether a command line's first words name a command of TorchPart.
-bool needs_torch(int argc, char** argv);
+// Adds a command of TorchPart: by `add`, or, where that is null, its name and description alone.
+void add_torch_command(CLI::App& parent, const char* name, const char* description,
+                       void (*add)(CLI::App& parent));
+// The command that the first words of a command line name, "bench train", where it is one that was
+// added by its name alone; else "".
+std::string command_to_hand_over(const CLI::App& app, int argc, char** argv);
 // Runs the command line in the library's program and ends the process with its status. Throws
 // ConfigError for `what` where this installation has no such library.
 [[noreturn]] void hand_over(int argc, char** argv, const std::string& what);
