@@ -32,15 +32,6 @@ using nlohmann::ordered_json;
 // Continuations that may wait for an earlier one that is not done, for each slot.
 constexpr std::int64_t kWaiting = 64;
 
-// A line of the output.
-std::string line_text(const TextLine& line, const JsonMembers& own) {
-  std::string text = "{";
-  for (const auto* members : {&line.members, &own})
-    for (const auto& [name, value] : *members)
-      text += (text.size() > 1 ? "," : "") + json_dump(ordered_json(name)) + ":" + value;
-  return replace_invalid_utf8(text) + "}\n";
-}
-
 // The members that a line of the output has beside those of its prompt's line.
 std::vector<std::string> own_members(const BatchOptions& options) {
   std::vector<std::string> names = {"prediction", "tokens", "logprob", "ended_by", "settings"};
@@ -106,7 +97,7 @@ Earlier read_output(const BatchOptions& options, std::int64_t size, const std::s
     for (const auto& name : line.names())
       if (std::find(own.begin(), own.end(), name) != own.end())
         kept.emplace_back(name, std::string(line.find(name)));
-    use(text, line_text(*prompt, kept));
+    use(text, members_line(prompt->members, kept));
   }
   earlier.last = std::move(prompt);
   return earlier;
@@ -128,8 +119,9 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
                                               "\" is a field that the output writes itself; "
                                               "rename it in the input");
   std::int64_t total = 0;
-  const auto input_name = PromptLines(options).name();
-  for (PromptLines counting(options); counting.next();) total += options.samples;
+  PromptLines counting(options);
+  const auto& input_name = counting.name();
+  while (counting.next()) total += options.samples;
   if (total == 0) throw DataError(input_name, "holds no prompts");
 
   const bool to_file = !options.write_line;
@@ -210,7 +202,7 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
     if (options.top_logprobs > 0)
       add("token_logprobs", tokens ? tokens.mapped() : ordered_json::array());
     add("settings", settings);
-    waiting[place] = line_text(open.at(number), own);
+    waiting[place] = members_line(open.at(number).members, own);
     while (!waiting.empty() && waiting.begin()->first == written) {
       if (to_file)
         output->append(waiting.begin()->second);

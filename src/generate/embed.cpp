@@ -15,7 +15,6 @@
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
-#include "rwkvx/base/utf8.h"
 #include "rwkvx/formats/npy.h"
 
 namespace rwkvx {
@@ -58,15 +57,11 @@ class Texts {
 }
 
 std::string line_of(const TextLine& line, const Embedding& found) {
-  std::string text = "{";
-  const auto add = [&](const std::string& name, const std::string& value) {
-    text += (text.size() > 1 ? "," : "") + json_dump(nlohmann::json(name)) + ":" + value;
-  };
-  for (const auto& [name, value] : line.members) add(name, value);
-  if (line.members.empty()) add("text", json_dump(nlohmann::json(line.text)));
-  add("tokens", std::to_string(found.tokens));
-  add("embedding", array_text(found.values));
-  return replace_invalid_utf8(text) + "}\n";
+  JsonMembers own;
+  if (line.members.empty()) own.emplace_back("text", json_dump(nlohmann::json(line.text)));
+  own.emplace_back("tokens", std::to_string(found.tokens));
+  own.emplace_back("embedding", array_text(found.values));
+  return members_line(line.members, own);
 }
 
 }  // namespace
@@ -108,9 +103,12 @@ Embedding embed(Generator& generator, std::string_view text, Pooling pooling, bo
 
 std::int64_t embed_texts(Generator& generator, const EmbedOptions& options) {
   std::int64_t total = 0;
-  const auto name = Texts(options).name();
-  for (Texts counting(options); const auto line = counting.next(); ++total)
+  Texts counting(options);
+  const auto name = counting.name();
+  while (const auto line = counting.next()) {
     if (line->text.empty()) refuse_empty(line->where);
+    ++total;
+  }
   if (total == 0) throw DataError(name, "holds no texts");
 
   const bool npy = !options.write_line && options.output.extension() == ".npy";

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/json_copy.h"
+#include "rwkvx/base/json_file.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 
@@ -13,6 +16,14 @@ std::string json_string(std::string_view value) {
   std::string room;
   room.reserve(value.size());
   return std::string(json_text(value, room));
+}
+
+std::string members_line(const JsonMembers& members, const JsonMembers& own) {
+  std::string text = "{";
+  for (const auto* list : {&members, &own})
+    for (const auto& [name, value] : *list)
+      text += (text.size() > 1 ? "," : "") + json_dump(nlohmann::json(name)) + ":" + value;
+  return replace_invalid_utf8(text) + "}\n";
 }
 
 TextLines::TextLines(const std::string& path, const std::string& name, Kind kind, std::string field,

@@ -26,6 +26,9 @@ struct TextLine {
 // The text of a JSON string.
 std::string json_string(std::string_view value);
 
+// A line of the output, with its break: the members of the input's line, then the output's own.
+std::string members_line(const JsonMembers& members, const JsonMembers& own);
+
 class TextLines {
  public:
   enum class Kind { kJson, kPlain };
