@@ -8,6 +8,13 @@
 #include "rwkvx/kernels/product.h"
 
 namespace rwkvx {
+namespace {
+
+// Weight rows that are unpacked and multiplied at a time in a product of a chunk, at most.
+constexpr std::int64_t kUnpackedRows = 128;
+
+}  // namespace
+
 StepRun::StepRun(const ModelConfig& config) : config_(config) {
   for (const auto& row : core_of(config).state(config)) {
     offsets_.push_back(layer_floats_);
@@ -55,6 +62,7 @@ const Moments* StepRun::find_moments(const Worker& worker, const float* rows) {
 void StepRun::multiply(const Worker& worker, const WeightMatrix& matrix, const float* in,
                        std::int64_t count, float* out) {
   const std::int64_t M = matrix.rows, N = matrix.columns;
+  const auto [first, last] = own_part(worker, M);
   auto& own = privates_[static_cast<std::size_t>(worker.id)];
   if (!chunk_) {
     Activations activations{count, in, nullptr, nullptr};
@@ -68,24 +76,22 @@ void StepRun::multiply(const Worker& worker, const WeightMatrix& matrix, const f
       activations.q = own.q.get();
       activations.scale = own.scale.data();
     }
-    const auto [first, last] = worker.part(M, kStepLine);
     matvec_rows(matrix, first, last, activations, out, M);
     return;
   }
-  const auto [first, last] = own_part(worker, M);
-  for (std::int64_t begin = first; begin < last; begin += kProductRows) {
-    const std::int64_t some = std::min(kProductRows, last - begin);
-    const float* w = reinterpret_cast<const float*>(matrix.values) + begin * N;
-    if (matrix.type != WeightType::kF32) {
-      own.unpacked.reserve(kProductRows * N);
-      unpack_rows(matrix, begin, begin + some, own.unpacked.get());
-      w = own.unpacked.get();
-    }
-    multiply_rows(in, count, w, some, N, out + begin, M);
+  if (matrix.type == WeightType::kF32) {
+    const float* w = reinterpret_cast<const float*>(matrix.values) + first * N;
+    return multiply_rows(in, count, w, last - first, N, out + first, M);
+  }
+  own.unpacked.reserve(kUnpackedRows * N);
+  for (std::int64_t begin = first; begin < last; begin += kUnpackedRows) {
+    const std::int64_t some = std::min(kUnpackedRows, last - begin);
+    unpack_rows(matrix, begin, begin + some, own.unpacked.get());
+    multiply_rows(in, count, own.unpacked.get(), some, N, out + begin, M);
   }
 }
 
-Worker::Range StepRun::own_part(const Worker& worker, std::int64_t M) const {
+Worker::Range StepRun::own_part(const Worker& worker, std::int64_t M) {
   return worker.part(M, kStepLine);
 }
 

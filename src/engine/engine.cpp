@@ -17,6 +17,17 @@ namespace {
 // Rows of logits that exist at a time in prefill_all().
 constexpr std::int64_t kLogitRows = 32;
 
+// Calls run(tokens of a chunk, whether it is the last), in order.
+template <class Run>
+void for_chunks(std::span<const Engine::Token> tokens, const Run& run) {
+  while (!tokens.empty()) {
+    const auto some =
+        tokens.first(std::min(tokens.size(), static_cast<std::size_t>(Engine::kChunk)));
+    tokens = tokens.subspan(some.size());
+    run(some, tokens.empty());
+  }
+}
+
 }  // namespace
 
 struct Engine::Impl {
@@ -152,22 +163,19 @@ void Engine::step(std::span<const Token> tokens, std::span<EngineState* const> s
 
 void Engine::prefill(std::span<const Token> tokens, EngineState& state, float* logits) {
   auto& impl = *impl_;
-  while (!tokens.empty()) {
-    const auto some = tokens.first(std::min(tokens.size(), static_cast<std::size_t>(kChunk)));
-    tokens = tokens.subspan(some.size());
+  for_chunks(tokens, [&](std::span<const Token> some, bool last) {
     impl.run_chunk(some, state, [&](const Worker& worker) {
-      if (tokens.empty() && logits != nullptr) impl.multiply_head(worker, impl.R - 1, 1, logits);
+      if (last && logits != nullptr) impl.multiply_head(worker, impl.R - 1, 1, logits);
     });
-  }
+  });
 }
 
 void Engine::prefill_all(std::span<const Token> tokens, EngineState& state,
                          const std::function<void(std::int64_t, std::span<const float>)>& use) {
   auto& impl = *impl_;
   impl.logits.reserve(kLogitRows * impl.V);
-  for (std::int64_t first = 0; !tokens.empty();) {
-    const auto some = tokens.first(std::min(tokens.size(), static_cast<std::size_t>(kChunk)));
-    tokens = tokens.subspan(some.size());
+  std::int64_t first = 0;
+  for_chunks(tokens, [&](std::span<const Token> some, bool) {
     impl.run_chunk(some, state, [](const Worker&) {});
     for (std::int64_t begin = 0; begin < impl.R; begin += kLogitRows) {
       const std::int64_t count = std::min(kLogitRows, impl.R - begin);
@@ -177,20 +185,20 @@ void Engine::prefill_all(std::span<const Token> tokens, EngineState& state,
       use(first + begin, {impl.logits.get(), static_cast<std::size_t>(count * impl.V)});
     }
     first += impl.R;
-  }
+  });
 }
 
 void Engine::prefill_features(
     std::span<const Token> tokens, EngineState& state,
     const std::function<void(std::int64_t, std::span<const float>)>& use) {
   auto& impl = *impl_;
-  for (std::int64_t first = 0; !tokens.empty(); first += impl.R) {
-    const auto some = tokens.first(std::min(tokens.size(), static_cast<std::size_t>(kChunk)));
-    tokens = tokens.subspan(some.size());
+  std::int64_t first = 0;
+  for_chunks(tokens, [&](std::span<const Token> some, bool) {
     impl.run_chunk(some, state,
                    [&](const Worker& worker) { impl.normalize_out(worker, 0, impl.R); });
     use(first, {impl.normal.get(), static_cast<std::size_t>(impl.R * impl.C)});
-  }
+    first += impl.R;
+  });
 }
 
 double measure_read_seconds(std::int64_t bytes, int repeats) {

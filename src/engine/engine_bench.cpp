@@ -74,10 +74,10 @@ class PrefillProducts {
       run_team(team_threads(), [&](const Worker& worker) {
         for (const auto& one : matrices_) {
           const auto rows = std::min(one.tokens - begin, Engine::kChunk);
-          const auto [first, last] = worker.part(one.rows, kStepLine);
-          for (std::int64_t i = first; i < last && rows > 0; i += kProductRows)
-            multiply_rows(in_.data(), rows, one.values.data() + i * one.columns,
-                          std::min(kProductRows, last - i), one.columns, out_.data() + i, one.rows);
+          const auto [first, last] = StepRun::own_part(worker, one.rows);
+          if (rows > 0 && first < last)
+            multiply_rows(in_.data(), rows, one.values.data() + first * one.columns, last - first,
+                          one.columns, out_.data() + first, one.rows);
         }
       });
     return since(start);

@@ -5,7 +5,7 @@
 
 namespace rwkvx {
 
-// 0: one per core. Holds for the whole process, from the next call on.
+// 0: automatic (base/processors.h). Holds for the whole process, from the next call on.
 void set_team_threads(std::int64_t wanted);
 int team_threads();
 

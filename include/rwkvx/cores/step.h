@@ -19,8 +19,6 @@ namespace rwkvx {
 
 // Channels and weight rows that one thread takes at least: a cache line of floats.
 inline constexpr std::int64_t kStepLine = 16;
-// Weight rows that are unpacked and multiplied at a time in a product of a chunk, at most.
-inline constexpr std::int64_t kProductRows = 128;
 
 // Numbers at an address that is a multiple of two cache lines; grows, never shrinks. What was in it
 // is lost when it grows.
@@ -85,7 +83,7 @@ class StepRun {
   void multiply(const Worker& worker, const WeightMatrix& matrix, const float* in,
                 std::int64_t count, float* out);
   // The range of columns of an (R, M) result that multiply() leaves to this worker.
-  Worker::Range own_part(const Worker& worker, std::int64_t M) const;
+  static Worker::Range own_part(const Worker& worker, std::int64_t M);
 
   // For the engine: begins a call. `chunk`: many rows of one sequence, matrix times matrix.
   void begin(std::vector<StepPiece> pieces, bool chunk);

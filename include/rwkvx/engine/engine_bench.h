@@ -45,7 +45,7 @@ struct EngineBenchOptions {
 // Every round measures the bandwidth and the matrix products alone, then every series: decoding in
 // short turns, batches and prompts one after the other.
 // Random weights are written to a temporary folder and mapped, as a checkpoint's are. Uses
-// LibTorch's number of threads.
+// team_threads().
 EngineBench bench_engine(const EngineBenchOptions& options);
 
 }  // namespace rwkvx

@@ -52,6 +52,9 @@ void ShiftStep::prepare(StepRun& run, const Buffers& buffers) {
   for (const auto one : buffers_.z) run.reserve(one, C);
   run.reserve(buffers_.normal, C);
   run.reserve(buffers_.gate, C);
+  gate_products_.resize(gate_matrices_.size());
+  for (std::size_t i = 0; i < gate_matrices_.size(); ++i)
+    gate_products_[i].reserve(R * gate_matrices_[i].rows);
   if (pos_u_ == nullptr) return;
   const std::int64_t F = shift_features(shift);
   const double* phi = run.phi();
@@ -66,19 +69,20 @@ void ShiftStep::prepare(StepRun& run, const Buffers& buffers) {
     }
 }
 
-void ShiftStep::find_gates(const float* a, std::int64_t rows, float* gates) const {
-  std::vector<float> in, out;
-  for (const auto& matrix : gate_matrices_) {
-    out.resize(static_cast<std::size_t>(rows * matrix.rows));
-    matvec_rows(matrix, 0, matrix.rows, {rows, in.empty() ? a : in.data(), nullptr, nullptr},
-                out.data(), matrix.rows);
-    in.swap(out);
+void ShiftStep::find_gates(const float* a, std::int64_t first, std::int64_t last,
+                           float* gates) const {
+  const float* in = a;  // (R, columns of the next matrix)
+  for (std::size_t i = 0; i < gate_matrices_.size(); ++i) {
+    const auto& matrix = gate_matrices_[i];
+    float* out = gate_products_[i].get();
+    matvec_rows(matrix, 0, matrix.rows,
+                {last - first, in + first * matrix.columns, nullptr, nullptr},
+                out + first * matrix.rows, matrix.rows);
+    in = out;
   }
   const std::int64_t C = mix_.channels, G = gate_matrices_.back().rows, width = C / G;
-  for (std::int64_t i = 0; i < rows * G; ++i) {
-    const float value = 1 / (1 + std::exp(-in[static_cast<std::size_t>(i)] - gate_bias_[i % G]));
-    std::fill_n(gates + i * width, width, value);
-  }
+  for (std::int64_t i = first * G; i < last * G; ++i)
+    std::fill_n(gates + i * width, width, 1 / (1 + std::exp(-in[i] - gate_bias_[i % G])));
 }
 
 void ShiftStep::run(const Worker& worker, StepRun& run) {
@@ -91,7 +95,7 @@ void ShiftStep::run(const Worker& worker, StepRun& run) {
     float* a = run.buffer(buffers_.normal);
     for (std::int64_t i = first; i < last; ++i)
       normalize(x + i * C, found[i], mix_.norm_weight, mix_.norm_bias, 0, C, a + i * C);
-    if (last > first) find_gates(a + first * C, last - first, gates + first * C);
+    if (last > first) find_gates(a, first, last, gates);
     worker.meet();
   }
   const auto [first, last] = worker.part(C, kStepLine);

@@ -30,14 +30,15 @@ class ShiftStep {
   void run(const Worker& worker, StepRun& run);
 
  private:
-  // gates (rows, C) of normalized inputs a (rows, C).
-  void find_gates(const float* a, std::int64_t rows, float* gates) const;
+  // gates (R, C) of normalized inputs a (R, C), for rows first .. last.
+  void find_gates(const float* a, std::int64_t first, std::int64_t last, float* gates) const;
   std::int64_t layer_;
   SitePlaces places_;
   Buffers buffers_;
   ShiftMixWeights mix_;
   // Of a gate that looks at all channels of a token.
   std::vector<WeightMatrix> gate_matrices_;
+  std::vector<StepBuffer> gate_products_;  // (R, rows of the matrix) each
   const float* gate_bias_ = nullptr;
   const float* pos_u_ = nullptr;  // (K, features), or null
   std::vector<float> factors_;    // (R, K)
