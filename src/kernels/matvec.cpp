@@ -1,9 +1,7 @@
 #include "rwkvx/kernels/matvec.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "rwkvx/kernels/simd.h"
 
@@ -29,9 +27,6 @@ using I16 = hn::Repartition<std::int16_t, F>;
 using V32 = hn::VFromD<I32>;
 using V16 = hn::VFromD<I16>;
 #endif
-
-// Vectors whose largest number is below this count as 0: its 32767th part is no normal number.
-constexpr float kLeastActivation = 4e-34f;
 
 #if HWY_TARGET != HWY_SCALAR
 
@@ -133,6 +128,22 @@ HWY_INLINE void StoreSums(const VF (&sums)[R][S][A], float* to) {
       for (const auto& sum : one) hn::StoreU(sum, F(), to), to += hn::Lanes(F());
 }
 
+// The sums of a part of the columns that begins at `column`.
+template <int R, int S, int A>
+HWY_INLINE void BeginSums(std::int64_t column, const float* from, VF (&sums)[R][S][A]) {
+  if (column == 0)
+    ZeroSums(sums);
+  else
+    LoadSums(from, sums);
+}
+// Where no columns are left, the total of each dot product in the place of its first sum.
+template <int R, int S, int A, class Total>
+HWY_INLINE void EndSums(const VF (&sums)[R][S][A], bool more, const Total& total, float* to) {
+  if (more) return StoreSums(sums, to);
+  for (const auto& row : sums)
+    for (const auto& one : row) hn::StoreU(total(one), F(), to), to += A * hn::Lanes(F());
+}
+
 // A kernel has
 //   kRows, kVectors   rows and vectors whose products it takes at a time
 //   kSums             vectors of sums of one dot product
@@ -205,10 +216,7 @@ class FloatKernel {
     const T* w = w_ + row * N_;
     const float* x = x_ + i * N_;
     VF sums[R][S][kSums];
-    if (c == 0)
-      ZeroSums(sums);
-    else
-      LoadSums(all, sums);
+    BeginSums(c, all, sums);
     const auto add = [&](int a) HWY_ATTR {
       VF weights[R];
       for (int r = 0; r < R; ++r) weights[r] = Held(W::Load(w + r * N_ + c));
@@ -224,10 +232,7 @@ class FloatKernel {
       add(1);
     }
     if (c + lanes <= end) add(0);
-    if (end < N_) return StoreSums(sums, all);
-    for (int r = 0; r < R; ++r)
-      for (int s = 0; s < S; ++s)
-        hn::StoreU(Total(sums[r][s]), F(), all + (r * S + s) * kSums * hn::Lanes(F()));
+    EndSums(sums, end < N_, Total, all);
   }
 
   template <int S>
@@ -370,9 +375,9 @@ class Int8Kernel {
 };
 
 // 4-bit weights times 16-bit activations. The vectors of weights are taken as 16-bit numbers of
-// four weights each; the activations come in that order (see ArrangeForInt4). The weights are not
-// freed from their offset 8: instead 8 times a group's activations are subtracted. The sums are
-// those of low and of high groups, the latter 16 times as large.
+// four weights each; the activations come in that order (see kernels/quantized_activations.cpp).
+// The weights are not freed from their offset 8: instead 8 times a group's activations are
+// subtracted. The sums are those of low and of high groups, the latter 16 times as large.
 template <bool kDot>
 class Int4Kernel {
  public:
@@ -405,15 +410,9 @@ class Int4Kernel {
   HWY_INLINE void Part(std::int64_t row, std::int64_t i, std::int64_t c, std::int64_t end,
                        float* all, [[maybe_unused]] Ahead& ahead) const {
     VF sums[R][S][kSums];
-    if (c == 0)
-      ZeroSums(sums);
-    else
-      LoadSums(all, sums);
+    BeginSums(c, all, sums);
     Run<R, S, kAhead>(row, i, c / kInt4Block, (end + kInt4Block - 1) / kInt4Block, ahead, sums);
-    if (end < N_) return StoreSums(sums, all);
-    for (int r = 0; r < R; ++r)
-      for (int s = 0; s < S; ++s)
-        hn::StoreU(Total(sums[r][s]), F(), all + (r * S + s) * kSums * hn::Lanes(F()));
+    EndSums(sums, end < N_, Total, all);
   }
 
   template <int S>
@@ -646,91 +645,6 @@ void MatvecRows(const WeightMatrix& matrix, std::int64_t first, std::int64_t las
 #endif
 }
 
-template <bool kScaled>
-HWY_INLINE void QuantiseVector(const float* x, const float* by, std::int64_t columns,
-                               std::int64_t padded, std::int16_t* q, float* scale) {
-  const F d;
-  const auto at = [&](std::int64_t c) {
-    const VF value = hn::LoadU(d, x + c);
-    if constexpr (kScaled) return hn::Mul(value, hn::LoadU(d, by + c));
-    return value;
-  };
-  const auto one = [&](std::int64_t c) { return kScaled ? x[c] * by[c] : x[c]; };
-  const hn::Rebind<std::int16_t, F> d16;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  auto most = hn::Zero(d);
-  auto bad = hn::IsNaN(most);
-  std::int64_t c = 0;
-  for (; c + lanes <= columns; c += lanes) {
-    const auto size = hn::Abs(at(c));
-    most = hn::Max(most, size);
-    bad = hn::Or(bad, hn::Not(hn::IsFinite(size)));
-  }
-  float largest = hn::GetLane(hn::MaxOfLanes(d, most));
-  bool finite = hn::AllFalse(d, bad);
-  for (; c < columns; ++c) {
-    largest = std::max(largest, std::abs(one(c)));
-    finite = finite && std::isfinite(one(c));
-  }
-  if (!finite || largest < kLeastActivation) {
-    // No 16-bit number stands for these: NaN for all of what is not finite, 0 for next to nothing.
-    *scale = finite ? 0 : std::numeric_limits<float>::quiet_NaN();
-    std::fill(q, q + padded, std::int16_t{0});
-    return;
-  }
-  *scale = largest / 32767;
-  const float inverse = 32767 / largest;
-  for (c = 0; c + lanes <= columns; c += lanes) {
-    const auto rounded = hn::NearestInt(hn::Mul(at(c), hn::Set(d, inverse)));
-    hn::StoreU(hn::DemoteTo(d16, rounded), d16, q + c);
-  }
-  for (; c < columns; ++c) q[c] = static_cast<std::int16_t>(std::nearbyint(one(c) * inverse));
-  for (; c < padded; ++c) q[c] = 0;
-}
-
-// Brings `padded` numbers into the order in which Int4Kernel meets them, and puts the sums of the
-// groups after them. Numbers of vectors of weights follow each other; those of one vector are the
-// even ones and the odd ones of its low groups, then of its high groups.
-void ArrangeForInt4(std::int64_t padded, std::int16_t* q) {
-  auto* sums = reinterpret_cast<float*>(q + padded);
-  for (std::int64_t g = 0; g < padded / kInt4Group; ++g) {
-    std::int32_t sum = 0;
-    for (std::int64_t i = 0; i < kInt4Group; ++i) sum += q[g * kInt4Group + i];
-    sums[g] = static_cast<float>(sum);
-  }
-#if HWY_TARGET != HWY_SCALAR
-  const I16 d;
-  constexpr std::int64_t W = hn::MaxLanes(d);
-  constexpr std::int64_t kUnit = std::max<std::int64_t>(kInt4Block, 4 * W);
-  constexpr std::int64_t kGroupVectors = std::max<std::int64_t>(1, kInt4Group / W);
-  // Where a low or high group goes on after its first vector: in the next vector, or block.
-  constexpr std::int64_t kSecond = W > kInt4Group / 2 ? 2 : 1;
-  for (std::int64_t at = 0; at < padded; at += kUnit) {
-    V16 from[kUnit / W];
-    for (std::int64_t i = 0; i < kUnit / W; ++i) from[i] = hn::LoadU(d, q + at + i * W);
-    std::int16_t* to = q + at;
-    for (std::int64_t v = 0; v < kUnit / (4 * W); ++v)
-      for (std::int64_t high = 0; high < 2; ++high, to += 2 * W) {
-        const auto one = from[2 * v + high * kGroupVectors];
-        const auto two = from[2 * v + high * kGroupVectors + kSecond];
-        hn::StoreU(hn::ConcatEven(d, two, one), d, to);
-        hn::StoreU(hn::ConcatOdd(d, two, one), d, to + W);
-      }
-  }
-#endif
-}
-
-void QuantiseActivations(const WeightMatrix& matrix, const float* x, std::int16_t* q,
-                         float* scale) {
-  const bool int4 = matrix.type == WeightType::kInt4;
-  const std::int64_t N = matrix.columns, padded = int4 ? int4_groups_at(N) : N;
-  if (const float* by = matrix.column_scales; by != nullptr)
-    QuantiseVector<true>(x, by, N, padded, q, scale);
-  else
-    QuantiseVector<false>(x, nullptr, N, padded, q, scale);
-  if (int4) ArrangeForInt4(padded, q);
-}
-
 std::uint64_t ReadBytes(const std::byte* from, std::int64_t count) {
   const hn::ScalableTag<std::uint64_t> d;
   const auto bytes = static_cast<std::int64_t>(hn::Lanes(d) * sizeof(std::uint64_t));
@@ -770,16 +684,11 @@ void matvec_rows_reference(const WeightMatrix& matrix, std::int64_t first, std::
 }
 
 HWY_EXPORT(MatvecRows);
-HWY_EXPORT(QuantiseActivations);
 HWY_EXPORT(ReadBytes);
 
 void matvec_rows(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
                  const Activations& activations, float* y, std::int64_t stride) {
   HWY_DYNAMIC_DISPATCH(MatvecRows)(matrix, first, last, activations, y, stride);
-}
-void quantize_activations(const WeightMatrix& matrix, const float* x, std::int16_t* q,
-                          float* scale) {
-  HWY_DYNAMIC_DISPATCH(QuantiseActivations)(matrix, x, q, scale);
 }
 std::uint64_t read_bytes(const std::byte* from, std::int64_t count) {
   return HWY_DYNAMIC_DISPATCH(ReadBytes)(from, count);
