@@ -180,7 +180,7 @@ TEST(Engine, APromptCutAtChunksGivesTheSameBits) {
   EXPECT_EQ(state.values, other.values);
 }
 
-TEST(Engine, QuantisedWeightsStayNearTheFloats) {
+TEST(Engine, QuantizedWeightsStayNearTheFloats) {
   auto config = small_config();
   config.n_embd = 128;
   Built built(config);
@@ -299,7 +299,7 @@ TEST(Engine, SingleLargeWeightsStayWide) {
     }
 }
 
-TEST(Engine, ReadsQuantisedFilesWithoutColumnScalesAndRefusesDamagedTables) {
+TEST(Engine, ReadsQuantizedFilesWithoutColumnScalesAndRefusesDamagedTables) {
   auto config = small_config();
   config.n_embd = 128;
   Built built(config);
@@ -340,7 +340,7 @@ TEST(Engine, ReadsQuantisedFilesWithoutColumnScalesAndRefusesDamagedTables) {
   }
 }
 
-TEST(Engine, QuantisesRowsOfZerosAndOfAnySizeAndNoNaN) {
+TEST(Engine, QuantizesRowsOfZerosAndOfAnySizeAndNoNaN) {
   auto config = small_config();
   config.n_embd = 128;
   const auto tokens = some_tokens(10, config.vocab_size);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 
 #include "rwkvx/cores/names.h"
 #include "rwkvx/model/checkpoint.h"
@@ -12,17 +13,27 @@
 namespace rwkvx {
 namespace {
 
+// One model with random weights, opened in both ways.
+class LanguageModelTest : public ::testing::Test {
+ protected:
+  LanguageModelTest() {
+    ModelConfig config;
+    config.n_layer = 2, config.n_embd = 16, config.vocab_size = 50;
+    Rwkv model(config);
+    model->initialize(1, 0.5);
+    write_safetensors(folder_ / "model.safetensors", weight_views(*model).views);
+    const auto file = open_tensors(folder_ / "model.safetensors");
+    engine = open_language_model(file, config, "cpu", "test");
+    modules = open_module_model(file, config, c10::Device(c10::kCPU));
+  }
+  std::unique_ptr<LanguageModel> engine, modules;
+
+ private:
+  ScratchDirectory folder_;
+};
+
 // What a GPU's modules leave, the CPU's engine goes on from, and the other way round.
-TEST(LanguageModel, AStateResumesOnTheOtherKindOfDevice) {
-  ModelConfig config;
-  config.n_layer = 2, config.n_embd = 16, config.vocab_size = 50;
-  Rwkv model(config);
-  model->initialize(1, 0.5);
-  const ScratchDirectory folder;
-  write_safetensors(folder / "model.safetensors", weight_views(*model).views);
-  const auto file = open_tensors(folder / "model.safetensors");
-  const auto engine = open_language_model(file, config, "cpu", "test");
-  const auto modules = open_module_model(file, config, c10::Device(c10::kCPU));
+TEST_F(LanguageModelTest, AStateResumesOnTheOtherKindOfDevice) {
   const std::vector<TokenId> head{3, 1, 4, 1, 5, 9, 2}, tail{6, 5, 3, 5};
   for (auto* first : {engine.get(), modules.get()}) {
     auto* second = first == engine.get() ? modules.get() : engine.get();
@@ -40,16 +51,7 @@ TEST(LanguageModel, AStateResumesOnTheOtherKindOfDevice) {
   }
 }
 
-TEST(LanguageModel, BothKindsGiveTheSameFeatures) {
-  ModelConfig config;
-  config.n_layer = 2, config.n_embd = 16, config.vocab_size = 50;
-  Rwkv model(config);
-  model->initialize(1, 0.5);
-  const ScratchDirectory folder;
-  write_safetensors(folder / "model.safetensors", weight_views(*model).views);
-  const auto file = open_tensors(folder / "model.safetensors");
-  const auto engine = open_language_model(file, config, "cpu", "test");
-  const auto modules = open_module_model(file, config, c10::Device(c10::kCPU));
+TEST_F(LanguageModelTest, BothKindsGiveTheSameFeatures) {
   std::vector<TokenId> tokens;  // more than one chunk
   for (int i = 0; i < 300; ++i) tokens.push_back(i * i % 50);
   std::vector<float> found[2];

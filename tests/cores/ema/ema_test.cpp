@@ -11,6 +11,7 @@
 #include "rwkvx/cores/names.h"
 #include "rwkvx/formats/safetensors.h"
 #include "support/program.h"
+#include "support/random_weights.h"
 
 namespace rwkvx {
 namespace {
@@ -119,14 +120,8 @@ TEST(EmaNames, AFileOfItsTensorsIsRecognized) {
   config.core = "ema";
   config.n_layer = 1, config.n_embd = 4, config.vocab_size = 5;
   config.shift.kind = ShiftKind::kNone;
-  std::vector<std::vector<float>> values;
-  std::vector<TensorView> views;
-  for (const auto& row : describe_parameters(config)) {
-    const auto& one = values.emplace_back(static_cast<std::size_t>(row.count()));
-    views.push_back({row.name, DType::kF32, row.shape, std::as_bytes(std::span(one))});
-  }
   const ScratchDirectory scratch;
-  write_safetensors(scratch / "ema.safetensors", views);
+  test::write_random_weights(config, scratch / "ema.safetensors");
   const auto found = infer_config(open_tensors(scratch / "ema.safetensors"));
   EXPECT_EQ(config_to_json(found)["core"], "ema");
   EXPECT_EQ(found.n_embd, 4);
