@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
+#include <string>
 
 #include "cores/rwkv4/modules/wkv.h"
+#include "cores/rwkv7/modules/wkv.h"
 #include "cores/shift/gate_forms.h"
 #include "cores/shift/modules/conv_shift.h"
 #include "cores/shift/modules/parameters.h"
@@ -101,6 +104,35 @@ void expect_wkv_operator(const fs::path& path) {
 
 TEST(GoldenOperators, WkvGivesValuesAndGradients) {
   RWKVX_FOR_EACH_GOLDEN("model") expect_wkv_operator(golden / "wkv_op.safetensors");
+}
+
+void expect_wkv7_operator(const fs::path& path) {
+  const auto file = read_safetensors(path);
+  for (const bool fast : {true, false}) {
+    SCOPED_TRACE(fast ? "kernel" : "reference");
+    std::map<std::string, at::Tensor> leaves;
+    for (const char* name : {"r", "w", "k", "v", "z", "b", "state_in"})
+      leaves[name] = read(file, name).requires_grad_();
+    const auto d = at::exp(-0.60653065971263342 * at::sigmoid(leaves["w"]));
+    const auto [y, end] = (fast ? wkv7 : wkv7_reference)(
+        leaves["r"], d, leaves["k"], leaves["v"], leaves["z"], leaves["b"], leaves["state_in"]);
+    // The sums of N products beside values of any size.
+    expect_close(y, read(file, "y"), kValueRelative, 1e-4, "y");
+    expect_close(end, read(file, "state_out"), kValueRelative, 1e-4, "state_out");
+    const auto loss = (y * read(file, "grad_y")).sum() + (end * read(file, "grad_state_out")).sum();
+    loss.backward();
+    for (const auto& [name, leaf] : leaves)
+      expect_close(leaf.grad(), read(file, "grad_" + name), kGradRelative, kGradAbsolute, name);
+  }
+}
+
+TEST(GoldenOperators, Wkv7GivesValuesAndGradients) {
+  RWKVX_FOR_EACH_GOLDEN("rwkv7")
+  for (const auto& entry : fs::directory_iterator(golden))
+    if (entry.path().filename().string().starts_with("wkv7_op")) {
+      SCOPED_TRACE(entry.path());
+      expect_wkv7_operator(entry.path());
+    }
 }
 
 }  // namespace

@@ -28,11 +28,15 @@ struct DeviceKind {
   std::string (*warning)(c10::Device device, bool bfloat16);
 
   // The operators of the cores, for an x that takes(x); see cores/rwkv4/modules/wkv.h,
-  // cores/shift/modules/shift_mix.h.
+  // cores/rwkv7/modules/wkv.h, cores/shift/modules/shift_mix.h.
   bool (*takes)(const at::Tensor& x);
   std::pair<at::Tensor, at::Tensor> (*wkv)(const at::Tensor& w, const at::Tensor& u,
                                            const at::Tensor& k, const at::Tensor& v,
                                            const at::Tensor& state, const at::Tensor& r);
+  std::pair<at::Tensor, at::Tensor> (*wkv7)(const at::Tensor& r, const at::Tensor& d,
+                                            const at::Tensor& k, const at::Tensor& v,
+                                            const at::Tensor& z, const at::Tensor& b,
+                                            const at::Tensor& state) = nullptr;
   std::vector<at::Tensor> (*shift_mix)(const at::Tensor& a, const ShiftParameters& learned,
                                        const at::Tensor& phi, const std::vector<at::Tensor>& mixes,
                                        at::Tensor& ring, at::Tensor& prev);
