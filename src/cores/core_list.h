@@ -3,4 +3,4 @@
 // of static libraries that only register themselves.
 #pragma once
 
-#define RWKVX_CORES(core) core(rwkv4)
+#define RWKVX_CORES(core) core(rwkv4) core(rwkv7)

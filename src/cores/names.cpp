@@ -146,6 +146,11 @@ ModelConfig infer_config(const TensorFile& file) {
   return config;
 }
 
+bool is_unused(std::string_view name) {
+  return std::ranges::any_of(
+      all_cores(), [&](const Core* core) { return core->unused != nullptr && core->unused(name); });
+}
+
 std::string missing_tensor(std::string_view name, std::span<const std::int64_t> shape) {
   std::string reason = "is missing, expected shape " + shape_text(shape);
   if (name == "head.weight")

@@ -30,6 +30,10 @@ Start starts_in_embedding_range() {
   return {"uniform, +- learning rate", Start::Kind::kEmbeddingRange};
 }
 
+Start starts_uniform(double range) {
+  return {"uniform, +- " + start_number(range), Start::Kind::kUniform, range};
+}
+
 Start starts_by_channel(std::string text,
                         std::function<double(std::int64_t c, std::int64_t channels)> channel) {
   return {std::move(text), Start::Kind::kByChannel, 0, std::move(channel)};
@@ -46,6 +50,13 @@ ParameterRow matrix_row(std::string name, std::int64_t out, std::int64_t in, std
   return {std::move(name), {out, in}, part, std::move(start), /*matrix=*/true};
 }
 
+ParameterRow transposed_row(std::string name, std::int64_t in, std::int64_t out,
+                            std::string_view part, Start start) {
+  ParameterRow row{std::move(name), {in, out}, part, std::move(start), /*matrix=*/true};
+  row.transposed = true;
+  return row;
+}
+
 void add_norm_rows(std::vector<ParameterRow>& rows, const std::string& name, std::int64_t C) {
   rows.push_back({name + ".weight", {C}, kNormPart, starts_at(1)});
   rows.push_back({name + ".bias", {C}, kNormPart, starts_at(0)});
@@ -55,7 +66,7 @@ std::vector<ParameterRow> describe_parameters(const ModelConfig& config) {
   const auto& core = core_of(config);
   const std::int64_t C = config.n_embd, V = config.vocab_size;
   std::vector<ParameterRow> rows;
-  rows.push_back(matrix_row("emb.weight", V, C, kEmbeddingPart, starts_in_embedding_range()));
+  rows.push_back(matrix_row("emb.weight", V, C, kEmbeddingPart, core.embedding_start()));
   for (std::int64_t layer = 0; layer < config.n_layer; ++layer) {
     std::vector<ParameterRow> block;
     if (layer == 0) add_norm_rows(block, "ln0", C);  // normalizes the embedding

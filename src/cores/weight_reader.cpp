@@ -56,7 +56,8 @@ float* WeightReader::vector(const std::string& name) { return floats_of(name, ro
 
 void WeightReader::refuse_unread() const {
   for (const auto& tensor : file_.tensors())
-    if (!known_.contains(tensor.name)) fail(tensor.name, unknown_tensor(tensor.name));
+    if (!known_.contains(tensor.name) && !is_unused(tensor.name))
+      fail(tensor.name, unknown_tensor(tensor.name));
 }
 
 WeightMatrix WeightReader::quantized(const TensorView& tensor, std::int64_t rows,
@@ -109,10 +110,39 @@ void WeightReader::read_wide(WeightMatrix& matrix, const std::string& name) {
   matrix.wide = {first, columns, floats_of(name + ".wide_values", count)};
 }
 
+// The transpose of a (columns, rows) matrix, in its type if a product can be taken of it.
+WeightMatrix WeightReader::turned(const TensorView& tensor, std::int64_t rows,
+                                  std::int64_t columns) {
+  if (tensor.shape != std::vector<std::int64_t>{columns, rows})
+    fail(tensor.name,
+         "expected shape " + shape_text({{columns, rows}}) + ", got " + shape_text(tensor.shape));
+  WeightMatrix out{tensor.dtype == DType::kBF16 ? WeightType::kBF16 : WeightType::kF32, rows,
+                   columns, nullptr, nullptr};
+  if (use_ == Use::kCheck) {
+    to_float32({tensor.name, tensor.dtype, {0}, {}});  // throws for a type that is no number's
+    return out;
+  }
+  const auto values = to_float32(tensor);
+  auto& own = own_.emplace_back(values.size());
+  const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
+  auto* narrow = reinterpret_cast<std::uint16_t*>(own.data());
+  for (std::int64_t r = 0; r < rows; ++r)
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const float value = values[at(c * rows + r)];
+      if (out.type == WeightType::kBF16)
+        narrow[at(r * columns + c)] = float_to_bf16(value);
+      else
+        own[at(r * columns + c)] = value;
+    }
+  out.values = reinterpret_cast<const std::byte*>(own.data());
+  return out;
+}
+
 WeightMatrix WeightReader::matrix(const std::string& name) {
-  const std::int64_t rows = row(name).shape[0], columns = row(name).shape[1];
+  const std::int64_t rows = row(name).outputs(), columns = row(name).inputs();
   const auto& tensor = find(name);
   const bool integer = tensor.dtype == DType::kI8 || tensor.dtype == DType::kU8;
+  if (row(name).transposed && !integer) return turned(tensor, rows, columns);
   WeightMatrix out{tensor.dtype == DType::kBF16 ? WeightType::kBF16 : WeightType::kF32, rows,
                    columns, tensor.bytes.data(), nullptr};
   if (integer) out = quantized(tensor, rows, columns);

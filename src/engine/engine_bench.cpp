@@ -43,7 +43,7 @@ void write_random_weights(const ModelConfig& config, const std::filesystem::path
   std::vector<TensorView> views;
   for (const auto& row : describe_parameters(config)) {
     auto& one = values.emplace_back(static_cast<std::size_t>(row.count()));
-    const float scale = row.matrix ? 1 / std::sqrt(static_cast<float>(row.shape.back())) : 0.1f;
+    const float scale = row.matrix ? 1 / std::sqrt(static_cast<float>(row.inputs())) : 0.1f;
     const float center = row.part == kNormPart ? static_cast<float>(row.start.number) : 0.0f;
     for (auto& value : one) value = scale * numbers.next() + center;
     views.push_back({row.name, DType::kF32, row.shape, std::as_bytes(std::span(one))});
@@ -60,9 +60,9 @@ class PrefillProducts {
     for (const auto& row : describe_parameters(config)) {
       if (!row.matrix || row.part == kEmbeddingPart) continue;
       const bool head = row.part == kHeadPart;
-      auto& one = matrices_.emplace_back(Matrix{row.shape[0], row.shape[1], head ? 1 : T, {}});
+      auto& one = matrices_.emplace_back(Matrix{row.outputs(), row.inputs(), head ? 1 : T, {}});
       one.values.assign(static_cast<std::size_t>(row.count()), 1.0f);
-      widest = std::max({widest, row.shape[0], row.shape[1]});
+      widest = std::max({widest, row.outputs(), row.inputs()});
     }
     const auto rows = std::min(T, Engine::kChunk);
     in_.assign(static_cast<std::size_t>(rows * widest), 1.0f);

@@ -19,6 +19,16 @@ std::vector<std::byte> bytes_of(const std::vector<Value>& values) {
   return bytes;
 }
 
+// The transpose of (rows, columns).
+std::vector<float> turn(const std::vector<float>& values, std::int64_t rows, std::int64_t columns) {
+  std::vector<float> turned;
+  turned.reserve(values.size());
+  for (std::int64_t c = 0; c < columns; ++c)
+    for (std::int64_t r = 0; r < rows; ++r)
+      turned.push_back(values[static_cast<std::size_t>(r * columns + c)]);
+  return turned;
+}
+
 }  // namespace
 
 QuantizeResult write_quantized(const TensorFile& source, const ModelConfig& config, WeightType type,
@@ -47,7 +57,10 @@ QuantizeResult write_quantized(const TensorFile& source, const ModelConfig& conf
       keep(row.name, DType::kF32, row.shape, bytes_of(values));
       continue;
     }
-    const std::int64_t M = row.shape[0], N = row.shape[1];
+    const bool turned = row.transposed && to != WeightType::kBF16;
+    if (turned) values = turn(values, row.shape[0], row.shape[1]);
+    const std::int64_t M = turned ? row.outputs() : row.shape[0],
+                       N = turned ? row.inputs() : row.shape[1];
     if (const auto odd = std::ranges::find_if_not(values, [](float v) { return std::isfinite(v); });
         odd != values.end())
       throw CheckpointError(where, "expected finite numbers, got " + std::to_string(*odd) +

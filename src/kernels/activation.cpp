@@ -29,6 +29,33 @@ void SquareBackward(const float* h, float* dh, std::int64_t count) {
   });
 }
 
+void TanhForward(float* k, std::int64_t count) {
+  ForEach(0, count, [&](auto d, std::int64_t i) {
+    const auto x = hn::LoadU(d, k + i);
+    hn::StoreU(hn::IfThenElse(hn::IsNaN(x), x, hn::Tanh(d, x)), d, k + i);
+  });
+}
+
+void TanhBackward(const float* h, float* dh, std::int64_t count) {
+  ForEach(0, count, [&](auto d, std::int64_t i) {
+    const auto y = hn::LoadU(d, h + i);
+    const auto slope = hn::NegMulAdd(y, y, hn::Set(d, 1.0f));
+    hn::StoreU(hn::Mul(slope, hn::LoadU(d, dh + i)), d, dh + i);
+  });
+}
+
+void SigmoidForward(float* k, std::int64_t count) {
+  ForEach(0, count,
+          [&](auto d, std::int64_t i) { hn::StoreU(Sigmoid(d, hn::LoadU(d, k + i)), d, k + i); });
+}
+
+void SigmoidBackward(const float* h, float* dh, std::int64_t count) {
+  ForEach(0, count, [&](auto d, std::int64_t i) {
+    const auto y = hn::LoadU(d, h + i);
+    hn::StoreU(hn::Mul(hn::NegMulAdd(y, y, y), hn::LoadU(d, dh + i)), d, dh + i);
+  });
+}
+
 void Residual(const float* x, const float* o, float* y, std::int64_t count) {
   ForEach(0, count, [&](auto d, std::int64_t i) {
     hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, o + i)), d, y + i);
@@ -116,6 +143,10 @@ namespace rwkvx {
 
 HWY_EXPORT(SquareForward);
 HWY_EXPORT(SquareBackward);
+HWY_EXPORT(TanhForward);
+HWY_EXPORT(TanhBackward);
+HWY_EXPORT(SigmoidForward);
+HWY_EXPORT(SigmoidBackward);
 HWY_EXPORT(Residual);
 HWY_EXPORT(GatedForward);
 HWY_EXPORT(GatedBackward);
@@ -127,6 +158,16 @@ void relu_square_forward(float* k, std::int64_t count) {
 }
 void relu_square_backward(const float* h, float* dh, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(SquareBackward)(h, dh, count);
+}
+void tanh_forward(float* k, std::int64_t count) { HWY_DYNAMIC_DISPATCH(TanhForward)(k, count); }
+void tanh_backward(const float* h, float* dh, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(TanhBackward)(h, dh, count);
+}
+void sigmoid_forward(float* k, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(SigmoidForward)(k, count);
+}
+void sigmoid_backward(const float* h, float* dh, std::int64_t count) {
+  HWY_DYNAMIC_DISPATCH(SigmoidBackward)(h, dh, count);
 }
 void residual_forward(const float* x, const float* o, float* y, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(Residual)(x, o, y, count);

@@ -92,7 +92,7 @@ void load_weights(RwkvImpl& model, const TensorFile& file, bool allow_new_shift)
     parameters[row.name].copy_(tensor);
   }
   for (const auto& tensor : file.tensors())
-    if (!known.contains(tensor.name))
+    if (!known.contains(tensor.name) && !is_unused(tensor.name))
       throw CheckpointError(where + ": " + tensor.name, unknown_tensor(tensor.name));
 }
 

@@ -47,7 +47,9 @@ at::Tensor RwkvImpl::features(const at::Tensor& tokens, ModelState& state,
   TORCH_CHECK(state.t.defined() && state.t.size(0) == tokens.size(0), "Rwkv: tokens are ",
               tokens.sizes(), " (B, T), so the state must be of B sequences");
   auto x = torch::embedding(emb, tokens);  // (B, T, C)
-  BlockContext context{shift_positions(config_, state.t, tokens.size(1), x.options()), {}};
+  at::Tensor handed_on;
+  BlockContext context{
+      shift_positions(config_, state.t, tokens.size(1), x.options()), {}, &handed_on};
   x = layer_norm(x, ln0);
   for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
     if (observer)

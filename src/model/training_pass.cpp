@@ -63,11 +63,12 @@ struct TrainingPass::Impl {
     const int64_t sets = options.checkpoint_blocks ? 1 : L;
     for (int64_t l = 0; l < sets; ++l) kept.push_back(make({floats.kept}));
     scratch = make({floats.scratch});
+    shared = make({floats.shared});
     head_rows = head_rows_of(config, N);
     logits = make({head_rows, V});
     normalized = make({head_rows, C});
     for (int64_t l = 0; l < L; ++l)
-      blocks.push_back(core.pass({config, model.block_ptr(l), N, longest, tools}));
+      blocks.push_back(core.pass({config, l, model.block_ptr(l), N, longest, tools}));
   }
 
   // Block `l` of sequences b0 .. b0 + count.
@@ -78,7 +79,8 @@ struct TrainingPass::Impl {
             advance ? x[static_cast<size_t>(l + 1)] : at::Tensor(),
             gradient,
             data(kept[static_cast<size_t>(options.checkpoint_blocks ? 0 : l)]),
-            data(scratch)};
+            data(scratch),
+            data(shared)};
   }
 
   // Layer norm of rows 0 .. N' of `from`, in parallel.
@@ -204,7 +206,7 @@ struct TrainingPass::Impl {
   std::vector<at::Tensor> x;      // (N, C), input of each block, then of ln_out
   std::vector<at::Tensor> kept;   // of each block, or one for all
   at::Tensor embedded, gradient;  // (N, C)
-  at::Tensor scratch, logits, normalized;
+  at::Tensor scratch, shared, logits, normalized;
 };
 
 std::string TrainingPass::lacks(const ModelConfig& config) {
@@ -227,7 +229,7 @@ double TrainingPass::buffer_bytes(const ModelConfig& config, std::int64_t tokens
   const auto floats =
       fused_core(config).pass_floats(config, tokens, longest, group_of(config, tokens, longest));
   const double all = N * C * (L + 3) + (options.checkpoint_blocks ? 1 : L) * real(floats.kept) +
-                     real(floats.scratch) +
+                     real(floats.scratch) + real(floats.shared) +
                      real(head_rows_of(config, tokens)) * (real(config.vocab_size) + C);
   return all * sizeof(float);
 }

@@ -43,7 +43,7 @@ double learning_rate_scale(const ParameterRow& row, const TrainingConfig& config
 }
 
 double weight_decay_of(const ParameterRow& row, const TrainingConfig& config) {
-  return row.matrix ? config.weight_decay : 0;
+  return row.matrix && !row.transposed ? config.weight_decay : 0;
 }
 
 struct Optimizer::Impl {

@@ -91,7 +91,7 @@ class ProductsWork : public Work {
     // Matrices of one shape share their buffers; the embedding is looked up, not multiplied.
     for (const auto& row : describe_parameters(config.model)) {
       if (!row.matrix || row.part == kEmbeddingPart) continue;
-      const std::int64_t out = row.shape[0], in = row.shape[1];
+      const std::int64_t out = row.outputs(), in = row.inputs();
       const auto same = std::ranges::find_if(layers_, [&](const Layer& layer) {
         return layer.w.size(0) == out && layer.w.size(1) == in;
       });

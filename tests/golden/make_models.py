@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes model/ beside this file: small models and operators computed in float64, step by step.
+"""Writes model/ and rwkv7/rwkv7* beside this file: small models and operators computed in float64, step by step.
 
   pip install torch==2.13.0 safetensors numpy transformers==4.57.6
   tests/golden/make_models.py
 
-The formulas are those of RWKV-4 (arXiv 2305.13048) and of the gated positional shift as docs/ describes
+The formulas are those of RWKV-4 (arXiv 2305.13048), of RWKV-7 (arXiv 2503.14456) and of the gated positional shift as docs/ describes
 them, written as plainly as they can be: WKV as the quotient of its two sums over all earlier tokens, not
 as a recurrence; the shift as a sum over lags; gradients by automatic differentiation. hf_rwkv4 is another
 implementation of RWKV-4 altogether (transformers). README.md says what each file holds.
@@ -171,7 +171,11 @@ class Model:
             a, one["h"] = shift(a, one["h"], t0, self.config["gs"].get("pos", "none"), shifted)
         before = torch.cat([one["x"].unsqueeze(1), a[:, :-1]], 1)
         one["x"] = a[:, -1]
-        return lambda name: a * self.p[prefix + name] + before * (1 - self.p[prefix + name])
+
+        def mix(name, share_of=lambda share: share):
+            share = share_of(self.p[prefix + name])
+            return a * share + before * (1 - share)
+        return mix
 
     def forward(self, idx, state):
         p = self.p
@@ -202,12 +206,112 @@ def state_tensors(state, prefix):
             out[f"{prefix}.{i}.{site}.x"] = layer[site]["x"].unsqueeze(1)
             if layer[site]["h"].shape[1] > 0:
                 out[f"{prefix}.{i}.{site}.h"] = layer[site]["h"]
-        out[f"{prefix}.{i}.att.wkv"] = state_rows(layer["wkv"])
+        wkv = layer["wkv"]
+        out[f"{prefix}.{i}.att.wkv"] = wkv if torch.is_tensor(wkv) else state_rows(wkv)
     return out
 
 
-def make_model(name, config, B=2, T=12, split=5):
-    model = Model(config)
+# ---- RWKV-7 -----------------------------------------------------------------------------------------
+
+def heads_step(S, r, d, k, v, kappa, a):
+    """One token of all heads, each (B, H, N), S (B, H, N, N) by value and key -> y, S."""
+    N = S.shape[-1]
+    change = torch.diag_embed(d) - kappa.unsqueeze(-1) * (kappa * a).unsqueeze(-2)
+    S = S @ change + v.unsqueeze(-1) * k.unsqueeze(-2)
+    return (S @ r.unsqueeze(-1)).reshape(*r.shape[:2], N), S
+
+
+class Rwkv7(Model):
+    def __init__(self, config):
+        self.config = config
+        V, C, L, N, F = (config[key] for key in "VCLNF")
+        p = {"emb.weight": draw(V, C), "head.weight": draw(V, C, scale=0.5)}
+
+        def add_norm(name):
+            p[name + ".weight"], p[name + ".bias"] = 1 + draw(C, scale=0.2), draw(C, scale=0.2)
+        add_norm("ln_out")
+        add_norm("blocks.0.ln0")
+        for i in range(L):
+            at = f"blocks.{i}."
+            add_norm(at + "ln1")
+            add_norm(at + "ln2")
+            add_norm(at + "att.ln_x")
+            for name in "rwkvag":
+                p[at + f"att.x_{name}"] = torch.rand(1, 1, C, generator=random)
+            for name, rank in config["ranks"].items():
+                letter = {"decay": "w", "iclr": "a", "value": "v", "gate": "g"}[name]
+                if letter == "v" and i == 0:
+                    continue
+                if letter != "g":
+                    p[at + f"att.{letter}0"] = draw(1, 1, C)
+                p[at + f"att.{letter}1"] = draw(C, rank, scale=0.5)
+                p[at + f"att.{letter}2"] = draw(rank, C, scale=0.5)
+            p[at + "att.k_k"], p[at + "att.k_a"] = draw(1, 1, C), 1 + draw(1, 1, C, scale=0.3)
+            p[at + "att.r_k"] = draw(C // N, N, scale=0.5)
+            for name in ("key", "value", "receptance", "output"):
+                p[at + f"att.{name}.weight"] = draw(C, C, scale=0.4)
+            p[at + "ffn.x_k"] = torch.rand(1, 1, C, generator=random)
+            p[at + "ffn.key.weight"] = draw(F, C, scale=0.5)
+            p[at + "ffn.value.weight"] = draw(C, F, scale=0.3)
+            for site in config.get("where", ""):
+                p |= shift_parameters(C, config["gs"], at + ("att." if site == "a" else "ffn.") + "shift.")
+        self.p = {name: t.float().double().requires_grad_() for name, t in p.items()}
+
+    def start(self, B):
+        c, state = self.config, super().start(B)
+        for layer in state["layers"]:
+            layer["wkv"] = torch.zeros(B, c["C"] // c["N"], c["N"], c["N"])
+        return state
+
+    def enhanced(self, a, prefix, one, t0):
+        mix = super().enhanced(a, prefix, one, t0)
+        # Official mixes are shares of the token before; the inherited ones of the token itself.
+        return lambda name: mix(name, lambda share: 1 - share)
+
+    def time_mix(self, mix, at, layer, v_first):
+        c, p = self.config, self.p
+        w = lambda name: p[at + "att." + name]
+        r, k, v = (mix("x_" + n) @ w(full + ".weight").T
+                   for n, full in (("r", "receptance"), ("k", "key"), ("v", "value")))
+        d = torch.exp(-math.exp(-0.5) * torch.sigmoid(w("w0") + torch.tanh(mix("x_w") @ w("w1")) @ w("w2")))
+        a = torch.sigmoid(w("a0") + mix("x_a") @ w("a1") @ w("a2"))
+        g = torch.sigmoid(mix("x_g") @ w("g1")) @ w("g2")
+        if v_first is None:
+            v_first = v
+        else:
+            v = v + (v_first - v) * torch.sigmoid(w("v0") + mix("x_v") @ w("v1") @ w("v2"))
+        by_head = lambda x: x.reshape(*x.shape[:2], -1, c["N"])
+        kappa = by_head(k * w("k_k"))
+        kappa = kappa / kappa.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        k = k * (1 + (a - 1) * w("k_a"))
+        r, d, k, v, a = (by_head(x) for x in (r, d, k, v, a))
+        out = []
+        for t in range(r.shape[1]):
+            y, layer["wkv"] = heads_step(layer["wkv"], *(x[:, t] for x in (r, d, k, v, kappa, a)))
+            y = (y - y.mean(-1, keepdim=True)) / torch.sqrt(y.var(-1, keepdim=True, unbiased=False) + 64e-5)
+            y = y.flatten(1) * w("ln_x.weight") + w("ln_x.bias")
+            out.append(y + ((r[:, t] * k[:, t] * w("r_k")).sum(-1, keepdim=True) * v[:, t]).flatten(1))
+        return (torch.stack(out, 1) * g) @ w("output.weight").T, v_first
+
+    def forward(self, idx, state):
+        p = self.p
+        x = norm(p["emb.weight"][idx], p["blocks.0.ln0.weight"], p["blocks.0.ln0.bias"])
+        v_first = None
+        for i, layer in enumerate(state["layers"]):
+            at = f"blocks.{i}."
+            mix = self.enhanced(norm(x, p[at + "ln1.weight"], p[at + "ln1.bias"]), at + "att.",
+                                layer["att"], state["t"])
+            y, v_first = self.time_mix(mix, at, layer, v_first)
+            x = x + y
+            mix = self.enhanced(norm(x, p[at + "ln2.weight"], p[at + "ln2.bias"]), at + "ffn.",
+                                layer["ffn"], state["t"])
+            x = x + torch.relu(mix("x_k") @ p[at + "ffn.key.weight"].T) ** 2 @ p[at + "ffn.value.weight"].T
+        state["t"] += idx.shape[1]
+        return norm(x, p["ln_out.weight"], p["ln_out.bias"]) @ p["head.weight"].T
+
+
+def make_model(name, config, B=2, T=12, split=5, kind=Model, folder=HERE):
+    model = kind(config)
     idx = torch.randint(0, config["V"], (B, T), generator=random)
     targets = torch.randint(0, config["V"], (B, T), generator=random)
     state = model.start(B)
@@ -224,10 +328,10 @@ def make_model(name, config, B=2, T=12, split=5):
     io["step_logits"] = torch.cat(steps, 1)
     away = (io["step_logits"] - logits).abs().max().item()
     assert away < 1e-10, (name, away)
-    save(HERE / f"{name}.weights.safetensors", model.p)
-    save(HERE / f"{name}.grads.safetensors", {n: t.grad for n, t in model.p.items()})
-    save(HERE / f"{name}.io.safetensors", io)
-    (HERE / f"{name}.json").write_text(json.dumps(
+    save(folder / f"{name}.weights.safetensors", model.p)
+    save(folder / f"{name}.grads.safetensors", {n: t.grad for n, t in model.p.items()})
+    save(folder / f"{name}.io.safetensors", io)
+    (folder / f"{name}.json").write_text(json.dumps(
         {"config": config, "loss": loss.item(), "split": split,
          "parameters": sum(t.numel() for t in model.p.values())}, indent=1) + "\n")
 
@@ -323,6 +427,12 @@ def main():
     make_wkv()
     make_shifts()
     make_hf()
+    seven = Path(HERE.parent / "rwkv7")
+    seven.mkdir(exist_ok=True)
+    small = {"V": 13, "C": 16, "L": 2, "N": 8, "F": 24, "ranks": {"decay": 3, "iclr": 4, "value": 2, "gate": 5}}
+    for name, config in (("rwkv7", small), ("rwkv7_three_blocks", small | {"L": 3, "N": 16}),
+                         ("rwkv7_enhanced", small | {"where": "af", "gs": {"K": 4, "pos": "exp"}})):
+        make_model(name, config, T=18, split=7, kind=Rwkv7, folder=seven)
 
 
 main()

@@ -114,6 +114,19 @@ TEST(Engine, EqualsTheModulesForEverySwitch) {
   }
 }
 
+TEST(Engine, EqualsTheModulesOfRwkv7) {
+  for (const char* setting : {"kind=none", "pos=sin", "gate=lowrank", "ablation=gate_only"}) {
+    auto config = small_config();
+    config.core = "rwkv7";
+    config.n_embd = 48;
+    config.head_size = 24;
+    config.gate_rank = 20;
+    nlohmann::json json = config_to_json(config);
+    set_by_path(json, std::string("shift.") + setting);
+    expect_equal_to_modules(config_from_json<ModelConfig>(json, "model"), setting);
+  }
+}
+
 TEST(Engine, EqualsTheModulesForOtherWidths) {
   auto config = small_config();
   config.dim_att = 24;

@@ -9,6 +9,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/cores/core.h"
 #include "rwkvx/cores/names.h"
+#include "rwkvx/engine/engine.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"
@@ -35,6 +36,13 @@ ModelConfig config_of_case(const nlohmann::json& json) {
   config.n_layer = json["L"];
   if (json.contains("A")) config.dim_att = json["A"];
   if (json.contains("F")) config.dim_ffn = json["F"];
+  if (json.contains("N")) {
+    config.core = "rwkv7";
+    config.head_size = json["N"];
+    const auto& ranks = json["ranks"];
+    config.decay_rank = ranks["decay"], config.iclr_rank = ranks["iclr"];
+    config.value_rank = ranks["value"], config.gate_rank = ranks["gate"];
+  }
   if (!json.contains("gs")) {
     config.shift.kind = ShiftKind::kNone;
     return config;
@@ -77,7 +85,7 @@ void expect_state(const TensorFile& io, const std::string& prefix, const ModelCo
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const auto key = prefix + "." + std::to_string(layer) + "." + fixture_name(rows[i]);
       const auto& actual = state.layers[layer][i];
-      if (rows[i].name == "att.wkv") {
+      if (config.core == "rwkv4" && rows[i].name == "att.wkv") {
         const auto wanted = read(io, key);
         expect_close(at_scale_of(actual, wanted), wanted.slice(1, 0, 2), kValueRelative,
                      kValueAbsolute, key);
@@ -138,6 +146,8 @@ TEST(GoldenModel, GivesTheLossLogitsGradientsAndStatesOfEveryCase) {
   RWKVX_FOR_EACH_GOLDEN("model") expect_cases(golden);
 }
 
+TEST(GoldenModel, GivesTheSameForRwkv7) { RWKVX_FOR_EACH_GOLDEN("rwkv7") expect_cases(golden); }
+
 TEST(GoldenModel, AgreesWithAnotherImplementationOfRwkv4) {
   RWKVX_FOR_EACH_GOLDEN("model") {
     const auto io = read_safetensors(golden / "hf_rwkv4.io.safetensors");
@@ -148,6 +158,32 @@ TEST(GoldenModel, AgreesWithAnotherImplementationOfRwkv4) {
       auto state = model->start(idx.size(0));
       expect_close(model->forward(idx, state), read(io, "logits"), kValueRelative, kValueAbsolute,
                    weights);
+    }
+  }
+}
+
+// Official .pth files of other projects' models, through the engine and the modules.
+TEST(GoldenModel, GivesTheLogitsOfThirdPartyModels) {
+  RWKVX_FOR_EACH_GOLDEN("third_party") {
+    if (!fs::is_directory(golden)) continue;
+    for (const auto& entry : fs::directory_iterator(golden)) {
+      if (entry.path().extension() != ".pth") continue;
+      SCOPED_TRACE(entry.path().filename().string());
+      const auto json = read_json_file(fs::path(entry.path()).replace_extension(".json").string());
+      const auto ids = json["token_ids"].get<std::vector<Engine::Token>>();
+      const auto wanted = torch::tensor(json["last_logits"].get<std::vector<double>>());
+      const auto file = open_tensors(entry.path());
+      Engine engine(file, infer_config(file));
+      auto state = engine.start();
+      auto logits = torch::empty(wanted.sizes());
+      engine.prefill(ids, state, logits.mutable_data_ptr<float>());
+      expect_close(logits, wanted, 0, 1e-4, "engine");
+      const torch::NoGradGuard no_grad;
+      auto model = load_model(entry.path());
+      auto carried = model->start(1);
+      const auto tokens = torch::tensor(std::vector<int64_t>(ids.begin(), ids.end()));
+      expect_close(model->forward(tokens.unsqueeze(0), carried).squeeze(0)[-1], wanted, 0, 1e-4,
+                   "modules");
     }
   }
 }

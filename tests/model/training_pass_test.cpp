@@ -15,9 +15,19 @@ struct Shape {
   int64_t B, T, C, V;
 };
 
-ModelConfig config_of(const std::string& switches, const Shape& shape) {
-  auto json = nlohmann::json{
-      {"n_layer", 3}, {"n_embd", shape.C}, {"vocab_size", shape.V}, {"dim_ffn", 3 * shape.C}};
+ModelConfig config_of(const std::string& switches, const Shape& shape,
+                      const std::string& core = "rwkv4") {
+  auto json = nlohmann::json{{"core", core},
+                             {"n_layer", 3},
+                             {"n_embd", shape.C},
+                             {"vocab_size", shape.V},
+                             {"dim_ffn", 3 * shape.C}};
+  if (core == "rwkv7")
+    json.update({{"head_size", 8},
+                 {"decay_rank", 5},
+                 {"iclr_rank", 6},
+                 {"value_rank", 7},
+                 {"gate_rank", 9}});
   json["shift"] = nlohmann::json::parse(switches);
   return config_from_json<ModelConfig>(json, "model");
 }
@@ -30,11 +40,11 @@ void disturb(RwkvImpl& model) {
 }
 
 // The fused pass in float32 against the modules and LibTorch's gradients in float64.
-void check(const std::string& switches, const Shape& shape,
-           const TrainingPassOptions& options = {}) {
+void check(const std::string& switches, const Shape& shape, const TrainingPassOptions& options = {},
+           const std::string& core = "rwkv4") {
   SCOPED_TRACE(switches + " T " + std::to_string(shape.T) +
                (options.checkpoint_blocks ? " checkpointed" : ""));
-  const auto config = config_of(switches, shape);
+  const auto config = config_of(switches, shape, core);
   ASSERT_TRUE(TrainingPass::supports(config));
   Rwkv model(config), twin(config);
   disturb(*model);
@@ -72,6 +82,16 @@ TEST(TrainingPass, GivesTheModulesLossAndGradients) {
     check(switches, {3, 17, 24, 29});
 }
 
+TEST(TrainingPass, GivesTheModulesLossAndGradientsOfRwkv7) {
+  TrainingPassOptions again;
+  again.checkpoint_blocks = true;
+  for (const char* switches : {R"({"kind": "none"})", R"({})", R"({"sites": "a"})",
+                               R"({"pos": "sin"})", R"({"ablation": "gate_only"})"})
+    check(switches, {3, 17, 24, 29}, {}, "rwkv7");
+  for (const int64_t T : {1, 15, 16, 200}) check("{}", {2, T, 16, 31}, {}, "rwkv7");
+  check("{}", {3, 40, 16, 23}, again, "rwkv7");
+}
+
 TEST(TrainingPass, TakesSequencesOfAnyLength) {
   for (const int64_t T : {1, 2, 31, 33, 200}) check("{}", {2, T, 20, 31});
 }
@@ -89,7 +109,8 @@ TEST(TrainingPass, PullsOnTheLargestLogit) {
 }
 
 TEST(TrainingPassSlow, GivesTheModulesLossAndGradientsOnLongSequences) {
-  for (const int64_t T : {500, 4097}) check("{}", {1, T, 16, 23});
+  for (const int64_t T : {500, 4097})
+    for (const char* core : {"rwkv4", "rwkv7"}) check("{}", {1, T, 16, 23}, {}, core);
 }
 
 TEST(TrainingPass, TakesBatchesSmallerThanItWasMadeFor) {

@@ -255,7 +255,8 @@ TEST(CudaShiftMix, BodiesEqualTheFloat64ReferenceForEveryVariant) {
   for (const char* gate : {"diag", "scalar", "group", "lowrank"})  // gate_only
     check({.gate = gate, .pos = "none", .taps = 0});
   check({.gate = "one", .pos = "none", .taps = -1});
-  check({.gate = "one", .pos = "none", .taps = -1, .mixes = 2});
+  for (const int mixes : {1, 2, 6})
+    check({.gate = "one", .pos = "none", .taps = -1, .mixes = mixes});
 }
 
 TEST(CudaShiftMix, BodiesEqualTheFloat64ReferenceAtAwkwardSizes) {

@@ -18,6 +18,7 @@ struct Case {
   int64_t T, C;
   int taps, mixes;
   bool gated, positions;
+  bool before = false;  // mixes are shares of the token before
 };
 
 struct Tensors {
@@ -76,7 +77,7 @@ Wanted reference(const Case& one, const Tensors& in) {
   for (int i = 0; i < one.mixes; ++i) {
     const auto mix = leaf(in.mix[static_cast<std::size_t>(i)]);
     leaves.push_back(mix);
-    wanted.z.push_back(before + (a - before) * mix);
+    wanted.z.push_back(one.before ? a + (before - a) * mix : before + (a - before) * mix);
     loss = loss + (wanted.z.back() * in.dz[static_cast<std::size_t>(i)].to(at::kDouble)).sum();
   }
   if (learned.conv.defined()) leaves.push_back(learned.conv);
@@ -98,6 +99,7 @@ void check(const Case& one) {
   site.channels = C;
   site.taps = one.taps;
   site.mixes = one.mixes;
+  site.mix_before = one.before;
   site.norm_weight = in.norm_weight.const_data_ptr<float>();
   site.norm_bias = in.norm_bias.const_data_ptr<float>();
   if (K > 0) site.conv = in.conv.const_data_ptr<float>();
@@ -107,8 +109,8 @@ void check(const Case& one) {
     site.gate_b = in.gate_b.const_data_ptr<float>();
   }
   std::vector<at::Tensor> z;
-  float* z_rows[3] = {};
-  const float* dz_rows[3] = {};
+  float* z_rows[kShiftMixMixes] = {};
+  const float* dz_rows[kShiftMixMixes] = {};
   for (int i = 0; i < one.mixes; ++i) {
     site.mix[i] = in.mix[static_cast<std::size_t>(i)].const_data_ptr<float>();
     z.push_back(at::empty({1, T, C}));
@@ -159,6 +161,7 @@ TEST(ShiftMix, EqualsTheFloat64ReferenceInValuesAndGradients) {
       for (const bool gated : {true, false}) check({T, 37, taps, 3, gated, taps != 2});
   check({33, 64, 4, 2, true, true});
   check({33, 5, 4, 2, true, true});
+  for (const int mixes : {1, 6}) check({33, 40, 4, mixes, true, true, /*before=*/true});
 }
 
 TEST(ShiftMixSlow, EqualsTheFloat64ReferenceOnLongSequences) {

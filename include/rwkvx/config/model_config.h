@@ -45,8 +45,7 @@ struct ShiftConfig {
   static constexpr auto fields() {
     using C = ShiftConfig;
     return std::tuple{
-        Field<C, ShiftKind>{"kind", &C::kind,
-                            "gated positional shift, or none: the RWKV-4 baseline"},
+        Field<C, ShiftKind>{"kind", &C::kind, "gated positional shift, or none: the core alone"},
         Field<C, ShiftSites>{"sites", &C::sites,
                              "before the time mix (a), the channel mix (f), or both (af)"},
         Field<C, std::int64_t>{"kernel", &C::kernel,
@@ -85,21 +84,38 @@ struct ModelConfig {
   std::int64_t vocab_size = 0;
   std::int64_t dim_att = 0;
   std::int64_t dim_ffn = 0;
+  std::int64_t head_size = 0;
+  std::int64_t decay_rank = 0;
+  std::int64_t iclr_rank = 0;
+  std::int64_t value_rank = 0;
+  std::int64_t gate_rank = 0;
   ShiftConfig shift;
 
   static constexpr auto fields() {
     using C = ModelConfig;
     return std::tuple{
-        added(Field<C, std::string>{"core", &C::core, "the recurrent blocks: rwkv4"}),
+        added(Field<C, std::string>{"core", &C::core, "the recurrent blocks: rwkv4 or rwkv7"}),
         Field<C, std::int64_t>{"n_layer", &C::n_layer, "number of blocks", 1, 1000},
         Field<C, std::int64_t>{"n_embd", &C::n_embd, "channels of the residual stream", 1, 65536},
         Field<C, std::int64_t>{"vocab_size", &C::vocab_size,
                                "rows of the embedding and the head; 0 = the tokenizer's", 0,
                                1 << 24},
-        Field<C, std::int64_t>{"dim_att", &C::dim_att, "channels of the time mix; 0 = n_embd", 0,
-                               65536},
+        Field<C, std::int64_t>{"dim_att", &C::dim_att,
+                               "rwkv4: channels of the time mix; 0 = n_embd", 0, 65536},
         Field<C, std::int64_t>{"dim_ffn", &C::dim_ffn,
                                "hidden channels of the channel mix; 0 = 4 n_embd", 0, 1 << 20},
+        added(Field<C, std::int64_t>{"head_size", &C::head_size,
+                                     "rwkv7: channels of a head; 0 = 64", 0, 256}),
+        added(Field<C, std::int64_t>{"decay_rank", &C::decay_rank,
+                                     "rwkv7: inner width of what finds the decay; 0 = by n_embd", 0,
+                                     65536}),
+        added(Field<C, std::int64_t>{"iclr_rank", &C::iclr_rank,
+                                     "rwkv7: the same for the in-context learning rate", 0, 65536}),
+        added(Field<C, std::int64_t>{"value_rank", &C::value_rank,
+                                     "rwkv7: the same for the share of the first block's values", 0,
+                                     65536}),
+        added(Field<C, std::int64_t>{"gate_rank", &C::gate_rank,
+                                     "rwkv7: the same for the output's gate", 0, 65536}),
         Field<C, ShiftConfig>{"shift", &C::shift, "the gated positional shift"},
     };
   }

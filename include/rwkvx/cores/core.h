@@ -36,6 +36,7 @@ struct Core {
 
   // Throws ConfigError for settings that the core cannot have.
   void (*check)(const ModelConfig& config, const std::string& where);
+  Start (*embedding_start)();
   // Of one block, in the order of checkpoints; ln0 is the model's.
   std::vector<ParameterRow> (*parameters)(const ModelConfig& config, std::int64_t layer);
   std::vector<StateRow> (*state)(const ModelConfig& config);
@@ -48,6 +49,9 @@ struct Core {
   std::string (*official_name)(std::string_view name);
   // The settings that a file's tensors show, added to those of embedding and number of blocks.
   void (*infer)(const TensorFile& file, ModelConfig& config);
+
+  // Whether files may hold a tensor of this (own) name that the model has no use for; null: none.
+  bool (*unused)(std::string_view name) = nullptr;
 
   // The engine's block.
   std::unique_ptr<BlockStep> (*step)(const StepSetup& setup);

@@ -34,6 +34,9 @@ TensorFile open_tensors(const std::filesystem::path& path);
 // CheckpointError where they fit no core's model.
 ModelConfig infer_config(const TensorFile& file);
 
+// Whether some core's files hold a tensor of this (official) name that its models have no use for.
+bool is_unused(std::string_view name);
+
 // Of a tensor that a model needs and a file lacks, and of one that no model has: with the likely
 // cause, where the name shows one.
 std::string missing_tensor(std::string_view name, std::span<const std::int64_t> shape);

@@ -23,9 +23,9 @@ class WeightReader {
   WeightReader(const WeightReader&) = delete;
   WeightReader& operator=(const WeightReader&) = delete;
 
-  // A matrix row, used where the file is mapped if it is float32, bfloat16 or quantized
-  // (engine/quantize.h). Throws CheckpointError naming the tensor where it has another shape or
-  // type.
+  // A matrix row, (out, in), used where the file is mapped if it is stored so and float32, bfloat16
+  // or quantized (engine/quantize.h). Throws CheckpointError naming the tensor where it has another
+  // shape or type.
   WeightMatrix matrix(const std::string& name);
   // Any row as floats, which belong to this object and may be changed.
   float* vector(const std::string& name);
@@ -39,6 +39,7 @@ class WeightReader {
   const ParameterRow& row(const std::string& name) const;
   const TensorView& find(const std::string& name);
   float* floats_of(const std::string& name, std::int64_t count);
+  WeightMatrix turned(const TensorView& tensor, std::int64_t rows, std::int64_t columns);
   WeightMatrix quantized(const TensorView& tensor, std::int64_t rows, std::int64_t columns);
   void read_wide(WeightMatrix& matrix, const std::string& name);
   const std::int32_t* indices(const std::string& name, std::int64_t count);

@@ -11,6 +11,12 @@ void relu_square_forward(float* k, std::int64_t count);
 // dk = 2 sqrt(h) dh, over dh: relu(k) is sqrt(h), so k need not be kept.
 void relu_square_backward(const float* h, float* dh, std::int64_t count);
 
+// h = tanh(k) and h = sigmoid(k) in place, and their adjoints over dh.
+void tanh_forward(float* k, std::int64_t count);
+void tanh_backward(const float* h, float* dh, std::int64_t count);
+void sigmoid_forward(float* k, std::int64_t count);
+void sigmoid_backward(const float* h, float* dh, std::int64_t count);
+
 // y = x + o.
 void residual_forward(const float* x, const float* o, float* y, std::int64_t count);
 // y = x + sigmoid(r) v.

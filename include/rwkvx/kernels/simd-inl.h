@@ -96,7 +96,8 @@ struct MeanScale {
 };
 
 // In float64, for rows whose sums or squares leave the range of float32.
-inline HWY_NOINLINE MeanScale MomentsInDouble(const float* x, std::int64_t channels) {
+inline HWY_NOINLINE MeanScale MomentsInDouble(const float* x, std::int64_t channels,
+                                              float epsilon) {
   double sum = 0, squares = 0;
   for (std::int64_t c = 0; c < channels; ++c) sum += static_cast<double>(x[c]);
   const double mean = sum / static_cast<double>(channels);
@@ -106,10 +107,11 @@ inline HWY_NOINLINE MeanScale MomentsInDouble(const float* x, std::int64_t chann
   }
   const double variance = squares / static_cast<double>(channels);
   return {static_cast<float>(mean),
-          static_cast<float>(1 / std::sqrt(variance + static_cast<double>(kNormEpsilon)))};
+          static_cast<float>(1 / std::sqrt(variance + static_cast<double>(epsilon)))};
 }
 
-HWY_INLINE MeanScale MomentsOf(const float* x, std::int64_t channels) {
+HWY_INLINE MeanScale MomentsOf(const float* x, std::int64_t channels,
+                               float epsilon = kNormEpsilon) {
   const hn::ScalableTag<float> d;
   const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
   auto sum = hn::Zero(d);
@@ -127,8 +129,8 @@ HWY_INLINE MeanScale MomentsOf(const float* x, std::int64_t channels) {
   float variance = hn::GetLane(hn::SumOfLanes(d, squares));
   for (; c < channels; ++c) variance += (x[c] - mean) * (x[c] - mean);
   if (HWY_UNLIKELY(!(variance <= std::numeric_limits<float>::max())))
-    return MomentsInDouble(x, channels);
-  return {mean, 1 / std::sqrt(variance / static_cast<float>(channels) + kNormEpsilon)};
+    return MomentsInDouble(x, channels, epsilon);
+  return {mean, 1 / std::sqrt(variance / static_cast<float>(channels) + epsilon)};
 }
 
 // (x - mean) scale weight + bias at one vector of channels.

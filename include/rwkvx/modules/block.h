@@ -25,6 +25,9 @@ struct SiteView {
 struct BlockContext {
   at::Tensor phi;                                 // position features, or undefined: see shift.h
   std::function<void(const SiteView&)> observer;  // called in order, where set
+  // What the first block hands to the others of a call beside x, where a core has such a thing:
+  // RWKV-7's values.
+  at::Tensor* handed_on = nullptr;
 };
 
 // Registers a tensor of zeros for every row, "att.key.weight" as parameter `weight` of the

@@ -23,6 +23,7 @@ class BlockImpl;
 struct PassFloats {
   std::int64_t kept = 0;     // from its forward to its backward pass
   std::int64_t scratch = 0;  // while one group of sequences goes through it
+  std::int64_t shared = 0;   // by all blocks, for what they hand on to each other beside x
 };
 
 // Seconds by operator, in a fixed order.
@@ -74,6 +75,8 @@ class PassTools {
 
   // out (R, M) = a (R, N) w (M, N)^T.
   void linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w);
+  // out (R, M) += a (R, N) w (M, N)^T.
+  void add_linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w);
   // out (R, N) = a (R, M) w (M, N).
   void linear_transposed(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w);
   // w's gradient (M, N) += dout (R, M)^T a (R, N).
@@ -106,11 +109,13 @@ struct PassRows {
   at::Tensor dx;     // (N, C), in backward: the gradient of the output becomes that of the input
   float* kept;       // of this block, for all sequences of the batch: pass_floats().kept
   float* scratch;    // pass_floats().scratch
+  float* shared;     // pass_floats().shared; kept from a batch's first forward to its last backward
 };
 
 // How a pass is made: once for each block. Its parameters must be contiguous float32 on the CPU.
 struct PassSetup {
   const ModelConfig& config;
+  int64_t layer;
   std::shared_ptr<BlockImpl> block;
   int64_t tokens, longest;  // of a batch, and of one sequence, at most
   PassTools& tools;

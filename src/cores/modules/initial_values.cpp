@@ -37,6 +37,8 @@ at::Tensor initial_value(const ParameterRow& row, const at::Generator& generator
       return orthogonal(row.shape[0], row.shape[1], start.number, generator);
     case Start::Kind::kEmbeddingRange:
       return empty().uniform_(-range, range, generator);
+    case Start::Kind::kUniform:
+      return empty().uniform_(-start.number, start.number, generator);
     case Start::Kind::kByChannel:
       return by_channel(start, row.shape);
   }

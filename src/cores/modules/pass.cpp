@@ -32,6 +32,12 @@ void PassTools::linear(const at::Tensor& out, const at::Tensor& a, const at::Ten
   at::mm_out(target, a, w.t());
 }
 
+void PassTools::add_linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w) {
+  const Timed timed(*this, 0);
+  auto target = out;
+  at::addmm_out(target, target, a, w.t());
+}
+
 void PassTools::linear_transposed(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w) {
   const Timed timed(*this, 0);
   auto target = out;

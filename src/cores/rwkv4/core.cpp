@@ -11,7 +11,20 @@ namespace rwkvx::rwkv4 {
 extern const Core kCore{
     .name = "rwkv4",
     .help = "RWKV-4",
-    .check = [](const ModelConfig&, const std::string&) {},
+    .check =
+        [](const ModelConfig& config, const std::string& where) {
+          const std::pair<const char*, std::int64_t> of_others[] = {
+              {"head_size", config.head_size},
+              {"decay_rank", config.decay_rank},
+              {"iclr_rank", config.iclr_rank},
+              {"value_rank", config.value_rank},
+              {"gate_rank", config.gate_rank}};
+          for (const auto& [name, value] : of_others)
+            if (value != 0)
+              throw ConfigError(where + "." + name,
+                                "expected 0 for the core rwkv4, got " + std::to_string(value));
+        },
+    .embedding_start = starts_in_embedding_range,
     .parameters = parameters,
     .state = state,
     .cost = cost,

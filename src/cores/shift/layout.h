@@ -21,6 +21,8 @@ StateRow shift_ring_row(const ModelConfig& config, std::string name);
 struct SitePlaces {
   int prev = -1, ring = -1;
 };
+// What a core's mixes multiply: the token itself, or the one before.
+enum class MixShares { kToken, kBefore };
 // The operations of one site.
 CostRow shift_cost(const ModelConfig& config);
 // Position features per token: 4 (exp), 8 (sin) or 0.

@@ -126,9 +126,10 @@ struct Kernel {
         for (int j = kRows - 1; j > 0; --j) a[j] = a[j - 1];
         a[0] = column.A(t);
         const V b = column.B(t, a, nullptr, nullptr);
-        const V step = hn::Sub(b, before);
+        const V from = site.mix_before ? b : before, to = site.mix_before ? before : b;
+        const V step = hn::Sub(to, from);
         for (int i = 0; i < site.mixes; ++i)
-          hn::StoreU(hn::MulAdd(step, hn::LoadU(d, site.mix[i] + c), before), d,
+          hn::StoreU(hn::MulAdd(step, hn::LoadU(d, site.mix[i] + c), from), d,
                      z[i] + t * site.channels + c);
         before = b;
       }
@@ -169,12 +170,16 @@ struct Kernel {
     ForEach(0, C, [&](auto d, std::int64_t c) {
       using V = hn::VFromD<decltype(d)>;
       const Column<K, kGated, decltype(d)> column(d, c, site, sequence, tile);
-      V mix[kShiftMixMixes];
-      for (int i = 0; i < site.mixes; ++i) mix[i] = hn::LoadU(d, site.mix[i] + c);
       const V one = hn::Set(d, 1.0f);
+      V mix[kShiftMixMixes];  // shares of the token itself
+      for (int i = 0; i < site.mixes; ++i) {
+        mix[i] = hn::LoadU(d, site.mix[i] + c);
+        if (site.mix_before) mix[i] = hn::Sub(one, mix[i]);
+      }
       V sum_weight = hn::Zero(d), sum_bias = sum_weight, sum_x = sum_weight, sum_s = sum_weight,
         sum_b = sum_weight;
-      V sum_mix[kShiftMixMixes] = {sum_weight, sum_weight, sum_weight};
+      V sum_mix[kShiftMixMixes];
+      std::fill_n(sum_mix, kShiftMixMixes, sum_weight);
       V sum_conv[kRows], ds[kRows], a[kRows];
       for (int j = 0; j < kRows; ++j) {
         sum_conv[j] = ds[j] = hn::Zero(d);
@@ -194,7 +199,7 @@ struct Kernel {
         V past_s = hn::Zero(d), past_g = one;
         const V before =
             t > 0 ? column.B(t - 1, past, &past_s, &past_g) : hn::LoadU(d, sequence.prev + c);
-        const V step = hn::Sub(b, before);
+        const V step = site.mix_before ? hn::Sub(before, b) : hn::Sub(b, before);
         const bool inside = t < last;
         V grad = hn::Zero(d);  // of b_t
         for (int i = 0; i < site.mixes; ++i) {
@@ -242,9 +247,9 @@ struct Kernel {
         for (int j = 0; j < kRows; ++j) a[j] = past[j];
         b = before, s = past_s, g = past_g;
       }
-      const V rows[kShiftMixGradRows] = {sum_weight, sum_bias,   sum_x,      sum_s,
-                                         sum_b,      sum_mix[0], sum_mix[1], sum_mix[2]};
-      for (int i = 0; i < kShiftMixGradRows; ++i) hn::StoreU(rows[i], d, grads + i * C + c);
+      const V rows[] = {sum_weight, sum_bias, sum_x, sum_s, sum_b};
+      for (int i = 0; i < 5; ++i) hn::StoreU(rows[i], d, grads + i * C + c);
+      for (int i = 0; i < kShiftMixMixes; ++i) hn::StoreU(sum_mix[i], d, grads + (5 + i) * C + c);
       for (int j = 0; j < K; ++j)
         hn::StoreU(sum_conv[j], d, grads + (kShiftMixGradRows + j) * C + c);
     });

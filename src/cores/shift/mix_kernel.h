@@ -1,7 +1,8 @@
 // Everything between the residual stream and a mixer's matrix products in one pass over memory, and
 // its adjoint: layer norm, gated positional shift (modules/conv_shift.h) and the token-shift mixes
 //   a_t = norm x_t,  s_t = sum_j m_j(t) conv_j a_{t-j},  b_t = a_t + sigmoid(gate) s_t,
-//   z_i,t = b_{t-1} + (b_t - b_{t-1}) mix_i.
+//   z_i,t = b_{t-1} + (b_t - b_{t-1}) mix_i, or b_t + (b_{t-1} - b_t) mix_i where a core's mixes
+//   are shares of the token before.
 // On plain float32 arrays of one sequence, vectorized over channels.
 #pragma once
 
@@ -10,13 +11,14 @@
 namespace rwkvx {
 
 inline constexpr int kShiftMixTaps = 8;   // the most that the kernel takes
-inline constexpr int kShiftMixMixes = 3;  // key, value, receptance
+inline constexpr int kShiftMixMixes = 6;  // RWKV-7's time mix
 
 // The parameters of one site. Null pointers are parts that its switches leave out.
 struct ShiftMixSite {
   std::int64_t channels = 0;
   int taps = 0;                        // K; 0: no shift
-  int mixes = 0;                       // 2 or 3
+  int mixes = 0;                       // 1 to kShiftMixMixes
+  bool mix_before = false;             // mixes are shares of the token before
   const float* norm_weight = nullptr;  // (C)
   const float* norm_bias = nullptr;    // (C)
   const float* conv = nullptr;         // (K, C)
@@ -47,8 +49,8 @@ void shift_mix_state(const ShiftMixSite& site, const ShiftMixSequence& sequence,
                      float* prev);
 
 // Rows of the parameter gradients that a task leaves, each (C): norm weight, norm bias, gate_x,
-// gate_s, gate_b, 3 mixes, then K taps.
-inline constexpr int kShiftMixGradRows = 8;
+// gate_s, gate_b, the mixes, then K taps.
+inline constexpr int kShiftMixGradRows = 5 + kShiftMixMixes;
 inline std::int64_t shift_mix_grad_rows(const ShiftMixSite& site) {
   return kShiftMixGradRows + site.taps;
 }

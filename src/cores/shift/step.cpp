@@ -9,7 +9,8 @@
 namespace rwkvx {
 
 ShiftStep::ShiftStep(const StepSetup& setup, const std::string& norm, const std::string& shift,
-                     const std::vector<std::string>& mixes, const SitePlaces& places)
+                     const std::vector<std::string>& mixes, const SitePlaces& places,
+                     MixShares shares)
     : layer_(setup.layer), places_(places) {
   const auto& config = setup.config;
   const std::int64_t C = config.n_embd;
@@ -17,6 +18,7 @@ ShiftStep::ShiftStep(const StepSetup& setup, const std::string& norm, const std:
   mix_.norm_weight = setup.vector(norm + ".weight");
   mix_.norm_bias = setup.vector(norm + ".bias");
   mix_.mixes = static_cast<int>(mixes.size());
+  mix_.mix_before = shares == MixShares::kBefore;
   for (std::size_t i = 0; i < mixes.size(); ++i) mix_.mix[i] = setup.vector(mixes[i]);
   if (shift.empty()) return;
   if (config.shift.has_conv()) {

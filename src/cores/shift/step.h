@@ -17,7 +17,8 @@ class ShiftStep {
   // The names of the layer norm, "ln1"; of the shift's prefix, "att.shift.", "" where there is
   // none; and of the mixes.
   ShiftStep(const StepSetup& setup, const std::string& norm, const std::string& shift,
-            const std::vector<std::string>& mixes, const SitePlaces& places);
+            const std::vector<std::string>& mixes, const SitePlaces& places,
+            MixShares shares = MixShares::kToken);
 
   // Numbers of the buffers that the site works with: one (R, C) for each mix, and two of its own.
   struct Buffers {

@@ -51,10 +51,10 @@ void ShiftMixRowsOf(const ShiftMixWeights& site, const ShiftMixRows& rows, std::
         if (K > 1) hn::StoreU(a, d, rows.ring + newest * C + c);
         newest = newest + 1 == H ? 0 : newest + 1;
       }
-      const V step = hn::Sub(b, before);
+      const V from = site.mix_before ? b : before, to = site.mix_before ? before : b;
+      const V step = hn::Sub(to, from);
       for (int i = 0; i < site.mixes; ++i)
-        hn::StoreU(hn::MulAdd(step, hn::LoadU(d, site.mix[i] + c), before), d,
-                   rows.z[i] + t * C + c);
+        hn::StoreU(hn::MulAdd(step, hn::LoadU(d, site.mix[i] + c), from), d, rows.z[i] + t * C + c);
       before = b;
     }
     hn::StoreU(before, d, rows.prev + c);

@@ -8,19 +8,22 @@
 
 namespace rwkvx {
 
+inline constexpr int kStepMixes = 6;
+
 // Layer norm, gated positional shift and token-shift mixes of one site; see
 // cores/shift/mix_kernel.h for the equations. Null pointers are parts that its switches leave out.
 struct ShiftMixWeights {
   std::int64_t channels = 0;
   std::int64_t taps = 0;  // K; 0: no shift
-  int mixes = 0;          // 2 or 3
+  int mixes = 0;          // 1 to kStepMixes
+  bool mix_before = false;
   const float* norm_weight = nullptr;
   const float* norm_bias = nullptr;
   const float* conv = nullptr;    // (K, C)
   const float* gate_x = nullptr;  // (C); all three or none
   const float* gate_s = nullptr;
   const float* gate_b = nullptr;
-  const float* mix[3] = {};  // (C) each
+  const float* mix[kStepMixes] = {};  // (C) each
 };
 
 // Consecutive tokens of one sequence.
@@ -33,7 +36,7 @@ struct ShiftMixRows {
   std::int64_t t = 0;                // position of the first
   float* ring = nullptr;             // (K - 1, C), a of position t in row t mod (K - 1)
   float* prev = nullptr;             // (C), what the shift gave for the token before
-  float* z[3] = {};                  // (T, C) each <- the mixes
+  float* z[kStepMixes] = {};         // (T, C) each <- the mixes
 };
 void shift_mix_rows(const ShiftMixWeights& site, const ShiftMixRows& rows, std::int64_t first,
                     std::int64_t last);

@@ -110,6 +110,7 @@ const Core kEma{
             throw ConfigError(where + ".shift.kind",
                               "expected none, got gps: the core ema has no site for a shift");
         },
+    .embedding_start = starts_in_embedding_range,
     .parameters = table,
     .state = state,
     .cost = cost,

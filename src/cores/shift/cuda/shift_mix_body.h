@@ -9,7 +9,7 @@ namespace rwkvx::cuda {
 
 constexpr int kShiftMixTile = 32;  // tokens of one thread
 constexpr int kShiftMixMostTaps = 64;
-constexpr int kShiftMixMost = 3;  // mixes: key, value, receptance
+constexpr int kShiftMixMost = 6;  // mixes: those of RWKV-7's time mix
 
 RWKVX_HOST_DEVICE std::int64_t shift_mix_tiles(std::int64_t T) {
   return (T + kShiftMixTile - 1) / kShiftMixTile;
@@ -21,7 +21,7 @@ template <class In>
 struct ShiftMixInputs {
   std::int64_t B, T, C;
   int taps;                         // K; 0: no shift, b = a
-  int mixes;                        // 2 or 3
+  int mixes;                        // 1 to kShiftMixMost
   const In* a;                      // (B, T, C), normalized
   const float* m;                   // (B or 1, T, K), the taps' factors, or null: 1
   std::int64_t m_stride;            // from one sequence's factors to the next: T K, or 0
@@ -43,9 +43,9 @@ struct ShiftMixForwardCall {
   float* last;            // (B, C) <- b of the last token
 };
 
-// Rows of the parameters' gradients that a tile leaves, each (C): gate_x, gate_s, gate_b, 3 mixes,
-// then K taps.
-constexpr int kShiftMixGradRows = 6;
+// Rows of the parameters' gradients that a tile leaves, each (C): gate_x, gate_s, gate_b, the
+// mixes, then K taps.
+constexpr int kShiftMixGradRows = 3 + kShiftMixMost;
 
 template <class In, class Out>
 struct ShiftMixBackwardCall {
@@ -53,7 +53,7 @@ struct ShiftMixBackwardCall {
   const Out* dz[kShiftMixMost];
   In* da;          // (B, T, C)
   float* dlogits;  // (B, T, C), a gate's gradient at each of its channels, or null
-  float* grads;    // (B, tiles, 6 + K, C)
+  float* grads;    // (B, tiles, kShiftMixGradRows + K, C)
   float* dm;       // (W, B, T, K), one part for each W = ceil(C / lanes) channels, or null
 };
 

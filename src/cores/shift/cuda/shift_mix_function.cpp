@@ -33,15 +33,15 @@ using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 // The tensors of a site, in the order of ShiftMix's arguments.
-enum Argument { kA, kConv, kM, kGateX, kGateS, kGateB, kLogits, kRing, kPrev, kMixes };
+enum Argument { kA, kConv, kM, kGateX, kGateS, kGateB, kLogits, kRing, kPrev, kMix };
 
-ShiftMixInputs<float> inputs_of(const variable_list& x, int mixes) {
+ShiftMixInputs<float> inputs_of(const variable_list& x) {
   const auto &a = x[kA], &m = x[kM], &logits = x[kLogits];
   const int64_t T = a.size(1);
   ShiftMixInputs<float> in{};
   in.B = a.size(0), in.T = T, in.C = a.size(2);
   in.taps = x[kConv].numel() > 0 ? static_cast<int>(x[kConv].size(0)) : 0;
-  in.mixes = mixes;
+  in.mixes = static_cast<int>(x[kMix].size(0));
   in.a = data<float>(a);
   in.m = data<float>(m);
   in.m_stride = m.numel() > 0 && m.size(0) > 1 ? T * in.taps : 0;
@@ -53,26 +53,24 @@ ShiftMixInputs<float> inputs_of(const variable_list& x, int mixes) {
   in.gates = logits.numel() > 0 ? logits.size(2) : 0;
   in.ring = data<float>(x[kRing]);
   in.prev = data<float>(x[kPrev]);
-  for (int i = 0; i < mixes; ++i) in.mix[i] = data<float>(x[static_cast<size_t>(kMixes + i)]);
+  for (int i = 0; i < in.mixes; ++i) in.mix[i] = data<float>(x[kMix]) + i * in.C;
   return in;
 }
 
 class ShiftMix : public torch::autograd::Function<ShiftMix> {
  public:
-  // mix2 without elements: two mixes. Returns the mixes and b of the last token.
+  // mix (mixes, C). Returns the mixes and b of the last token.
   static variable_list forward(AutogradContext* context, at::Tensor a, at::Tensor conv,
                                at::Tensor m, at::Tensor gate_x, at::Tensor gate_s,
                                at::Tensor gate_b, at::Tensor logits, at::Tensor ring,
-                               at::Tensor prev, at::Tensor mix0, at::Tensor mix1, at::Tensor mix2,
-                               at::ScalarType type) {
-    const variable_list x{a, conv, m, gate_x, gate_s, gate_b, logits, ring, prev, mix0, mix1, mix2};
-    const int mixes = mix2.numel() > 0 ? 3 : 2;
+                               at::Tensor prev, at::Tensor mix, at::ScalarType type) {
+    const variable_list x{a, conv, m, gate_x, gate_s, gate_b, logits, ring, prev, mix};
+    const int mixes = static_cast<int>(mix.size(0));
     variable_list out;
     for (int i = 0; i < mixes; ++i) out.push_back(at::empty_like(a, a.options().dtype(type)));
     out.push_back(at::empty_like(prev));
     with_type(type, [&]<class Out>() {
-      ShiftMixForwardCall<float, Out> call{
-          inputs_of(x, mixes), {}, mutable_data<float>(out.back())};
+      ShiftMixForwardCall<float, Out> call{inputs_of(x), {}, mutable_data<float>(out.back())};
       for (int i = 0; i < mixes; ++i) call.z[i] = mutable_data<Out>(out[static_cast<size_t>(i)]);
       run(call, a);
     });
@@ -87,8 +85,8 @@ class ShiftMix : public torch::autograd::Function<ShiftMix> {
     const auto x = context->get_saved_variables();
     const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
     const auto& a = x[kA];
-    const int mixes = static_cast<int>(grads.size()) - 1;
-    const auto in = inputs_of(x, mixes);
+    const auto in = inputs_of(x);
+    const int mixes = in.mixes;
     const int64_t B = in.B, T = in.T, C = in.C, K = in.taps, G = in.gates;
     const int64_t lanes = a.is_cpu() ? OneLane::kCount : kLaunchLanes;
     const auto like = at::empty({0}, a.options().dtype(type));
@@ -113,8 +111,8 @@ class ShiftMix : public torch::autograd::Function<ShiftMix> {
       run(call, a);
     });
     // The type is spelled out, as a plain list is ambiguous in LibTorch 2.6.
-    const auto sums = rows.sum(at::IntArrayRef{0, 1});  // (6 + K, C)
-    variable_list result(13);
+    const auto sums = rows.sum(at::IntArrayRef{0, 1});  // (kShiftMixGradRows + K, C)
+    variable_list result(11);
     result[kA] = da;
     if (K > 0) result[kConv] = sums.slice(0, kShiftMixGradRows);
     if (dm.defined())
@@ -123,7 +121,7 @@ class ShiftMix : public torch::autograd::Function<ShiftMix> {
     if (in.gate_b != nullptr)
       for (int i = 0; i < 3; ++i) result[static_cast<size_t>(kGateX + i)] = sums[i];
     if (G > 0) result[kLogits] = dlogits.view({B, T, G, C / G}).sum(3);
-    for (int i = 0; i < mixes; ++i) result[static_cast<size_t>(kMixes + i)] = sums[3 + i];
+    result[kMix] = sums.slice(0, 3, 3 + mixes);
     return result;
   }
 };
@@ -155,8 +153,8 @@ std::vector<at::Tensor> shift_mix(const at::Tensor& given, const ShiftParameters
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const auto a = given.to(at::kFloat).contiguous();  // (B, T, C)
   const int64_t T = a.size(1), C = a.size(2);
-  TORCH_CHECK(mixes.size() == 2 || mixes.size() == 3, "shift_mix: expected 2 or 3 mixes, got ",
-              mixes.size());
+  TORCH_CHECK(!mixes.empty() && mixes.size() <= kShiftMixMost, "shift_mix: expected 1 to ",
+              kShiftMixMost, " mixes, got ", mixes.size());
   TORCH_CHECK(!learned.conv.defined() || learned.conv.size(0) <= kShiftMixMostTaps,
               "shift_mix: expected at most ", kShiftMixMostTaps, " taps, got ",
               learned.conv.defined() ? learned.conv.size(0) : 0);
@@ -164,13 +162,12 @@ std::vector<at::Tensor> shift_mix(const at::Tensor& given, const ShiftParameters
   const auto shift = shifted ? shift_of(a, learned, phi) : Shift{};
   const bool diag = shifted && learned.form->elementwise;
   const auto none = at::Tensor();
-  const auto mix = [&](size_t i) {
-    return i < mixes.size() ? mixes[i].to(at::kFloat).reshape({C}).contiguous() : a.new_empty({0});
-  };
+  std::vector<at::Tensor> rows;
+  for (const auto& mix : mixes) rows.push_back(mix.to(at::kFloat).reshape({C}));
   auto out = ShiftMix::apply(
       a, present(shift.conv, a), present(shift.m, a), present(diag ? learned.gate[0] : none, a),
       present(diag ? learned.gate[1] : none, a), present(diag ? learned.gate[2] : none, a),
-      present(shift.logits, a), present(ring, a), prev.contiguous(), mix(0), mix(1), mix(2), type);
+      present(shift.logits, a), present(ring, a), prev.contiguous(), at::stack(rows), type);
   if (shifted) {
     const int64_t H = ring.size(1);
     const auto recent = a.detach().slice(1, std::max<int64_t>(T - H, 0));

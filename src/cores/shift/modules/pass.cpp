@@ -14,13 +14,14 @@ float* data(const at::Tensor& t) { return PassTools::data(t); }
 }  // namespace
 
 ShiftPass::ShiftPass(const ModelConfig& config, PassTools& tools, const NormParameters& norm,
-                     const ShiftParameters& learned, std::vector<at::Tensor> mix)
+                     const ShiftParameters& learned, std::vector<at::Tensor> mix, MixShares shares)
     : C_(config.n_embd),
       tools_(tools),
       op_(tools.operator_at("shift_mix")),
       norm_(norm),
       learned_(learned),
       mix_(std::move(mix)),
+      shares_(shares),
       zero_state_(at::zeros({kShiftMixTaps, C_})) {
   if (learned_.form == nullptr || learned_.conv.defined()) return;
   fixed_conv_ = at::zeros({2, C_});
@@ -43,6 +44,7 @@ ShiftMixSite ShiftPass::view() const {
   site.taps = learned_.conv.defined() ? static_cast<int>(learned_.conv.size(0))
                                       : (fixed_conv_.defined() ? 2 : 0);
   site.mixes = static_cast<int>(mix_.size());
+  site.mix_before = shares_ == MixShares::kBefore;
   site.norm_weight = read(norm_.weight);
   site.norm_bias = read(norm_.bias);
   site.conv = read(learned_.conv.defined() ? learned_.conv : fixed_conv_);

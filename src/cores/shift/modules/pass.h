@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "cores/shift/layout.h"
 #include "cores/shift/mix_kernel.h"
 #include "rwkvx/modules/pass.h"
 #include "rwkvx/modules/shift.h"
@@ -16,7 +17,8 @@ class ShiftPass {
  public:
   // `learned` without a form: no shift.
   ShiftPass(const ModelConfig& config, PassTools& tools, const NormParameters& norm,
-            const ShiftParameters& learned, std::vector<at::Tensor> mix);
+            const ShiftParameters& learned, std::vector<at::Tensor> mix,
+            MixShares shares = MixShares::kToken);
 
   // What of a model's shift the fused kernels lack, in words; "" for nothing.
   static std::string lacks(const ModelConfig& config);
@@ -42,6 +44,7 @@ class ShiftPass {
   NormParameters norm_;
   ShiftParameters learned_;
   std::vector<at::Tensor> mix_;
+  MixShares shares_;
   at::Tensor fixed_conv_;  // gate_only: the previous token, as two taps that are not learned
   at::Tensor zero_state_, factors_;
 };

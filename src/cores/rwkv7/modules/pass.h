@@ -1,0 +1,17 @@
+// RWKV-7's block in fused training.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "rwkvx/cores/core.h"
+#include "rwkvx/modules/pass.h"
+
+namespace rwkvx::rwkv7 {
+
+std::unique_ptr<BlockPass> make_pass(const PassSetup& setup);
+std::string pass_lacks(const ModelConfig& config);
+PassFloats pass_floats(const ModelConfig& config, std::int64_t tokens, std::int64_t longest,
+                       std::int64_t group_tokens);
+
+}  // namespace rwkvx::rwkv7
