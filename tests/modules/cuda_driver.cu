@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "cores/rwkv4/cuda/wkv.h"
+#include "cores/rwkv7/cuda/wkv.h"
 #include "cores/shift/cuda/shift_mix.h"
 
 namespace rwkvx::cuda {
@@ -184,6 +185,62 @@ void check_wkv(std::int64_t T, std::int64_t C, bool gated) {
   check("grad w", gw), check("grad u", gu), check("grad state", gin);
 }
 
+template <int N, class Value>
+void check_wkv7(std::int64_t T) {
+  const std::int64_t B = 2, H = 3, count = B * T * H * N, states = B * H * N * N;
+  std::printf("wkv7 of %s, %d channels a head, %lld tokens\n",
+              sizeof(Value) == 4 ? "float32" : "bfloat16", N, static_cast<long long>(T));
+  const float unit = 1.7f / std::sqrt(static_cast<float>(N));  // keys of length about 1
+  Array<Value> r(count, -1, 1), k(count, -1, 1), v(count, -1, 1), z(count, -unit, unit),
+      b(count, -unit, unit), gy(count, -1, 1);
+  Array<float> d(count, 0.55f, 0.999f), state(states, -1, 1), gstate(states, -1, 1);
+  // b is z times numbers in (-1, 0), as in a model: else the state may grow.
+  std::uniform_real_distribution<float> share(-1, 0);
+  const auto zs = z.values(Side::kProcessor);
+  for (std::int64_t i = 0; i < count; ++i)
+    b.set(i, zs[static_cast<std::size_t>(i)] * share(numbers));
+  b.upload();
+  Array<float> state_out(states), kept(B * H * wkv7_kept_states(T) * N * N), sa(count), gd(count),
+      gin(states), state_alone(states);
+  Array<Value> y(count), y_alone(count), gr(count), gk(count), gv(count), gz(count), gb(count);
+  const auto forward = [&](Side s) {
+    return Wkv7ForwardCall<Value>{B,       T,          H,           N,
+                                  r.at(s), d.at(s),    k.at(s),     v.at(s),
+                                  z.at(s), b.at(s),    state.at(s), state_out.at(s),
+                                  y.at(s), kept.at(s), sa.at(s)};
+  };
+  const auto alone = [&](Side s) {  // without a backward pass to come
+    auto call = forward(s);
+    call.y = y_alone.at(s), call.state_out = state_alone.at(s), call.kept = call.sa = nullptr;
+    return call;
+  };
+  const auto backward = [&](Side s) {
+    return Wkv7BackwardCall<Value>{
+        B,        T,        H,          N,        r.at(s),         d.at(s),  k.at(s),      v.at(s),
+        z.at(s),  b.at(s),  kept.at(s), sa.at(s), state_out.at(s), gy.at(s), gstate.at(s), gr.at(s),
+        gd.at(s), gk.at(s), gv.at(s),   gz.at(s), gb.at(s),        gin.at(s)};
+  };
+  static Wkv7ForwardShared<N> forward_shared;
+  static Wkv7BackwardShared<N> backward_shared;
+  const EmulatedThreads<kWkv7ForwardThreads> rows;
+  const EmulatedThreads<kWkv7BackwardThreads<N>> lines;
+  for (std::int64_t i = 0; i < wkv7_forward_blocks(B, H, N); ++i) {
+    wkv7_forward_block<N>(forward(Side::kProcessor), i, rows, forward_shared);
+    wkv7_forward_block<N>(alone(Side::kProcessor), i, rows, forward_shared);
+  }
+  for (std::int64_t i = 0; i < B * H; ++i)
+    wkv7_backward_block<N>(backward(Side::kProcessor), i, lines, backward_shared);
+  if (gpu) {
+    start(forward(Side::kGpu));
+    start(alone(Side::kGpu));
+    start(backward(Side::kGpu));
+  }
+  check("kept", kept), check("sa", sa), check("y", y), check("y alone", y_alone);
+  check("state", state_out), check("state alone", state_alone);
+  check("grad r", gr), check("grad d", gd), check("grad k", gk), check("grad v", gv);
+  check("grad z", gz), check("grad b", gb), check("grad state", gin);
+}
+
 enum class Gate { kOne, kDiag, kLogits };
 
 template <class Out>
@@ -272,6 +329,11 @@ int main() {
   check_wkv<float>(70, 64, /*gated=*/false);
   check_wkv<Bf16>(70, 64, /*gated=*/false);
   check_wkv<float>(65536, 33, /*gated=*/true);
+  for (const std::int64_t T : {1, 9, 33, 500}) {
+    check_wkv7<64, float>(T);
+    check_wkv7<64, Bf16>(T);
+  }
+  check_wkv7<16, float>(24), check_wkv7<32, Bf16>(25), check_wkv7<128, float>(33);
   for (const Gate gate : {Gate::kOne, Gate::kDiag, Gate::kLogits})
     for (const int K : {1, 64}) {
       check_shift_mix<float>(130, 33, K, gate, true, true);

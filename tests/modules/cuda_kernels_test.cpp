@@ -9,6 +9,9 @@
 #include "cores/cuda/facts.h"
 #include "cores/rwkv4/cuda/wkv_function.h"
 #include "cores/rwkv4/modules/wkv.h"
+#include "cores/rwkv7/cuda/wkv_body.h"
+#include "cores/rwkv7/cuda/wkv_function.h"
+#include "cores/rwkv7/modules/wkv.h"
 #include "cores/shift/cuda/shift_mix_function.h"
 #include "cores/shift/gate_forms.h"
 #include "cores/shift/modules/parameters.h"
@@ -20,12 +23,13 @@
 #include "rwkvx/ops/cuda/host_device.h"
 #include "rwkvx/ops/precision.h"
 #include "support/tensors.h"
+#include "support/wkv7_inputs.h"
 
 namespace rwkvx {
 namespace {
 
 using test::expect_near_in_norm;
-using Tensors = std::vector<at::Tensor>;
+using test::Tensors;
 
 Tensors leaves_of(const Tensors& values, const at::TensorOptions& options) {
   Tensors leaves;
@@ -153,6 +157,100 @@ TEST(CudaWkv, Bfloat16RoundsAsLibTorchDoes) {
   EXPECT_TRUE(at::equal(found, x.to(at::kBFloat16)));
   for (int64_t i = 0; i < x.numel(); ++i)
     EXPECT_EQ(cuda::load(bits, i), found[i].to(at::kFloat).item<float>());
+}
+
+// ---- wkv7 --------------------------------------------------------------------------------------
+
+void check_wkv7(int64_t T, int64_t N, int64_t B = 2, int64_t H = 3,
+                const at::TensorOptions& options = kProcessor, double decay = 0) {
+  at::manual_seed(7);
+  auto in = test::wkv7_inputs(B, T, H, N);
+  if (decay != 0)
+    in[1] = at::exp(-0.60653065971263342 * at::sigmoid(at::randn({B, T, H, N}) + decay));
+  const auto found = test::wkv7_outcome(cuda::wkv7, in, options);
+  const auto wanted = test::wkv7_outcome(wkv7_reference, in, at::kDouble);
+  for (std::size_t i = 0; i < found.size(); ++i)
+    expect_near_in_norm(found[i], wanted[i], 1e-5,
+                        std::string(test::wkv7_names[i]) + " at T = " + std::to_string(T) +
+                            ", N = " + std::to_string(N));
+}
+
+TEST(CudaWkv7, BodiesEqualTheFloat64ReferenceInValuesAndGradients) {
+  for (const int64_t T : {1, 7, 8, 9, 15, 16, 17, 24, 25, 33}) check_wkv7(T, 16);
+  for (const int64_t N : {32, 64, 128})
+    for (const int64_t T : {1, 9, 25}) check_wkv7(T, N, 1, 2);
+}
+
+TEST(CudaWkv7, BodiesUndoStepsPreciselyWhereTheDecayIsAtItsLeast) {
+  for (const double decay : {-9.0, 9.0}) check_wkv7(67, 64, 1, 1, kProcessor, decay);
+}
+
+TEST(CudaWkv7Slow, BodiesEqualTheFloat64ReferenceOnLongSequences) { check_wkv7(1000, 32, 1, 1); }
+
+TEST(CudaWkv7, KernelsEqualTheFloat64ReferenceOnTheGpu) {
+  const auto gpu = first_gpu();
+  if (!gpu) GTEST_SKIP() << "no GPU that this build has kernels for";
+  for (const int64_t N : {16, 32, 64, 128})
+    for (const int64_t T : {1, 8, 16, 33, 500}) check_wkv7(T, N, 2, 3, *gpu);
+  check_wkv7(200, 64, 2, 3, *gpu, /*decay=*/9);
+}
+
+TEST(CudaWkv7, OtherSizesGoThroughTheReference) { check_wkv7(9, 8); }
+
+TEST(CudaWkv7, EqualsTheKernelOfTheProcessor) {
+  at::manual_seed(4);
+  const auto in = test::wkv7_inputs(1, 70, 2, 64);
+  const auto gpu = test::wkv7_outcome(cuda::wkv7, in, at::kFloat);
+  const auto cpu = test::wkv7_outcome(wkv7, in, at::kFloat);
+  for (std::size_t i = 0; i < gpu.size(); ++i)
+    expect_near_in_norm(gpu[i], cpu[i], 1e-5, test::wkv7_names[i]);
+}
+
+TEST(CudaWkv7, TakesBfloat16AndKeepsTheDecayAndTheStateInFloat32) {
+  at::manual_seed(5);
+  auto in = test::wkv7_inputs(2, 40, 2, 32);
+  for (const std::size_t i : {0, 2, 3, 4, 5, 7}) in[i] = in[i].to(at::kBFloat16);
+  Tensors leaves;
+  for (std::size_t i = 0; i < 7; ++i) leaves.push_back(in[i].clone().requires_grad_());
+  const auto [y, state] =
+      cuda::wkv7(leaves[0], leaves[1], leaves[2], leaves[3], leaves[4], leaves[5], leaves[6]);
+  EXPECT_EQ(y.scalar_type(), at::kBFloat16);
+  EXPECT_EQ(state.scalar_type(), at::kFloat);
+  const auto grads = torch::autograd::grad({(y * in[7]).sum() + (state * in[8]).sum()}, leaves);
+  const auto wanted = test::wkv7_outcome(wkv7_reference, in, at::kDouble);
+  expect_near_in_norm(y, wanted[0], 3e-3, "y");
+  expect_near_in_norm(state, wanted[1], 1e-6, "state");
+  for (std::size_t i = 0; i < grads.size(); ++i) {
+    EXPECT_EQ(grads[i].scalar_type(), leaves[i].scalar_type()) << i;
+    expect_near_in_norm(grads[i], wanted[i + 2], i == 1 || i == 6 ? 1e-5 : 3e-3,
+                        test::wkv7_names[i + 2]);
+  }
+}
+
+TEST(CudaWkv7, SplittingTheSequenceChangesNoBit) {
+  at::manual_seed(6);
+  const auto in = test::wkv7_inputs(1, 50, 1, 16);
+  const auto whole = cuda::wkv7(in[0], in[1], in[2], in[3], in[4], in[5], in[6]);
+  for (const int64_t chunk : {1, 3, 8, 17}) {
+    auto state = in[6];
+    Tensors parts;
+    for (int64_t t = 0; t < 50; t += chunk) {
+      const auto cut = [&](int i) { return in[i].slice(1, t, t + chunk); };
+      auto [y, next] = cuda::wkv7(cut(0), cut(1), cut(2), cut(3), cut(4), cut(5), state);
+      parts.push_back(y);
+      state = next;
+    }
+    EXPECT_TRUE(at::equal(at::cat(parts, 1), whole.first)) << chunk;
+    EXPECT_TRUE(at::equal(state, whole.second)) << chunk;
+  }
+}
+
+TEST(CudaWkv7, IsTakenByTheOperatorUnderAnEmulation) {
+  at::manual_seed(6);
+  const auto in = test::wkv7_inputs(1, 20, 1, 16);
+  const auto direct = cuda::wkv7(in[0], in[1], in[2], in[3], in[4], in[5], in[6]).first;
+  const cuda::Emulation emulation;
+  EXPECT_TRUE(at::equal(wkv7(in[0], in[1], in[2], in[3], in[4], in[5], in[6]).first, direct));
 }
 
 // ---- shift_mix ---------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ struct DeviceKind {
   std::pair<at::Tensor, at::Tensor> (*wkv7)(const at::Tensor& r, const at::Tensor& d,
                                             const at::Tensor& k, const at::Tensor& v,
                                             const at::Tensor& z, const at::Tensor& b,
-                                            const at::Tensor& state) = nullptr;
+                                            const at::Tensor& state);
   std::vector<at::Tensor> (*shift_mix)(const at::Tensor& a, const ShiftParameters& learned,
                                        const at::Tensor& phi, const std::vector<at::Tensor>& mixes,
                                        at::Tensor& ring, at::Tensor& prev);

@@ -8,6 +8,7 @@
 
 #include "cores/cuda/facts.h"
 #include "cores/rwkv4/cuda/wkv_function.h"
+#include "cores/rwkv7/cuda/wkv_function.h"
 #include "cores/shift/cuda/shift_mix_function.h"
 #include "rwkvx/base/device_name.h"
 #include "rwkvx/base/error.h"
@@ -33,6 +34,7 @@ const DeviceKind kKinds[] = {
      .warning = cuda::gpu_warning,
      .takes = cuda::takes,
      .wkv = cuda::wkv,
+     .wkv7 = cuda::wkv7,
      .shift_mix = cuda::shift_mix},
 };
 

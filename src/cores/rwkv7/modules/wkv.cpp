@@ -136,8 +136,7 @@ std::pair<at::Tensor, at::Tensor> wkv7(const at::Tensor& r, const at::Tensor& d,
   TORCH_CHECK(state.sizes() == at::IntArrayRef({B, H, N, N}),
               "wkv7: state must be (B, H, N, N), got ", state.sizes(), " beside ", k.sizes());
   if (T == 0) return {v, state};
-  if (const auto* device = kernels_for(k); device != nullptr && device->wkv7 != nullptr)
-    return device->wkv7(r, d, k, v, z, b, state);
+  if (const auto* device = kernels_for(k)) return device->wkv7(r, d, k, v, z, b, state);
   const bool real = k.scalar_type() == at::kFloat || k.scalar_type() == at::kDouble;
   const bool fits = N % 8 == 0 && N <= kWkv7LargestSize;
   if (!k.device().is_cpu() || !real || !same || !fits)
