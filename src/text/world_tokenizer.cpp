@@ -1,8 +1,8 @@
 // The tokenizer of the RWKV-World models: greedy longest match over bytes, without normalization.
 #include <algorithm>
-#include <array>
 #include <charconv>
 
+#include "byte_trie.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/text_file.h"
 #include "rwkvx/base/utf8.h"
@@ -107,10 +107,13 @@ class WorldTokenizer : public Tokenizer {
                                    " and " +
                                    std::to_string(std::max(entries[i - 1].id, entries[i].id)) +
                                    " are the same text");
-    build(entries);
+    std::vector<std::pair<std::string_view, std::uint32_t>> strings;
+    strings.reserve(entries.size());
+    for (const Entry& entry : entries)
+      strings.emplace_back(entry.bytes, static_cast<std::uint32_t>(entry.id));
+    trie_ = ByteTrie(strings);
     for (int byte = 0; byte < 256; ++byte)
-      if (longest(std::string_view(std::array{static_cast<char>(byte)}.data(), 1)).id ==
-          kDocumentEnd)
+      if (trie_.longest(std::string(1, static_cast<char>(byte))).value == 0)
         throw DataError(where, "no id stands for the single byte " + std::to_string(byte) +
                                    ", so not every text could be encoded");
   }
@@ -119,8 +122,8 @@ class WorldTokenizer : public Tokenizer {
     std::vector<TokenId> ids;
     ids.reserve(text.size() / 3);
     while (!text.empty()) {
-      const Match match = longest(text);
-      ids.push_back(match.id);
+      const auto match = trie_.longest(text);
+      ids.push_back(static_cast<TokenId>(match.value));
       text.remove_prefix(match.length);
     }
     return ids;
@@ -140,20 +143,6 @@ class WorldTokenizer : public Tokenizer {
   }
 
  private:
-  struct Match {
-    TokenId id;
-    std::size_t length;
-  };
-  // A trie in two flat arrays: a node's edges lie side by side, sorted by byte.
-  struct Node {
-    TokenId id = kDocumentEnd;  // kDocumentEnd: no token ends here
-    std::uint32_t first_edge = 0, edges = 0;
-  };
-  struct Edge {
-    unsigned char byte;
-    std::uint32_t node;
-  };
-
   std::vector<Entry> parse(const std::string& where) const {
     std::vector<Entry> entries;
     std::string_view rest = vocabulary_;
@@ -180,51 +169,10 @@ class WorldTokenizer : public Tokenizer {
     return entries;
   }
 
-  // Breadth first, one level of bytes at a time, so that depth costs no recursion.
-  void build(const std::vector<Entry>& sorted) {
-    struct Range {
-      std::size_t begin, end, depth;
-    };
-    nodes_.emplace_back();
-    std::vector<Range> ranges{{0, sorted.size(), 0}};
-    for (std::size_t at = 0; at < nodes_.size(); ++at) {
-      auto [begin, end, depth] = ranges[at];
-      if (begin < end && sorted[begin].bytes.size() == depth) nodes_[at].id = sorted[begin++].id;
-      nodes_[at].first_edge = static_cast<std::uint32_t>(edges_.size());
-      while (begin < end) {
-        const auto byte = static_cast<unsigned char>(sorted[begin].bytes[depth]);
-        std::size_t next = begin;
-        while (next < end && static_cast<unsigned char>(sorted[next].bytes[depth]) == byte) ++next;
-        edges_.push_back({byte, static_cast<std::uint32_t>(nodes_.size())});
-        nodes_.emplace_back();
-        ranges.push_back({begin, next, depth + 1});
-        begin = next;
-      }
-      nodes_[at].edges = static_cast<std::uint32_t>(edges_.size()) - nodes_[at].first_edge;
-    }
-  }
-
-  Match longest(std::string_view text) const {
-    Match match{kDocumentEnd, 1};
-    const Node* node = &nodes_[0];
-    for (std::size_t depth = 0; depth < text.size(); ++depth) {
-      const auto byte = static_cast<unsigned char>(text[depth]);
-      const Edge* begin = edges_.data() + node->first_edge;
-      const Edge* end = begin + node->edges;
-      const Edge* edge = std::lower_bound(
-          begin, end, byte, [](const Edge& one, unsigned char value) { return one.byte < value; });
-      if (edge == end || edge->byte != byte) break;
-      node = &nodes_[edge->node];
-      if (node->id != kDocumentEnd) match = {node->id, depth + 1};
-    }
-    return match;
-  }
-
   std::string vocabulary_;
   std::vector<std::string> pieces_;
   std::string hash_ = tokenizer_hash("world", vocabulary_);
-  std::vector<Node> nodes_;
-  std::vector<Edge> edges_;
+  ByteTrie trie_;
 };
 
 }  // namespace
