@@ -1,7 +1,9 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <filesystem>
 #include <iostream>
 #include <iterator>
@@ -36,6 +38,8 @@ struct TrainFlags {
 struct CodeFlags {
   std::string tokenizer, input;
   bool pieces = false;
+  std::int64_t rounds = 5;
+  bool json = false;
 };
 
 // Throws FileError where a tokenizer is there that `tokenizer train` did not write.
@@ -138,6 +142,56 @@ void run_decode(const CodeFlags& flags) {
   finish_output();
 }
 
+// The fastest of several rounds over a text, on one thread.
+void run_bench(const CodeFlags& flags) {
+  using Clock = std::chrono::steady_clock;
+  const auto seconds_since = [](Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  };
+  const auto text = read_input(flags.input);
+  if (text.empty())
+    throw DataError(flags.input.empty() ? "standard input" : flags.input, "holds no text");
+  const auto begin = Clock::now();
+  const auto tokenizer = open_tokenizer(flags.tokenizer);
+  const double load = seconds_since(begin);
+  double encode = 0, decode = 0;
+  std::size_t tokens = 0;
+  for (std::int64_t round = 0; round < flags.rounds; ++round) {
+    const auto encoding = Clock::now();
+    const auto ids = tokenizer->encode(text);
+    const double encoded = seconds_since(encoding);
+    const auto decoding = Clock::now();
+    tokenizer->decode(ids);
+    const double decoded = seconds_since(decoding);
+    encode = round == 0 ? encoded : std::min(encode, encoded);
+    decode = round == 0 ? decoded : std::min(decode, decoded);
+    tokens = ids.size();
+  }
+  const auto megabytes = static_cast<double>(text.size()) / 1e6;
+  const auto number = [](double value) {
+    char shown[32];
+    std::snprintf(shown, sizeof shown, "%.1f", value);
+    return std::string(shown);
+  };
+  if (flags.json) {
+    print(nlohmann::ordered_json{{"kind", tokenizer->kind()},
+                                 {"bytes", text.size()},
+                                 {"tokens", tokens},
+                                 {"load_seconds", load},
+                                 {"megabytes_per_second", megabytes / encode},
+                                 {"decode_megabytes_per_second", megabytes / decode}}
+              .dump() +
+          "\n");
+  } else {
+    print_row("tokenizer", tokenizer->kind() + ", loaded in " + number(load * 1000) + " ms");
+    print_row("text", bytes_text(static_cast<double>(text.size())) + ", " +
+                          count_text(static_cast<std::int64_t>(tokens)) + " tokens");
+    print_row("encode", number(megabytes / encode) + " MB/s");
+    print_row("decode", number(megabytes / decode) + " MB/s");
+  }
+  finish_output();
+}
+
 }  // namespace
 
 void add_tokenizer_command(CLI::App& app) {
@@ -198,6 +252,12 @@ void add_tokenizer_command(CLI::App& app) {
                    "one id a line, with its piece as a JSON string");
   add("decode", "Print the text of ids, without anything added",
       "ids separated by spaces, commas or line ends; else standard input", run_decode);
+  auto [bench, bench_options] = add("bench", "Measure encoding and decoding on one thread",
+                                    "text to encode; else standard input", run_bench);
+  bench->add_option("--rounds", bench_options->rounds, "rounds, of which the fastest counts [5]")
+      ->type_name("N")
+      ->check(between(1, 1 << 20));
+  bench->add_flag("--json", bench_options->json, "print a JSON object");
 }
 
 }  // namespace rwkvx

@@ -15,6 +15,10 @@ namespace rwkvx {
 namespace {
 
 constexpr const char* kDescription = "tokenizer.json";
+constexpr const char* kExpected =
+    "a tokenizer directory, a sentencepiece .model, an RWKV-World vocabulary .txt or a Hugging "
+    "Face "
+    "tokenizer.json";
 
 // The kinds that are files; the first one is what a file of another ending is taken for.
 constexpr struct {
@@ -49,11 +53,11 @@ std::unique_ptr<Tokenizer> load_directory(const std::filesystem::path& directory
   const auto description_path = directory / kDescription;
   if (!std::filesystem::exists(description_path))
     throw DataError(directory.string(),
-                    std::string("holds no ") + kDescription +
-                        "; expected a directory written by rwkvx tokenizer train, a "
-                        "sentencepiece .model or an RWKV-World .txt");
+                    std::string("holds no ") + kDescription + "; expected " + kExpected);
   const std::string where = description_path.string();
-  const auto json = parse_json_or_null(read_file(description_path));
+  auto description = read_file(description_path);
+  if (is_huggingface(description)) return parse_huggingface(std::move(description), where);
+  const auto json = parse_json_or_null(description);
   const auto text = [&](const char* key) -> std::string {
     if (!json.is_object() || !json.contains(key) || !json[key].is_string())
       throw DataError(where, std::string("expected a JSON object with the string \"") + key + "\"");
@@ -104,16 +108,10 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
   if (path.filename() == kDescription) return load_directory(path.parent_path());
   auto content = read_file(path);
   if (const auto kind = file_kind(content); !kind.empty())
-    throw DataError(path.string(),
-                    "is " + kind +
-                        "; expected a tokenizer: a directory, a sentencepiece .model or "
-                        "an RWKV-World .txt");
+    throw DataError(path.string(), "is " + kind + "; expected a tokenizer: " + kExpected);
   for (const auto& one : kFileKinds)
     if (path.extension() == one.ending) return one.parse(std::move(content), path.string());
-  if (path.extension() == ".json")
-    throw DataError(path.string(),
-                    "is a tokenizer of another library; expected a directory, a "
-                    "sentencepiece .model or an RWKV-World .txt");
+  if (path.extension() == ".json") return parse_huggingface(std::move(content), path.string());
   return kFileKinds[0].parse(std::move(content), path.string());
 }
 
@@ -123,6 +121,10 @@ std::string tokenizer_hash(const std::string& kind, std::string_view model) {
   hasher.add(std::string_view("\0", 1));
   hasher.add(model);
   return hasher.hex();
+}
+
+void save_tokenizer_json(const std::filesystem::path& directory, std::string_view json) {
+  write_file(directory / kDescription, json);
 }
 
 void save_tokenizer(const Tokenizer& tokenizer, const std::filesystem::path& directory,

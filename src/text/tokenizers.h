@@ -12,6 +12,9 @@ namespace rwkvx {
 // From the bytes of a model or vocabulary file; `where` names it in errors (DataError).
 std::unique_ptr<Tokenizer> parse_sentencepiece(std::string model, const std::string& where);
 std::unique_ptr<Tokenizer> parse_world_vocabulary(std::string vocabulary, const std::string& where);
+std::unique_ptr<Tokenizer> parse_huggingface(std::string json, const std::string& where);
+// Whether a JSON text looks like a tokenizer.json of Hugging Face, not one of ours.
+bool is_huggingface(std::string_view json);
 
 // XXH3-128 over a kind and the bytes of its model.
 std::string tokenizer_hash(const std::string& kind, std::string_view model);
@@ -19,5 +22,7 @@ std::string tokenizer_hash(const std::string& kind, std::string_view model);
 // Writes tokenizer.json and, unless `file_name` is empty, the model file beside it.
 void save_tokenizer(const Tokenizer& tokenizer, const std::filesystem::path& directory,
                     const std::string& file_name, std::string_view model);
+// Writes a tokenizer.json that is a model itself.
+void save_tokenizer_json(const std::filesystem::path& directory, std::string_view json);
 
 }  // namespace rwkvx

@@ -418,7 +418,7 @@ TEST(Tokenizer, NamesFilesOfOtherKinds) {
            {"a.txt", "\x1f\x8b\x08 packed", "a gzip file"},
            {"a.model", "PK\x03\x04 packed", "a zip archive"},
            {"a.model", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"},
-           {"vocab.json", "{}", "another library"}}) {
+           {"vocab.json", "{}", "is not a Hugging Face tokenizer.json"}}) {
     write_file(scratch / name, content);
     EXPECT_THAT(data_error([&] { load_tokenizer(scratch / name); }), HasSubstr(kind));
   }
