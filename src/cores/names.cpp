@@ -1,10 +1,8 @@
 #include "rwkvx/cores/names.h"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <charconv>
-#include <unordered_set>
 
 #include "rwkvx/base/error.h"
 
@@ -44,24 +42,6 @@ std::int64_t highest_block(const TensorFile& file) {
 
 }  // namespace
 
-std::string official_name(std::string_view name) {
-  // What wrappers put before every name (DeepSpeed, DistributedDataParallel, torch.compile), in any
-  // order.
-  constexpr std::array<std::string_view, 4> kPrefixes{"_forward_module.", "module.", "_orig_mod.",
-                                                      "rwkv."};
-  for (bool found = true; found;) {
-    found = false;
-    for (const auto prefix : kPrefixes)
-      if (name.starts_with(prefix)) {
-        name.remove_prefix(prefix.size());
-        found = true;
-      }
-  }
-  for (const auto* core : all_cores())
-    if (auto own = core->official_name(name); own != name) return own;
-  return std::string(name);
-}
-
 const Core* recognize(std::span<const TensorView> tensors) {
   for (const auto* core : all_cores())
     if (core->recognizes(tensors)) return core;
@@ -83,20 +63,12 @@ std::string rwkv_version(std::span<const TensorView> tensors) {
 
 TensorFile with_official_names(const TensorFile& file) {
   const auto where = file.path().string();
-  std::vector<std::string> official;
-  std::unordered_set<std::string> names;
-  for (const auto& tensor : file.tensors()) {
-    official.push_back(official_name(tensor.name));
-    if (!names.insert(official.back()).second)
-      throw CheckpointError(where + ": " + tensor.name,
-                            "is another tensor by the name of " + official.back());
-  }
-  auto renamed = file.renamed(official);
+  auto renamed = with_layout_of_official(file);
   const auto& tensors = renamed.tensors();
   // ChatRWKV stores weights for one device transposed, divided and with the decay already
   // exponentiated; nothing else in the file tells how far that went.
   for (const auto* mark : {"_rescale_layer", "_strategy", "_version"})
-    if (file.metadata().contains(mark) || names.contains(mark))
+    if (file.metadata().contains(mark) || file.find(mark) != nullptr)
       throw CheckpointError(where + ": " + mark,
                             "the weights were converted for one device by ChatRWKV; expected the "
                             "original .pth that they were converted from");

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,10 @@ struct Format {
 // By its name in safetensors files; all of these names, a space before each.
 std::optional<DType> dtype_from(std::string_view name);
 std::string dtype_names();
+
+// Bytes of a tensor of this shape, or nothing where the number of elements or of bytes overflows. A
+// dimension of 0 counts as 1 for that, because strides are computed that way.
+std::optional<std::uint64_t> byte_count(DType dtype, std::span<const std::int64_t> shape);
 
 inline constexpr std::size_t kMaxDimensions = 32;  // of a tensor
 

@@ -417,6 +417,12 @@ std::string_view kind_name(Kind kind) {
   return kNames[static_cast<std::size_t>(kind)];
 }
 
+std::string_view storage_class(DType dtype) {
+  for (const auto& row : kGlobals)
+    if (row.global == Global::kStorageClass && row.dtype == dtype) return row.name;
+  return "";
+}
+
 Pickle read_pickle(const std::string& where, std::string_view pickle, const ZipFile& zip,
                    const std::string& folder) {
   return Unpickler(where, pickle, zip, folder).run();

@@ -28,6 +28,9 @@ enum class Kind {
 // "a list", for messages.
 std::string_view kind_name(Kind kind);
 
+// The name of PyTorch's class of storages of a type ("FloatStorage"); "" where there is none.
+std::string_view storage_class(DType dtype);
+
 // What a pickle may name. Everything else is refused, whether it is called or not.
 enum class Global { kOrderedDict, kRebuildTensor, kRebuildParameter, kStorageClass };
 

@@ -127,6 +127,7 @@ class PthFile : public TensorFile::Contents {
 
 PthFile::PthFile(const std::filesystem::path& from) : file_(from) {
   path = from;
+  stored_bytes = file_.bytes().size();
   const auto where = path.string();
   if (file_.text().starts_with(kOldMark))
     throw CheckpointError(

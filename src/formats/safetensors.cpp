@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "formats/format.h"
+#include "formats/write.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/file_kind.h"
 #include "rwkvx/base/files.h"
@@ -20,27 +21,9 @@ namespace {
 constexpr std::uint64_t kLengthBytes = 8;  // the header's length, before the header
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr std::uint64_t kAlignment = 64;
-constexpr std::size_t kPieceBytes = 1 << 20;
 constexpr char kMetadataKey[] = "__metadata__";
 constexpr char kChecksumKey[] = "checksum";
 constexpr char kChecksumPrefix[] = "checksum.";
-
-std::string_view as_text(std::span<const std::byte> bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-// Bytes of a tensor of this shape, or nothing where the number of elements or of bytes overflows. A
-// dimension of 0 counts as 1 for that, because strides are computed that way.
-std::optional<std::uint64_t> byte_count(DType dtype, std::span<const std::int64_t> shape) {
-  std::int64_t bytes = static_cast<std::int64_t>(dtype_size(dtype));
-  bool empty = false;
-  for (const auto size : shape) {
-    empty = empty || size == 0;
-    if (size < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(size, 1), &bytes))
-      return std::nullopt;
-  }
-  return empty ? 0 : static_cast<std::uint64_t>(bytes);
-}
 
 // What one header entry says.
 struct Entry {
@@ -199,7 +182,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
 };
 
 // One hash over everything in the header that matters, for the metadata key "checksum".
-std::string header_hash(std::span<const TensorView> tensors,
+template <class Tensors>
+std::string header_hash(const Tensors& tensors,
                         const std::map<std::string, std::string>& metadata) {
   Hasher hasher;
   const auto add = [&](std::string_view text) {
@@ -223,6 +207,7 @@ class SafetensorsFile : public TensorFile::Contents {
  public:
   explicit SafetensorsFile(const std::filesystem::path& from) : file_(from) {
     path = from;
+    stored_bytes = file_.bytes().size();
     parse();
   }
 
@@ -326,11 +311,16 @@ TensorFile read_safetensors(const std::filesystem::path& path) { return TensorFi
 
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const std::map<std::string, std::string>& metadata) {
+  stream_safetensors(path, pending(tensors), metadata);
+}
+
+void stream_safetensors(const std::filesystem::path& path, std::span<const PendingTensor> tensors,
+                        const std::map<std::string, std::string>& metadata) {
   const auto fail = [&](const std::string& name, const std::string& reason) {
     throw CheckpointError(path.string() + ": " + shown(name), reason);
   };
   // Larger elements first: then each tensor begins at a multiple of its element size.
-  std::vector<TensorView> ordered(tensors.begin(), tensors.end());
+  std::vector<PendingTensor> ordered(tensors.begin(), tensors.end());
   std::stable_sort(ordered.begin(), ordered.end(), [](const auto& a, const auto& b) {
     return dtype_size(a.dtype) > dtype_size(b.dtype);
   });
@@ -339,19 +329,12 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   for (const auto& [key, value] : metadata)
     if (key == kChecksumKey || key.starts_with(kChecksumPrefix))
       fail(key, "metadata of this name is written by rwkvx itself");
-  std::unordered_set<std::string_view> names;
+  check_pending(path.string(), ordered);
+  std::vector<std::byte> room;
   for (const auto& tensor : ordered) {
-    if (tensor.name.empty() || tensor.name == kMetadataKey)
-      fail(tensor.name, "a tensor cannot have this name");
-    if (!names.insert(tensor.name).second) fail(tensor.name, "two tensors have this name");
-    if (tensor.shape.size() > kMaxDimensions)
-      fail(tensor.name, "has more than " + std::to_string(kMaxDimensions) + " dimensions");
-    const auto wanted = byte_count(tensor.dtype, tensor.shape);
-    if (!wanted || *wanted != tensor.bytes.size())
-      fail(tensor.name, "shape " + shape_text(tensor.shape) + " of " +
-                            std::string(dtype_name(tensor.dtype)) + " does not fit its " +
-                            std::to_string(tensor.bytes.size()) + " bytes");
-    checked[kChecksumPrefix + tensor.name] = hash_bytes(as_text(tensor.bytes));
+    if (tensor.name == kMetadataKey) fail(tensor.name, "a tensor cannot have this name");
+    checked[kChecksumPrefix + tensor.name] =
+        hash_bytes(as_text(bytes_of(path.string(), tensor, room)));
   }
   checked[kChecksumKey] = header_hash(ordered, checked);
 
@@ -360,7 +343,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
     header = "{" + nlohmann::json(kMetadataKey).dump() + ":" + nlohmann::json(checked).dump();
     std::uint64_t begin = 0;
     for (const auto& tensor : ordered) {
-      const std::uint64_t end = begin + tensor.bytes.size();
+      const std::uint64_t end = begin + *byte_count(tensor.dtype, tensor.shape);
       const nlohmann::json entry{{"dtype", dtype_name(tensor.dtype)},
                                  {"shape", tensor.shape},
                                  {"data_offsets", {begin, end}}};
@@ -381,13 +364,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const Tensor
   const std::uint64_t header_bytes = header.size();
   file.write({reinterpret_cast<const char*>(&header_bytes), kLengthBytes});
   file.write(header);
-  for (const auto& tensor : ordered)
-    // In pieces, so that the file's buffer does not grow to the size of a tensor.
-    for (auto rest = as_text(tensor.bytes); !rest.empty();) {
-      const auto piece = rest.substr(0, kPieceBytes);
-      file.write(piece);
-      rest.remove_prefix(piece.size());
-    }
+  for (const auto& tensor : ordered) write_pieces(file, bytes_of(path.string(), tensor, room));
   file.commit();
 }
 

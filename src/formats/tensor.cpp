@@ -1,8 +1,11 @@
 #include "rwkvx/formats/tensor.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <unordered_set>
 
 #include "formats/format.h"
 #include "rwkvx/base/error.h"
@@ -42,6 +45,28 @@ float from_half(std::uint16_t half) {
     return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (fraction << 13));
   const float magnitude = static_cast<float>(fraction) * 0x1p-24f;  // zero or subnormal: exact
   return sign != 0 ? -magnitude : magnitude;
+}
+
+// To the nearest, ties to even; NaN stays NaN.
+std::uint16_t to_bfloat16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>(bits >> 16 | 0x40u);
+  return static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+// The same; infinity from half of the step above the largest number, 65504.
+std::uint16_t to_half(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>(bits >> 16 & 0x8000u);
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return sign | 0x7e00u;
+  if (magnitude >= 0x477ff000u) return sign | 0x7c00u;
+  if (magnitude < 0x38800000u) {  // below 2^-14: a multiple of 2^-24
+    const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;  // exact
+    return sign | static_cast<std::uint16_t>(std::nearbyintf(scaled));
+  }
+  const std::uint32_t rounded = magnitude + 0xfffu + (magnitude >> 13 & 1u);
+  return sign | static_cast<std::uint16_t>((rounded >> 13) - (112u << 10));
 }
 
 // bytes may be unaligned.
@@ -85,6 +110,17 @@ std::string shape_text(std::span<const std::int64_t> shape) {
   return text + ")";
 }
 
+std::optional<std::uint64_t> byte_count(DType dtype, std::span<const std::int64_t> shape) {
+  std::int64_t bytes = static_cast<std::int64_t>(dtype_size(dtype));
+  bool empty = false;
+  for (const auto size : shape) {
+    empty = empty || size == 0;
+    if (size < 0 || __builtin_mul_overflow(bytes, std::max<std::int64_t>(size, 1), &bytes))
+      return std::nullopt;
+  }
+  return empty ? 0 : static_cast<std::uint64_t>(bytes);
+}
+
 std::int64_t TensorView::numel() const {
   std::int64_t count = 1;
   for (const auto size : shape) count *= size;
@@ -109,6 +145,67 @@ std::vector<float> to_float32(const TensorView& tensor) {
                             "got " +
                                 std::string(dtype_name(tensor.dtype)));
   }
+}
+
+std::vector<std::byte> converted(const TensorView& tensor, DType dtype) {
+  if (tensor.dtype == dtype) return {tensor.bytes.begin(), tensor.bytes.end()};
+  const auto values = to_float32(tensor);
+  std::vector<std::byte> bytes(values.size() * dtype_size(dtype));
+  if (dtype == DType::kF32) {
+    if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+    return bytes;
+  }
+  if (dtype != DType::kF16 && dtype != DType::kBF16)
+    throw CheckpointError(
+        shown(tensor.name),
+        "cannot be converted to " + std::string(dtype_name(dtype)) + "; expected F32, F16 or BF16");
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto small = dtype == DType::kF16 ? to_half(values[i]) : to_bfloat16(values[i]);
+    if (dtype == DType::kF16 && (small & 0x7fffu) == 0x7c00u && std::isfinite(values[i]))
+      throw CheckpointError(shown(tensor.name),
+                            "holds " + std::to_string(values[i]) +
+                                ", and the largest number of F16 is 65504; choose bf16 or f32");
+    std::memcpy(bytes.data() + 2 * i, &small, 2);
+  }
+  return bytes;
+}
+
+PendingTensor pending(const TensorView& tensor) {
+  return {tensor.name, tensor.dtype, tensor.shape,
+          [bytes = tensor.bytes](std::vector<std::byte>&) { return bytes; }};
+}
+
+std::vector<PendingTensor> pending(std::span<const TensorView> tensors) {
+  std::vector<PendingTensor> all;
+  for (const auto& tensor : tensors) all.push_back(pending(tensor));
+  return all;
+}
+
+void check_pending(const std::string& where, std::span<const PendingTensor> tensors) {
+  std::unordered_set<std::string_view> names;
+  for (const auto& tensor : tensors) {
+    const auto fail = [&](const std::string& reason) {
+      throw CheckpointError(where + ": " + shown(tensor.name), reason);
+    };
+    if (tensor.name.empty()) fail("a tensor cannot have this name");
+    if (!names.insert(tensor.name).second) fail("two tensors have this name");
+    if (tensor.shape.size() > kMaxDimensions)
+      fail("has more than " + std::to_string(kMaxDimensions) + " dimensions");
+    if (!byte_count(tensor.dtype, tensor.shape))
+      fail("shape " + shape_text(tensor.shape) + " does not fit a file");
+  }
+}
+
+std::span<const std::byte> bytes_of(const std::string& where, const PendingTensor& tensor,
+                                    std::vector<std::byte>& room) {
+  const auto bytes = tensor.bytes(room);
+  const auto wanted = byte_count(tensor.dtype, tensor.shape);
+  if (!wanted || *wanted != bytes.size())
+    throw CheckpointError(where + ": " + shown(tensor.name),
+                          "shape " + shape_text(tensor.shape) + " of " +
+                              std::string(dtype_name(tensor.dtype)) + " does not fit its " +
+                              std::to_string(bytes.size()) + " bytes");
+  return bytes;
 }
 
 }  // namespace rwkvx

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <unordered_set>
 #include <utility>
 
 #include "formats/format.h"
@@ -12,12 +13,12 @@
 
 namespace rwkvx {
 
-extern const Format kSafetensors, kPth;
+extern const Format kSafetensors, kPth, kGguf;
 
 namespace {
 
 // Every format that is read: the first that recognizes a file reads it.
-constexpr std::array kFormats{&kSafetensors, &kPth};
+constexpr std::array kFormats{&kSafetensors, &kPth, &kGguf};
 
 // What a file that should hold weights is instead, "" where it may hold some.
 std::string other_kind(std::string_view first) {
@@ -42,20 +43,35 @@ std::string all_formats() {
   return text;
 }
 
+class Merged : public TensorFile::Contents {
+ public:
+  Merged(const std::filesystem::path& name, const std::vector<TensorFile>& files) : files_(files) {
+    path = name;
+    std::unordered_set<std::string_view> names;
+    for (const auto& file : files_) {
+      stored_bytes += file.stored_bytes();
+      for (const auto& tensor : file.tensors()) {
+        if (!names.insert(tensor.name).second)
+          throw CheckpointError(file.path().string() + ": " + shown(tensor.name),
+                                "another file of " + path.string() + " has this tensor too");
+        tensors.push_back(tensor);
+      }
+    }
+  }
+
+ private:
+  std::vector<TensorFile> files_;
+};
+
 }  // namespace
+
+TensorFile merged(const std::filesystem::path& path, const std::vector<TensorFile>& files) {
+  return TensorFile(std::make_shared<Merged>(path, files));
+}
 
 TensorFile::TensorFile(std::shared_ptr<const Contents> contents)
     : contents_(std::move(contents)), tensors_(contents_, &contents_->tensors) {
   index();
-}
-
-TensorFile TensorFile::renamed(const std::vector<std::string>& names) const {
-  auto tensors = std::make_shared<std::vector<TensorView>>(*tensors_);
-  for (std::size_t i = 0; i < tensors->size(); ++i) (*tensors)[i].name = names.at(i);
-  auto file = *this;
-  file.tensors_ = std::move(tensors);
-  file.index();
-  return file;
 }
 
 void TensorFile::index() {

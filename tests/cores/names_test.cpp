@@ -164,7 +164,7 @@ TEST(TensorFile, OtherKindsOfFilesAreNamed) {
   expect_refused("\x1f\x8b\x08 packed bytes", "is a gzip file, expected weights");
   expect_refused("\x28\xb5\x2f\xfd packed bytes", "is a zstd file");
   expect_refused("{\"error\": \"Repository not got\"}", "is JSON text, expected weights");
-  expect_refused("GGUF\x03 and so on", "is a GGUF model");
+  expect_refused("GGUF\x03 and so on", "expected version 2 or 3 of GGUF");
   expect_refused("\x80\x04\x95 a pickle", "is a Python pickle");
   expect_refused("BZh91AY&SY\x01\x02", "is a bzip2 file");
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "rwkvx/config/model_config.h"
+#include "rwkvx/cores/naming.h"
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/cores/state.h"
 #include "rwkvx/formats/tensor_file.h"
@@ -45,8 +46,8 @@ struct Core {
 
   // Whether tensors of these (own) names are a model of this core.
   bool (*recognizes)(std::span<const TensorView> tensors);
-  // The core's own name of a tensor in a file of other tools, or the name itself.
-  std::string (*official_name)(std::string_view name);
+  // How other tools name and lay out its tensors.
+  std::span<const Naming> (*namings)();
   // The settings that a file's tensors show, added to those of embedding and number of blocks.
   void (*infer)(const TensorFile& file, ModelConfig& config);
 

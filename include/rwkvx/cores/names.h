@@ -22,8 +22,9 @@ const Core* recognize(std::span<const TensorView> tensors);
 // "4", "5", "5.2", "6" or "7" by which (official) names there are; "" where it is no RWKV model.
 std::string rwkv_version(std::span<const TensorView> tensors);
 
-// The same tensors under their official names. Throws CheckpointError for a version of RWKV that no
-// core has, for a model prepared for one device by ChatRWKV and for what is no RWKV model at all.
+// The same tensors under their official names, laid out as the official model has them. Throws
+// CheckpointError for a version of RWKV that no core has, for a model prepared for one device by
+// ChatRWKV and for what is no RWKV model at all.
 TensorFile with_official_names(const TensorFile& file);
 
 // Opens a file of weights, told apart by content, and gives its tensors their official names.

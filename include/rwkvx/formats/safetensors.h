@@ -25,5 +25,8 @@ TensorFile read_safetensors(const std::filesystem::path& path);
 // metadata keys that are "checksum" or begin with "checksum."; FileError where the disk refuses.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const std::map<std::string, std::string>& metadata = {});
+// The same from tensors whose bytes are made twice: for the checksum, and to be written.
+void stream_safetensors(const std::filesystem::path& path, std::span<const PendingTensor> tensors,
+                        const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace rwkvx

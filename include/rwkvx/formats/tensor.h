@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -34,5 +35,30 @@ struct TensorView {
 // The elements of an F64, F32, F16 or BF16 tensor as float32 (F64 is rounded). Throws
 // CheckpointError naming the tensor for another dtype.
 std::vector<float> to_float32(const TensorView& tensor);
+
+// The elements of such a tensor as dtype F32, F16 or BF16, rounded to the nearest, ties to even.
+// Throws CheckpointError naming the tensor where a finite number is beyond what F16 holds.
+std::vector<std::byte> converted(const TensorView& tensor, DType dtype);
+
+// A tensor to write, whose bytes are made when the writer comes to it, so that a file larger than
+// the memory can be written.
+struct PendingTensor {
+  std::string name;
+  DType dtype = DType::kF32;
+  std::vector<std::int64_t> shape;
+  // The bytes of a TensorView of this dtype and shape: made in `room`, or lying somewhere else as
+  // long as the writing lasts. May be called more than once.
+  std::function<std::span<const std::byte>(std::vector<std::byte>& room)> bytes;
+};
+// One whose bytes are there.
+PendingTensor pending(const TensorView& tensor);
+std::vector<PendingTensor> pending(std::span<const TensorView> tensors);
+
+// What a writer of files requires of them: names that are there and differ, few dimensions. Throws
+// CheckpointError naming `where` and the tensor.
+void check_pending(const std::string& where, std::span<const PendingTensor> tensors);
+// The bytes of one, checked against its shape.
+std::span<const std::byte> bytes_of(const std::string& where, const PendingTensor& tensor,
+                                    std::vector<std::byte>& room);
 
 }  // namespace rwkvx

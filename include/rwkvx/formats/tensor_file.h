@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -26,11 +27,10 @@ class TensorFile {
     std::filesystem::path path;
     std::vector<TensorView> tensors;
     std::map<std::string, std::string> metadata;
+    std::uint64_t stored_bytes = 0;  // of the file, or of all that make it up
   };
 
   explicit TensorFile(std::shared_ptr<const Contents> contents);
-  // The same file with other names for its tensors, one each, in their order.
-  TensorFile renamed(const std::vector<std::string>& names) const;
 
   const std::filesystem::path& path() const { return contents_->path; }
   const std::vector<TensorView>& tensors() const { return *tensors_; }
@@ -39,6 +39,7 @@ class TensorFile {
   // Throws CheckpointError where there is none of this name.
   const TensorView& at(std::string_view name) const;
   const std::map<std::string, std::string>& metadata() const { return contents_->metadata; }
+  std::uint64_t stored_bytes() const { return contents_->stored_bytes; }
   // Whether the file carries checksums; those of other tools do not.
   bool has_checksums() const { return contents_->has_checksums(); }
   // Reads everything and throws CheckpointError naming the first tensor whose bytes differ from its
@@ -56,5 +57,9 @@ class TensorFile {
 // Opens a file in one of the formats, told apart by content. Throws CheckpointError for what is of
 // none or is damaged, FileError where it cannot be opened.
 TensorFile open_tensor_file(const std::filesystem::path& path);
+
+// Several files as one whose path is `path`; its tensors are theirs, in this order. Throws
+// CheckpointError where two have a tensor of the same name.
+TensorFile merged(const std::filesystem::path& path, const std::vector<TensorFile>& files);
 
 }  // namespace rwkvx

@@ -29,7 +29,7 @@ extern const Core kCore{
     .state = state,
     .cost = cost,
     .recognizes = recognizes,
-    .official_name = official_name,
+    .namings = namings,
     .infer = infer,
     .step = make_step,
 };

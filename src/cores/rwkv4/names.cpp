@@ -1,41 +1,46 @@
 #include "cores/rwkv4/names.h"
 
-#include <algorithm>
-#include <array>
-
 #include "cores/shift/layout.h"
 #include "rwkvx/cores/names.h"
 
 namespace rwkvx::rwkv4 {
 
+namespace {
+
+// The models of the transformers library, RwkvForCausalLM.
+constexpr NameRow kModel[] = {{"emb.weight", "rwkv.embeddings.weight"},
+                              {"blocks.0.ln0.weight", "rwkv.blocks.0.pre_ln.weight"},
+                              {"blocks.0.ln0.bias", "rwkv.blocks.0.pre_ln.bias"},
+                              {"ln_out.weight", "rwkv.ln_out.weight"},
+                              {"ln_out.bias", "rwkv.ln_out.bias"},
+                              {"head.weight", "head.weight"}};
+constexpr NameRow kBlocks[] = {
+    {"ln1.weight", "ln1.weight"},
+    {"ln1.bias", "ln1.bias"},
+    {"ln2.weight", "ln2.weight"},
+    {"ln2.bias", "ln2.bias"},
+    {"att.time_decay", "attention.time_decay"},
+    {"att.time_first", "attention.time_first"},
+    {"att.time_mix_k", "attention.time_mix_key"},
+    {"att.time_mix_v", "attention.time_mix_value"},
+    {"att.time_mix_r", "attention.time_mix_receptance"},
+    {"att.key.weight", "attention.key.weight"},
+    {"att.value.weight", "attention.value.weight"},
+    {"att.receptance.weight", "attention.receptance.weight"},
+    {"att.output.weight", "attention.output.weight"},
+    {"ffn.time_mix_k", "feed_forward.time_mix_key"},
+    {"ffn.time_mix_r", "feed_forward.time_mix_receptance"},
+    {"ffn.key.weight", "feed_forward.key.weight"},
+    {"ffn.receptance.weight", "feed_forward.receptance.weight"},
+    {"ffn.value.weight", "feed_forward.value.weight"},
+};
+constexpr Naming kNamings[] = {{NamingUse::kHuggingFace, "rwkv.blocks.", kModel, kBlocks}};
+
+}  // namespace
+
 bool recognizes(std::span<const TensorView> tensors) { return rwkv_version(tensors) == "4"; }
 
-std::string official_name(std::string_view name) {
-  constexpr std::array<std::pair<std::string_view, std::string_view>, 7> kParts{{
-      {"embeddings", "emb"},
-      {"pre_ln", "ln0"},
-      {"attention", "att"},
-      {"feed_forward", "ffn"},
-      {"time_mix_key", "time_mix_k"},
-      {"time_mix_value", "time_mix_v"},
-      {"time_mix_receptance", "time_mix_r"},
-  }};
-  if (!name.starts_with("blocks.") && !name.starts_with("embeddings.")) return std::string(name);
-  std::string official;
-  for (std::size_t begin = 0; begin <= name.size();) {
-    const auto end = std::min(name.find('.', begin), name.size());
-    auto part = name.substr(begin, end - begin);
-    for (const auto& [converted, own] : kParts)
-      if (part == converted) {
-        part = own;
-        break;
-      }
-    if (begin > 0) official += '.';
-    official += part;
-    begin = end + 1;
-  }
-  return official;
-}
+std::span<const Naming> namings() { return kNamings; }
 
 void infer(const TensorFile& file, ModelConfig& config) {
   config.dim_att = tensor_dimension(file, "blocks.0.att.key.weight", 0, 2);

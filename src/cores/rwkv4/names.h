@@ -2,16 +2,13 @@
 #pragma once
 
 #include <span>
-#include <string>
-#include <string_view>
 
 #include "rwkvx/cores/core.h"
 
 namespace rwkvx::rwkv4 {
 
 bool recognizes(std::span<const TensorView> tensors);
-// "blocks.0.attention.key.weight" gives "blocks.0.att.key.weight".
-std::string official_name(std::string_view name);
+std::span<const Naming> namings();
 void infer(const TensorFile& file, ModelConfig& config);
 
 }  // namespace rwkvx::rwkv4

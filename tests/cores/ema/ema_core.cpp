@@ -120,7 +120,7 @@ const Core kEma{
             return tensor.name.ends_with(".ema.decay");
           });
         },
-    .official_name = [](std::string_view name) { return std::string(name); },
+    .namings = [] { return std::span<const Naming>(); },
     .infer = [](const TensorFile&, ModelConfig&) {},
     .step = [](const StepSetup& setup) -> std::unique_ptr<BlockStep> {
       return std::make_unique<EmaStep>(setup);
