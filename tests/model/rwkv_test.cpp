@@ -10,8 +10,15 @@ namespace {
 
 using test::expect_close;
 
-ModelConfig small(const std::string& switches = "{}") {
-  auto json = nlohmann::json{{"n_layer", 2}, {"n_embd", 16}, {"vocab_size", 23}};
+ModelConfig small(const std::string& switches = "{}", const std::string& core = "rwkv4") {
+  auto json =
+      nlohmann::json{{"core", core}, {"n_layer", 2}, {"n_embd", 16}, {"vocab_size", 23}};
+  if (core == "rwkv7")
+    json.update({{"head_size", 8},
+                 {"decay_rank", 3},
+                 {"iclr_rank", 4},
+                 {"value_rank", 2},
+                 {"gate_rank", 5}});
   json["shift"] = nlohmann::json::parse(switches);
   return config_from_json<ModelConfig>(json, "model");
 }
@@ -42,11 +49,20 @@ const std::vector<std::string> kAllSwitches = {
     R"({"ablation": "gate_only", "gate": "lowrank", "pos": "none"})",
 };
 
+// Calls test(core, switches) for all of both.
+template <class Test>
+void for_each_variant(const Test& test) {
+  for (const std::string core : {"rwkv4", "rwkv7"})
+    for (const auto& switches : kAllSwitches) {
+      SCOPED_TRACE(core + " " + switches);
+      test(core, switches);
+    }
+}
+
 TEST(Rwkv, GivesTheSameLogitsHoweverTheSequenceIsCut) {
   const torch::NoGradGuard no_grad;
-  for (const auto& switches : kAllSwitches) {
-    SCOPED_TRACE(switches);
-    Rwkv model(small(switches));
+  for_each_variant([](const std::string& core, const std::string& switches) {
+    Rwkv model(small(switches, core));
     disturb(*model);
     const int64_t T = 33;
     const auto tokens = torch::randint(23, {3, T}, torch::kInt64);
@@ -60,18 +76,17 @@ TEST(Rwkv, GivesTheSameLogitsHoweverTheSequenceIsCut) {
       expect_close(torch::cat(parts, 1), whole, 1e-5, 1e-5, "chunks of " + std::to_string(chunk));
       EXPECT_TRUE(torch::equal(walking.t, state.t));
     }
-  }
+  });
 }
 
 TEST(Rwkv, IsTheBaselineBitForBitAtTheStart) {
   const torch::NoGradGuard no_grad;
-  Rwkv baseline(small(R"({"kind": "none"})"));
-  baseline->initialize(3, 1e-3);
-  const auto tokens = torch::randint(23, {2, 20}, torch::kInt64);
-  for (const auto& switches : kAllSwitches) {
-    if (switches.find("gate_only") != std::string::npos) continue;  // starts near, not at
-    SCOPED_TRACE(switches);
-    Rwkv model(small(switches));
+  for_each_variant([](const std::string& core, const std::string& switches) {
+    if (switches.find("gate_only") != std::string::npos) return;  // starts near, not at
+    Rwkv baseline(small(R"({"kind": "none"})", core));
+    baseline->initialize(3, 1e-3);
+    const auto tokens = torch::randint(23, {2, 20}, torch::kInt64);
+    Rwkv model(small(switches, core));
     model->initialize(3, 1e-3);
     // The mixers' outputs start at zero; give both models the same working ones.
     auto shared = baseline->named_parameters();
@@ -82,23 +97,25 @@ TEST(Rwkv, IsTheBaselineBitForBitAtTheStart) {
       const auto noise = torch::randn(item.value().sizes()) * 0.1;
       if (item.key().find("weight") != std::string::npos) item.value().add_(noise);
     }
-    Rwkv twin(small(R"({"kind": "none"})"));
+    Rwkv twin(small(R"({"kind": "none"})", core));
     twin->initialize(3, 1e-3);
     auto mine = model->named_parameters();
     for (auto& item : twin->named_parameters()) item.value().copy_(mine[item.key()]);
     auto a = model->start(2), b = twin->start(2);
     EXPECT_TRUE(torch::equal(model->forward(tokens, a), twin->forward(tokens, b)));
-  }
+  });
 }
 
 TEST(Rwkv, StartsWithALossNearTheLogarithmOfTheVocabulary) {
   const torch::NoGradGuard no_grad;
-  Rwkv model(small());
-  model->initialize(1, 1e-3);
-  auto state = model->start(4);
-  const auto logits = model->forward(torch::randint(23, {4, 30}, torch::kInt64), state);
-  const auto loss = -torch::log_softmax(logits, 2).mean();
-  EXPECT_NEAR(loss.item<double>(), std::log(23.0), 0.15);
+  for (const char* core : {"rwkv4", "rwkv7"}) {
+    Rwkv model(small("{}", core));
+    model->initialize(1, 1e-3);
+    auto state = model->start(4);
+    const auto logits = model->forward(torch::randint(23, {4, 30}, torch::kInt64), state);
+    const auto loss = -torch::log_softmax(logits, 2).mean();
+    EXPECT_NEAR(loss.item<double>(), std::log(23.0), 0.15) << core;
+  }
 }
 
 TEST(Rwkv, IsCausal) {
@@ -155,10 +172,9 @@ TEST(Rwkv, StaysFiniteFarBeyondAnyTrainingLength) {
 }
 
 TEST(Rwkv, HasTheGradientsOfFiniteDifferences) {
-  for (const auto& switches : kAllSwitches) {
-    SCOPED_TRACE(switches);
-    auto config = small(switches);
-    config.n_embd = 4;
+  for_each_variant([](const std::string& core, const std::string& switches) {
+    auto config = small(switches, core);
+    config.n_embd = core == "rwkv7" ? 8 : 4;
     if (config.shift.gate == Gate::kGroup) config.shift.gate_groups = 2;
     Rwkv model(config);
     disturb(*model);
@@ -186,13 +202,12 @@ TEST(Rwkv, HasTheGradientsOfFiniteDifferences) {
       const double analytic = item.value().grad().view({-1})[e].item<double>();
       EXPECT_NEAR(analytic, numeric, 1e-5 + 1e-4 * std::abs(numeric)) << item.key();
     }
-  }
+  });
 }
 
 TEST(Rwkv, ParametersAreThoseOfTheTable) {
-  for (const auto& switches : kAllSwitches) {
-    SCOPED_TRACE(switches);
-    const auto config = small(switches);
+  for_each_variant([](const std::string& core, const std::string& switches) {
+    const auto config = small(switches, core);
     Rwkv model(config);
     const auto parameters = model->named_parameters();
     const auto table = describe_parameters(config);
@@ -201,7 +216,7 @@ TEST(Rwkv, ParametersAreThoseOfTheTable) {
       ASSERT_TRUE(parameters.contains(row.name)) << row.name;
       EXPECT_EQ(parameters[row.name].sizes().vec(), row.shape) << row.name;
     }
-  }
+  });
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ extern const Core kCore{
     .state = state,
     .cost = cost,
     .recognizes = recognizes,
-    .official_name = official_name,
+    .namings = namings,
     .infer = infer,
     .unused = unused,
     .step = make_step,

@@ -7,7 +7,7 @@ namespace rwkvx::rwkv7 {
 
 bool recognizes(std::span<const TensorView> tensors) { return rwkv_version(tensors) == "7"; }
 
-std::string official_name(std::string_view name) { return std::string(name); }
+std::span<const Naming> namings() { return {}; }
 
 bool unused(std::string_view name) {
   return name == "blocks.0.att.v0" || name == "blocks.0.att.v1" || name == "blocks.0.att.v2";

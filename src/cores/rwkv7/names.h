@@ -10,7 +10,7 @@
 namespace rwkvx::rwkv7 {
 
 bool recognizes(std::span<const TensorView> tensors);
-std::string official_name(std::string_view name);
+std::span<const Naming> namings();
 // Block 0's v0, v1 and v2, which some files hold: the first block's values are its own.
 bool unused(std::string_view name);
 void infer(const TensorFile& file, ModelConfig& config);
