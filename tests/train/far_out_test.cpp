@@ -22,8 +22,10 @@ struct Extremes {
   int64_t steps = 0;  // that were finite in the reference
 };
 
-Extremes drive_far_out(ShiftKind kind, double rate) {
+Extremes drive_far_out(const std::string& core, ShiftKind kind, double rate) {
   ModelConfig config;
+  config.core = core;
+  if (core == "rwkv7") config.head_size = 8;
   config.n_layer = 2, config.n_embd = 16, config.vocab_size = kV;
   config.shift.kind = kind;
   Rwkv model(config), twin(config), modules(config);
@@ -89,7 +91,7 @@ Extremes drive_far_out(ShiftKind kind, double rate) {
     }
     optimizer.step(rate, optimizer.grad_norm());
   }
-  std::cout << enum_name(kind) << " at rate " << rate << ": " << found.steps
+  std::cout << core << ' ' << enum_name(kind) << " at rate " << rate << ": " << found.steps
             << " steps, loss within " << found.loss << ", gradient within " << found.gradient
             << " (modules in float32: " << found.module_loss << ", " << found.module_gradient
             << "); weights up to " << found.largest_weight << ", decays down to "
@@ -98,14 +100,18 @@ Extremes drive_far_out(ShiftKind kind, double rate) {
 }
 
 TEST(FarOutSlow, TrainingAgreesWithTheFloat64ModulesAtEveryStep) {
-  for (const auto kind : {ShiftKind::kNone, ShiftKind::kGatedPositional})
-    for (const double rate : {0.5, 0.1}) {
-      if (rate == 0.1 && !test::long_tests()) continue;
-      const auto found = drive_far_out(kind, rate);
-      EXPECT_GT(found.steps, 100);
-      EXPECT_LT(found.loss, 1e-5 + 4 * found.module_loss);
-      EXPECT_LT(found.gradient, 1e-3 + 4 * found.module_gradient);
-    }
+  for (const char* core : {"rwkv4", "rwkv7"})
+    for (const auto kind : {ShiftKind::kNone, ShiftKind::kGatedPositional})
+      for (const double rate : {0.5, 0.1, 1e-3}) {
+        const bool rwkv7 = std::string(core) == "rwkv7";
+        // At 0.5 RWKV-7 goes where float32 gives gradients that are wrong by a tenth, either way.
+        if (rwkv7 && rate == 0.5) continue;
+        if (rate != (rwkv7 ? 0.1 : 0.5) && !test::long_tests()) continue;
+        const auto found = drive_far_out(core, kind, rate);
+        EXPECT_GT(found.steps, 100);
+        EXPECT_LT(found.loss, 1e-5 + 4 * found.module_loss);
+        EXPECT_LT(found.gradient, 1e-3 + 4 * found.module_gradient);
+      }
 }
 
 }  // namespace
