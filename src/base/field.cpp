@@ -108,6 +108,14 @@ std::vector<std::string> read_texts(const nlohmann::json& json, const std::strin
   return texts;
 }
 
+std::vector<double> read_numbers(const nlohmann::json& json, const std::string& path) {
+  if (json.is_number()) return {read_number(json, path)};
+  if (!json.is_array()) wrong_type(path, "a list of numbers", json);
+  std::vector<double> numbers;
+  for (const auto& item : json) numbers.push_back(read_number(item, path));
+  return numbers;
+}
+
 void refuse_no_settings(const nlohmann::json& json, const std::string& where) {
   wrong_type(where, "a JSON object of settings", json);
 }

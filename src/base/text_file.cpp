@@ -13,6 +13,7 @@
 #include <mutex>
 #include <vector>
 
+#include "npy_lines.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/file_kind.h"
 #include "rwkvx/base/interrupt.h"
@@ -31,7 +32,7 @@ constexpr std::uint64_t kMentionedBytes = 64 << 20;
 constexpr int kMaxWindowLog = 27;  // of zstd, as its own program allows: 128 MiB of memory
 constexpr std::size_t kKept = 64;  // decompressed files
 constexpr const char* kExpected =
-    "expected text: .txt or .jsonl, plain or compressed as .gz or .zst";
+    "expected text: .txt or .jsonl, plain or compressed as .gz or .zst, or integers as .npy";
 
 // Reads a file piece by piece.
 class Pieces {
@@ -62,19 +63,21 @@ class Pieces {
 
 class Output {
  public:
-  Output(int spool, const std::string& name) : spool_(spool), name_(name) {}
+  Output(int spool, const std::string& name, const char* what = "decompressing")
+      : spool_(spool), name_(name), what_(what) {}
   void write(std::string_view bytes) {
     throw_if_interrupted(name_);
     write_spool(spool_, bytes, name_);
     const auto before = total_;
     total_ += bytes.size();
     if (before < kMentionedBytes && total_ >= kMentionedBytes)
-      log_info("decompressing " + name_ + " into a temporary file, as it is read more than once");
+      log_info(what_ + (" " + name_) + " into a temporary file, as it is read more than once");
   }
 
  private:
   int spool_;
   const std::string& name_;
+  const char* what_;
   std::uint64_t total_ = 0;
 };
 
@@ -198,6 +201,14 @@ TextFile::TextFile(const std::string& name) : input_(name), path_(input_.path())
       path_ = spool_path(spool_);
       kind = file_kind(first_bytes(path_));
       if (!kind.empty()) kind = "compressed; in it is " + kind;
+    } else if (kind == kNpyKind) {
+      spool_ = make_spool();
+      npy_to_lines(input_.path(), this->name(),
+                   [&, output = Output(spool_, this->name(), "writing the numbers of")](
+                       std::string_view lines) mutable { output.write(lines); });
+      path_ = spool_path(spool_);
+      json_lines_ = true;
+      return;
     } else if (bare != name && kind.empty()) {
       kind = "no " + packed.substr(1) + " file, whatever its name says";
     }

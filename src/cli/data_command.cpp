@@ -7,7 +7,6 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/output.h"
-#include "cli/tokenizer_source.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
@@ -39,7 +38,7 @@ struct BuildFlags {
 
 void run_build(const BuildFlags& flags) {
   const InterruptGuard guard;
-  const auto tokenizer = open_tokenizer(flags.tokenizer);
+  const auto tokenizer = load_tokenizer(flags.tokenizer);
   const TextPart part = flags.part == "train"   ? TextPart::kTrain
                         : flags.part == "valid" ? TextPart::kValid
                                                 : TextPart::kAll;
@@ -76,7 +75,7 @@ struct InspectFlags {
 
 // Ids by how often they occur, most frequent first, then by id.
 std::vector<std::pair<std::int64_t, std::int64_t>> histogram(const TokenFile& tokens) {
-  std::vector<std::int64_t> small(tokens.width() == 2 ? 65536 : 0), piece(1 << 16);
+  std::vector<std::int64_t> small(65536), piece(1 << 16);
   std::unordered_map<std::int64_t, std::int64_t> large;
   for (std::int64_t at = 0; at < tokens.size();) {
     const auto count =
@@ -84,7 +83,7 @@ std::vector<std::pair<std::int64_t, std::int64_t>> histogram(const TokenFile& to
     tokens.read(at, count, piece.data());
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t id = piece[static_cast<std::size_t>(i)];
-      if (tokens.width() == 2)
+      if (id >= 0 && id < static_cast<std::int64_t>(small.size()))
         ++small[static_cast<std::size_t>(id)];
       else
         ++large[id];
@@ -106,7 +105,7 @@ std::unique_ptr<Tokenizer> tokenizer_of(const InspectFlags& flags, const TokenMa
     const bool bytes = manifest != nullptr && manifest->tokenizer_kind == "byte";
     return bytes ? make_byte_tokenizer() : nullptr;
   }
-  auto tokenizer = open_tokenizer(flags.tokenizer);
+  auto tokenizer = load_tokenizer(flags.tokenizer);
   if (manifest != nullptr && manifest->tokenizer_hash != tokenizer->hash())
     log_warning(flags.tokenizer + " is not the tokenizer that " + flags.prefix +
                 " was built with; the texts shown may be wrong");
@@ -303,7 +302,7 @@ void add_data_command(CLI::App& app) {
   build->add_option("--input", build_flags->inputs, ".txt or .jsonl files")
       ->required()
       ->type_name("FILE");
-  build->add_option("--tokenizer", build_flags->tokenizer, kTokenizerHelp)
+  build->add_option("--tokenizer", build_flags->tokenizer, kTokenizerNames)
       ->required()
       ->type_name("PATH");
   build->add_option("--output", build_flags->output, "name of the token file without extension")
@@ -338,7 +337,7 @@ void add_data_command(CLI::App& app) {
   look->add_option("prefix", inspect_flags->prefix, "name of the token file")
       ->required()
       ->type_name("PREFIX");
-  look->add_option("--tokenizer", inspect_flags->tokenizer, kTokenizerHelp)->type_name("PATH");
+  look->add_option("--tokenizer", inspect_flags->tokenizer, kTokenizerNames)->type_name("PATH");
   look->add_option("--document", inspect_flags->document, "document to show the start of [0]")
       ->type_name("N");
   look->add_option("--sample", inspect_flags->sample, "tokens of it to show [64]")

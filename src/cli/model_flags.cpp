@@ -13,8 +13,7 @@ void add_model_flags(CLI::App& command, std::string& model, GeneratorOptions& op
       ->type_name("PATH");
   command
       .add_option("--tokenizer", options.tokenizer,
-                  "with a weights file: tokenizer directory, sentencepiece .model or RWKV-World "
-                  "vocabulary .txt")
+                  std::string("with a weights file: ") + kTokenizerNames)
       ->type_name("PATH");
 }
 

@@ -13,7 +13,6 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/output.h"
-#include "cli/tokenizer_source.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
@@ -102,7 +101,7 @@ std::string read_input(const std::string& input) {
 }
 
 void run_encode(const CodeFlags& flags) {
-  const auto tokenizer = open_tokenizer(flags.tokenizer);
+  const auto tokenizer = load_tokenizer(flags.tokenizer);
   const auto ids = tokenizer->encode(read_input(flags.input));
   std::string line;
   for (const TokenId id : ids) {
@@ -119,7 +118,7 @@ void run_encode(const CodeFlags& flags) {
 }
 
 void run_decode(const CodeFlags& flags) {
-  const auto tokenizer = open_tokenizer(flags.tokenizer);
+  const auto tokenizer = load_tokenizer(flags.tokenizer);
   const std::string input = read_input(flags.input);
   const std::string where = flags.input.empty() ? "standard input" : flags.input;
   static constexpr const char* kBetween = " \t\r\n,[]";
@@ -152,7 +151,7 @@ void run_bench(const CodeFlags& flags) {
   if (text.empty())
     throw DataError(flags.input.empty() ? "standard input" : flags.input, "holds no text");
   const auto begin = Clock::now();
-  const auto tokenizer = open_tokenizer(flags.tokenizer);
+  const auto tokenizer = load_tokenizer(flags.tokenizer);
   const double load = seconds_since(begin);
   double encode = 0, decode = 0;
   std::size_t tokens = 0;
@@ -239,7 +238,7 @@ void add_tokenizer_command(CLI::App& app) {
                        void (*run)(const CodeFlags&)) {
     auto* sub = command->add_subcommand(name, help);
     auto options = std::make_shared<CodeFlags>();
-    sub->add_option("--tokenizer", options->tokenizer, kTokenizerHelp)
+    sub->add_option("--tokenizer", options->tokenizer, kTokenizerNames)
         ->required()
         ->type_name("PATH");
     sub->add_option("--input", options->input, input_help)->type_name("FILE");

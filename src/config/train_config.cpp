@@ -4,6 +4,29 @@
 
 namespace rwkvx {
 
+void TokenizerConfig::check(const std::string& where) const {
+  if (kind != TokenizerKind::kSentencePiece || !path.empty()) return;
+  if (vocab_size < kLeastPieces || vocab_size > 1 << 20)
+    throw ConfigError(where + ".vocab_size",
+                      "must be " + std::to_string(kLeastPieces) + " to " + std::to_string(1 << 20) +
+                          " for a sentencepiece model, got " + std::to_string(vocab_size));
+}
+
+void DataConfig::check(const std::string& where) const {
+  if (weights.empty()) return;
+  if (weights.size() != train.size())
+    throw ConfigError(where + ".weights",
+                      "expected a weight for each of the " + std::to_string(train.size()) +
+                          " entries of train, got " + std::to_string(weights.size()));
+  if (weights.size() > 1024)
+    throw ConfigError(where + ".weights",
+                      "expected at most 1024 weights, got " + std::to_string(weights.size()));
+  for (const double weight : weights)
+    if (!(weight > 0 && weight <= 1e9))
+      throw ConfigError(where + ".weights",
+                        "expected numbers above 0, got " + nlohmann::json(weight).dump());
+}
+
 void TrainingConfig::check(const std::string& where) const {
   if (final_learning_rate > learning_rate)
     throw ConfigError(where + ".final_learning_rate", "must not be larger than learning_rate = " +

@@ -1,6 +1,8 @@
 #include "data/documents.h"
 
 #include <algorithm>
+#include <charconv>
+#include <optional>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/json_line.h"
@@ -53,7 +55,45 @@ std::string kind_of(std::string_view value) {
   if (line.starts_with('{') || !is_json(line))
     throw DataError(where, "is not valid JSON: " + std::string(error.what()) +
                                "; a .jsonl file holds one JSON object per line");
-  throw DataError(where, "expected a JSON object, got " + kind_of(line));
+  const auto kind = kind_of(line);
+  throw DataError(where, "expected a JSON object, got " + kind +
+                             (kind == "array" ? " (arrays of ids need an ids tokenizer)" : ""));
+}
+
+// Calls use(as written, value or none where it is no integer) for each item of a JSON array that
+// ends with the text, without keeping them. Throws DataError where it is not such an array.
+template <class Use>
+void for_each_integer(std::string_view array, const Use& use, const std::string& where) {
+  static constexpr std::string_view kBlank = " \t\r\n";
+  const auto skip = [&] {
+    array.remove_prefix(std::min(array.find_first_not_of(kBlank), array.size()));
+  };
+  const auto damaged = [&] {
+    return DataError(where, "expected an array of integers, \"[1,2,3]\", got \"" +
+                                std::string(array.substr(0, 20)) + "\" in it");
+  };
+  array.remove_prefix(1);
+  skip();
+  bool first = true;
+  for (; !array.starts_with(']'); first = false) {
+    if (!first) {
+      if (!array.starts_with(',')) throw damaged();
+      array.remove_prefix(1);
+      skip();
+    }
+    const auto written = array.substr(0, std::min(array.find_first_of(",] \t\r\n"), array.size()));
+    if (written.empty()) throw damaged();
+    std::int64_t value = 0;
+    const auto [end, error] =
+        std::from_chars(written.data(), written.data() + written.size(), value);
+    const bool whole = error == std::errc() && end == written.data() + written.size();
+    use(written, whole ? std::optional(value) : std::nullopt);
+    array.remove_prefix(written.size());
+    skip();
+  }
+  array.remove_prefix(1);
+  skip();
+  if (!array.empty()) throw damaged();
 }
 
 }  // namespace
@@ -173,6 +213,46 @@ bool PartReader::next(Document& document) {
   }
   document = {};  // what was read but not meant must not look like a document
   return false;
+}
+
+bool document_ids(const Document& document, const std::vector<std::string>& sources,
+                  const std::string& text_field, std::int64_t vocab_size,
+                  std::vector<TokenId>& ids) {
+  if (document.line == 0) return false;
+  const auto& name = document.text ? document.text->name() : sources[document.source];
+  const std::string where = name + ":" + std::to_string(document.line);
+  auto array = document.bytes;
+  array.remove_prefix(std::min(array.find_first_not_of(" \t"), array.size()));
+  if (array.starts_with('{')) {
+    thread_local JsonLine json;
+    try {
+      json.read(document.bytes);
+    } catch (const JsonLineError&) {
+      return false;  // document_text() says what is wrong
+    }
+    array = json.find(text_field);
+  }
+  if (!array.starts_with('[')) return false;
+  ids.clear();
+  for_each_integer(
+      array,
+      [&](std::string_view written, std::optional<std::int64_t> id) {
+        if (!id || *id < 0 || *id >= vocab_size)
+          throw DataError(where, "number " + std::to_string(ids.size() + 1) + " of the array is " +
+                                     std::string(written.substr(0, 40)) +
+                                     ", expected an id from 0 to " +
+                                     std::to_string(vocab_size - 1));
+        ids.push_back(static_cast<TokenId>(*id));
+      },
+      where);
+  if (document.begin == 0 && document.end == document.bytes.size()) return true;
+  // A part of a line stands for the same share of its ids.
+  const auto share = [&](std::size_t place) {
+    const double fraction = static_cast<double>(place) / static_cast<double>(document.bytes.size());
+    return static_cast<std::ptrdiff_t>(fraction * static_cast<double>(ids.size()));
+  };
+  ids = {ids.begin() + share(document.begin), ids.begin() + share(document.end)};
+  return true;
 }
 
 std::string_view document_text(const Document& document, const std::vector<std::string>& sources,

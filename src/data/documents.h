@@ -73,6 +73,13 @@ class PartReader {
 std::string_view document_text(const Document& document, const std::vector<std::string>& sources,
                                const std::string& text_field, std::string& storage);
 
+// Reads the ids of a document that is a .jsonl line with an array of them, alone or in its text
+// field; false for other documents. Throws DataError as FILE:LINE for what is no id below
+// vocab_size.
+bool document_ids(const Document& document, const std::vector<std::string>& sources,
+                  const std::string& text_field, std::int64_t vocab_size,
+                  std::vector<TokenId>& ids);
+
 // Length of the first piece of `text`, see build_tokens().
 std::size_t piece_length(std::string_view text);
 

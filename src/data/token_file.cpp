@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <iterator>
 #include <limits>
 
 #include "rwkvx/base/error.h"
@@ -15,6 +16,31 @@ static_assert(std::endian::native == std::endian::little, "token files are read 
 constexpr std::string_view kMagic{"MMIDIDX\0\0", 9};
 constexpr std::size_t kHeaderBytes = 9 + 8 + 1 + 8 + 8;
 constexpr unsigned char kTypeU16 = 8, kTypeI32 = 4;
+
+// Bytes of an id of a type, 0 for types that are no integers.
+int width_of(unsigned char type) {
+  constexpr int kWidths[] = {0, 1, 1, 2, 4, 8, 0, 0, 2};
+  return type < std::size(kWidths) ? kWidths[type] : 0;
+}
+
+// What use() returns for a number of the type.
+template <class Use>
+auto with_type(unsigned char type, const Use& use) {
+  switch (type) {
+    case 1:
+      return use(std::uint8_t{});
+    case 2:
+      return use(std::int8_t{});
+    case 3:
+      return use(std::int16_t{});
+    case kTypeI32:
+      return use(std::int32_t{});
+    case 5:
+      return use(std::int64_t{});
+    default:
+      return use(std::uint16_t{});
+  }
+}
 // An item's size is an i32, so a longer document takes several items.
 constexpr std::int64_t kItemTokens = 1 << 30;
 
@@ -38,6 +64,7 @@ void append_value(AtomicFile& file, Value value) {
 
 // What an index says, checked against the length of its .bin.
 struct Index {
+  unsigned char type = 0;
   int width = 0;
   std::int64_t tokens = 0;
   std::vector<std::int64_t> bounds;
@@ -54,10 +81,11 @@ Index parse_index(const TokenFilePaths& paths, std::uint64_t bin_bytes) {
   if (const auto version = value_at<std::uint64_t>(bytes, 9); version != 1)
     throw DataError(where, "expected version 1, got " + std::to_string(version));
   Index index;
-  const auto type = static_cast<unsigned char>(bytes[17]);
-  if (type != kTypeU16 && type != kTypeI32)
-    throw DataError(where, "expected token type 8 (u16) or 4 (i32), got " + std::to_string(type));
-  index.width = type == kTypeU16 ? 2 : 4;
+  index.type = static_cast<unsigned char>(bytes[17]);
+  index.width = width_of(index.type);
+  if (index.width == 0)
+    throw DataError(where, "expected tokens that are integers (type 1 to 5 or 8), got type " +
+                               std::to_string(index.type));
   const auto items = value_at<std::uint64_t>(bytes, 18);
   const auto marks = value_at<std::uint64_t>(bytes, 26);
   // Each item takes 12 bytes and each mark 8: both are bounded by the file before they are added
@@ -128,7 +156,7 @@ TokenFilePaths::TokenFilePaths(const std::filesystem::path& name) : prefix(name)
 
 TokenFile::TokenFile(const std::filesystem::path& prefix) : paths_(prefix), tokens_(paths_.tokens) {
   Index index = parse_index(paths_, tokens_.bytes().size());
-  width_ = index.width;
+  type_ = index.type;
   size_ = index.tokens;
   bounds_ = std::move(index.bounds);
 }
@@ -147,44 +175,75 @@ void TokenFile::read(std::int64_t offset, std::int64_t count, std::int64_t* out)
     throw DataError(paths_.tokens.string(), "has " + std::to_string(size_) +
                                                 " tokens, cannot read " + std::to_string(count) +
                                                 " from number " + std::to_string(offset));
-  const char* from = tokens_.text().data() + offset * width_;
-  if (width_ == 2) {
+  const char* from = tokens_.text().data() + offset * width();
+  with_type(type_, [&](auto id) {
     for (std::int64_t i = 0; i < count; ++i) {
-      std::uint16_t id;
-      std::memcpy(&id, from + i * 2, 2);
-      out[i] = id;
+      std::memcpy(&id, from + i * static_cast<std::int64_t>(sizeof id), sizeof id);
+      out[i] = static_cast<std::int64_t>(id);
     }
-  } else {
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::int32_t id;
-      std::memcpy(&id, from + i * 4, 4);
-      out[i] = id;
-    }
-  }
+  });
   check_mapped_files();  // zeros must not be taken for tokens
 }
 
-std::vector<TokenId> TokenFile::read(std::int64_t offset, std::int64_t count) const {
+int TokenFile::width() const { return width_of(type_); }
+
+void TokenFile::check_vocab(std::int64_t vocab_size) const {
+  const bool narrow = with_type(type_, [&](auto id) {
+    return std::numeric_limits<decltype(id)>::min() == 0 &&
+           std::numeric_limits<decltype(id)>::max() < vocab_size;
+  });
+  if (!narrow) TokenSource::check_vocab(vocab_size);
+}
+
+std::vector<TokenId> TokenSource::read(std::int64_t offset, std::int64_t count) const {
   std::vector<std::int64_t> wide(
-      static_cast<std::size_t>(std::clamp<std::int64_t>(count, 0, size_)));
+      static_cast<std::size_t>(std::clamp<std::int64_t>(count, 0, size())));
   read(offset, count, wide.data());
   return {wide.begin(), wide.end()};
 }
 
-void TokenFile::check_vocab(std::int64_t vocab_size) const {
-  if (width_ == 2 && vocab_size >= 65536) return;
+void TokenSource::check_vocab(std::int64_t vocab_size) const {
   std::vector<std::int64_t> piece(1 << 16);
-  for (std::int64_t at = 0; at < size_;) {
-    const auto count = std::min<std::int64_t>(size_ - at, static_cast<std::int64_t>(piece.size()));
+  for (std::int64_t at = 0; at < size();) {
+    const auto count = std::min<std::int64_t>(size() - at, static_cast<std::int64_t>(piece.size()));
     read(at, count, piece.data());
     for (std::int64_t i = 0; i < count; ++i)
       if (const auto id = piece[static_cast<std::size_t>(i)]; id < 0 || id >= vocab_size)
-        throw DataError(paths_.tokens.string(),
-                        "token number " + std::to_string(at + i) + " is id " + std::to_string(id) +
-                            ", but the vocabulary has " + std::to_string(vocab_size) +
-                            " ids; build the file again with this tokenizer");
+        throw DataError(name(), "token number " + std::to_string(at + i) + " is id " +
+                                    std::to_string(id) + ", but the vocabulary has " +
+                                    std::to_string(vocab_size) +
+                                    " ids; build the file again with this tokenizer");
     at += count;
   }
+}
+
+TokenChain::TokenChain(std::vector<Part> parts) : parts_(std::move(parts)), starts_{0} {
+  for (const auto& part : parts_) starts_.push_back(starts_.back() + part.end - part.begin);
+}
+
+void TokenChain::read(std::int64_t offset, std::int64_t count, std::int64_t* out) const {
+  if (offset < 0 || count < 0 || offset > size() || count > size() - offset)
+    throw DataError(name(), "has " + std::to_string(size()) + " tokens, cannot read " +
+                                std::to_string(count) + " from number " + std::to_string(offset));
+  auto index = static_cast<std::size_t>(std::upper_bound(starts_.begin(), starts_.end(), offset) -
+                                        starts_.begin() - 1);
+  for (; count > 0; ++index) {
+    const auto inside = offset - starts_[index];
+    const auto some = std::min(count, starts_[index + 1] - offset);
+    parts_[index].file->read(parts_[index].begin + inside, some, out);
+    offset += some;
+    out += some;
+    count -= some;
+  }
+}
+
+std::string TokenChain::name() const {
+  const auto first = parts_.front().file->name();
+  return parts_.size() == 1 ? first : first + " and " + std::to_string(parts_.size() - 1) + " more";
+}
+
+void TokenChain::check_vocab(std::int64_t vocab_size) const {
+  for (const auto& part : parts_) part.file->check_vocab(vocab_size);
 }
 
 TokenFileWriter::TokenFileWriter(const std::filesystem::path& prefix, std::int64_t vocab_size)
@@ -221,7 +280,7 @@ void TokenFileWriter::close_item() {
 }
 
 void TokenFileWriter::end_document(TokenId end) {
-  add({&end, 1});
+  if (end != kNoToken) add({&end, 1});
   close_item();
   starts_.push_back(static_cast<std::int64_t>(sizes_.size()));
 }

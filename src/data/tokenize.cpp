@@ -6,6 +6,7 @@
 
 #include "data/documents.h"
 #include "data/manifest_store.h"
+#include "data/sources.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
@@ -34,6 +35,11 @@ void tokenize(Work& work, const std::vector<std::string>& sources, const DataCon
   std::string storage;
   std::string_view text;
   try {
+    if (tokenizer.kind() == "ids" &&
+        document_ids(work.document, sources, config.text_field, tokenizer.vocab_size(), work.ids)) {
+      work.bytes = static_cast<std::int64_t>(work.document.end - work.document.begin);
+      return;
+    }
     text = document_text(work.document, sources, config.text_field, storage);
   } catch (const DataError& error) {
     if (!config.skip_bad_lines) throw;
@@ -167,9 +173,10 @@ Built tokenize_all(const std::vector<std::string>& sources, const DataConfig& co
   return built;
 }
 
-void check_lines(const std::vector<std::string>& sources, const DataConfig& config,
+void check_lines(const std::vector<std::string>& entries, const DataConfig& config,
                  std::int64_t threads) {
-  if (config.skip_bad_lines) return;
+  if (config.skip_bad_lines || entries.empty()) return;
+  const auto sources = find_sources(entries, "data").texts;
   std::vector<std::string> lines;
   OpenTexts texts;
   for (const auto& source : sources) {

@@ -43,9 +43,9 @@ std::vector<std::string> own_members(const BatchOptions& options) {
 // The prompts of the input.
 class PromptLines : public TextLines {
  public:
-  explicit PromptLines(const BatchOptions& options)
+  PromptLines(const BatchOptions& options, bool arrays)
       : TextLines(options.input.string(), options.input_name, Kind::kJson, options.prompt_field,
-                  own_members(options)) {}
+                  own_members(options), arrays) {}
 };
 
 // What an output holds when a run begins.
@@ -68,6 +68,7 @@ Earlier read_output(const BatchOptions& options, std::int64_t size, const std::s
   JsonLine line;
   const auto is_text = [&](const std::string& name, const std::string& wanted) {
     const auto value = line.find(name);
+    if (value.starts_with('[')) return value == wanted;
     return !value.empty() && json_kind(value) == JsonKind::kString &&
            replace_invalid_utf8(json_string(value)) == replace_invalid_utf8(wanted);
   };
@@ -103,6 +104,14 @@ Earlier read_output(const BatchOptions& options, std::int64_t size, const std::s
   return earlier;
 }
 
+// "3 1 4" as "[3,1,4]".
+std::string id_array(std::string_view text) {
+  std::string array = "[";
+  for (const char c : text)
+    if (c != ' ' || array.size() > 1) array += c == ' ' ? ',' : c;
+  return array + "]";
+}
+
 }  // namespace
 
 std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
@@ -119,14 +128,15 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
                                               "\" is a field that the output writes itself; "
                                               "rename it in the input");
   std::int64_t total = 0;
-  PromptLines counting(options);
+  const bool ids = generator.tokenizer().kind() == "ids";
+  PromptLines counting(options, ids);
   const auto& input_name = counting.name();
   while (counting.next()) total += options.samples;
   if (total == 0) throw DataError(input_name, "holds no prompts");
 
   const bool to_file = !options.write_line;
   std::optional<AppendFile> output;
-  std::optional<PromptLines> prompts(std::in_place, options);
+  std::optional<PromptLines> prompts(std::in_place, options, ids);
   std::map<std::int64_t, TextLine> open;  // prompts in work, by number
   std::int64_t written = 0, asked = 0;
   if (to_file) {
@@ -147,7 +157,7 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
                                });
     if (changed) {
       AtomicFile rewritten(options.output);
-      prompts.emplace(options);
+      prompts.emplace(options, ids);
       read_output(
           options, size, settings, *prompts,
           [&](const std::string&, const std::string& current) { rewritten.write(current); });
@@ -195,7 +205,10 @@ std::int64_t generate_batch(Generator& generator, const GenerateConfig& config,
       own.emplace_back(name, json_dump(value));
     };
     if (options.samples > 1) add("sample", sample);
-    add("prediction", result.text);
+    if (ids)
+      own.emplace_back("prediction", id_array(result.text));
+    else
+      add("prediction", result.text);
     add("tokens", result.tokens);
     add("logprob", result.logprob);
     add("ended_by", result.ended_by);

@@ -35,8 +35,7 @@ Source find_source(const std::filesystem::path& path, const std::filesystem::pat
     const auto config = infer_config(open_tensors(path));
     if (tokenizer.empty())
       throw ConfigError("--tokenizer",
-                        "is required for a weights file (a tokenizer directory, a sentencepiece "
-                        ".model or an RWKV-World vocabulary .txt)");
+                        std::string("is required for a weights file: ") + kTokenizerNames);
     return {path, path, tokenizer, config, hash_file(path), ""};
   }
   // The tensors carry their own checksums, so that a damaged one is named.
@@ -60,6 +59,9 @@ Generator::Impl::Impl(const std::filesystem::path& path_, const GeneratorOptions
   rows = describe_state(source.config);
   model =
       open_language_model(open_tensors(source.weights), source.config, options.device, "--device");
+  // Models of bytes alone have no id that ends documents.
+  if (tokenizer->kind() == "byte" && model->vocab_size() == 256)
+    tokenizer = make_byte_tokenizer(/*document_end=*/false);
   if (!source.tokenizer_hash.empty() && source.tokenizer_hash != tokenizer->hash())
     throw CheckpointError(source.tokenizer.string(),
                           "is not the tokenizer that the model was trained with");
@@ -107,7 +109,8 @@ std::vector<TokenId> Generator::Impl::banned(const GenerateConfig& config) const
   auto out = silent;
   const auto& held = holding(config.ban_text);
   out.insert(out.end(), held.begin(), held.end());
-  if (config.ignore_end) out.push_back(tokenizer->document_end());
+  if (config.ignore_end && tokenizer->document_end() != kNoToken)
+    out.push_back(tokenizer->document_end());
   for (const auto id : config.banned_ids()) {
     check_id("ban_id", id);
     out.push_back(static_cast<TokenId>(id));
@@ -231,7 +234,7 @@ void Generator::losses(const std::function<std::vector<TokenId>(std::int64_t)>& 
                        const std::function<void(const std::vector<double>&)>& use) {
   const auto state = impl_->model->start();
   const auto V = static_cast<std::size_t>(impl_->model->vocab_size());
-  TokenId before = impl_->tokenizer->document_end();
+  TokenId before = impl_->tokenizer->text_start();
   while (!interrupted()) {
     const auto ids = next(Engine::kChunk);
     if (ids.empty()) return;

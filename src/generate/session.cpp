@@ -24,7 +24,7 @@ void Session::Impl::begin_feed(std::string_view prompt, ShowPromptToken show,
     text.prefix.clear();
   }
   if (ids.empty() && tokens == 0 && !pending) {
-    ids.push_back(generator.tokenizer->document_end());
+    ids.push_back(generator.tokenizer->text_start());
     text.at_start = true;
   }
   settle();

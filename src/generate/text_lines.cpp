@@ -27,11 +27,12 @@ std::string members_line(const JsonMembers& members, const JsonMembers& own) {
 }
 
 TextLines::TextLines(const std::string& path, const std::string& name, Kind kind, std::string field,
-                     std::vector<std::string> own)
+                     std::vector<std::string> own, bool arrays)
     : name_(name.empty() ? path : name),
       field_(std::move(field)),
       kind_(kind),
       own_(std::move(own)),
+      arrays_(arrays),
       text_(open_lines(path)),
       file_(text_->path(), std::ios::binary) {
   if (!file_) throw FileError(name_, std::string("cannot open: ") + std::strerror(errno));
@@ -52,6 +53,10 @@ std::optional<TextLine> TextLines::next() {
 }
 
 TextLine TextLines::read_json(std::string_view text, const std::string& where) {
+  if (arrays_ && text.substr(text.find_first_not_of(" \t")).starts_with('[') && is_json(text)) {
+    const auto array = json_copy(text);
+    return {{{field_, array}}, array, where};
+  }
   try {
     json_.read(text);
   } catch (const JsonLineError& error) {
@@ -60,13 +65,16 @@ TextLine TextLines::read_json(std::string_view text, const std::string& where) {
   }
   const auto value = json_.find(field_);
   if (value.empty()) throw DataError(where, "has no field \"" + field_ + "\"");
-  if (json_kind(value) != JsonKind::kString)
-    throw DataError(where, "field \"" + field_ + "\" must be a string");
+  const auto kind = json_kind(value);
+  const bool array = arrays_ && kind == JsonKind::kArray;
+  if (kind != JsonKind::kString && !array)
+    throw DataError(where, "field \"" + field_ + "\" must be a string" +
+                               (arrays_ ? " or an array of ids" : ""));
   for (const auto& name : own_)
     if (!json_.find(name).empty())
       throw DataError(where, "has a field \"" + name +
                                  "\", which the output writes itself; rename it in the input");
-  TextLine line{{}, json_string(value), where};
+  TextLine line{{}, array ? json_copy(value) : json_string(value), where};
   for (const auto& name : json_.names()) {
     const auto same = [&](const auto& member) { return member.first == name; };
     if (std::none_of(line.members.begin(), line.members.end(), same))

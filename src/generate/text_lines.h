@@ -33,9 +33,10 @@ class TextLines {
  public:
   enum class Kind { kJson, kPlain };
   // `own` are the members that the output has beside those of the line, which must not have them.
-  // `name` is what messages call the file; empty: its path.
+  // `name` is what messages call the file; empty: its path. Where `arrays`, a text may be an array
+  // instead, as it is written; and a line that is an array stands for an object with this field.
   TextLines(const std::string& path, const std::string& name, Kind kind, std::string field,
-            std::vector<std::string> own);
+            std::vector<std::string> own, bool arrays = false);
   const std::string& name() const { return name_; }
   // The next line that is not blank (of plain lines: the next line), or nothing at the end. Throws
   // DataError naming the line that is no object with this field.
@@ -46,6 +47,7 @@ class TextLines {
   std::string name_, field_;
   Kind kind_;
   std::vector<std::string> own_;
+  bool arrays_;
   std::shared_ptr<const TextFile> text_;
   std::ifstream file_;
   JsonLine json_;

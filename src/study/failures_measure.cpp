@@ -27,7 +27,7 @@ ordered_json answer_pairs(const TrainedModel& trained, const std::filesystem::pa
   for (std::string line; line.clear(), reader.append(line);) {
     const auto item = json::parse(line);
     const auto reference = item["reference"].is_array() ? item["reference"][0] : item["reference"];
-    std::vector<std::int64_t> ids{trained.tokenizer->document_end()};
+    std::vector<std::int64_t> ids{trained.tokenizer->text_start()};
     for (const auto id : trained.tokenizer->encode(item["prompt"].get<std::string>()))
       ids.push_back(id);
     const auto prompt = static_cast<std::int64_t>(ids.size());

@@ -29,6 +29,7 @@ constexpr struct {
 
 class ByteTokenizer : public Tokenizer {
  public:
+  explicit ByteTokenizer(bool has_end) : has_end_(has_end) {}
   std::vector<TokenId> encode(std::string_view text) const override {
     std::vector<TokenId> ids;
     ids.reserve(text.size());
@@ -36,17 +37,22 @@ class ByteTokenizer : public Tokenizer {
     return ids;
   }
   std::string piece(TokenId id) const override {
-    if (id < 0 || id > 256)
-      throw DataError("byte tokenizer", "id " + std::to_string(id) + " is not in 0 to 256");
+    if (id < 0 || id >= vocab_size())
+      throw DataError("byte tokenizer", "id " + std::to_string(id) + " is not in 0 to " +
+                                            std::to_string(vocab_size() - 1));
     return id == 256 ? std::string() : std::string(1, static_cast<char>(id));
   }
-  std::int64_t vocab_size() const override { return 257; }
-  TokenId document_end() const override { return 256; }
+  std::int64_t vocab_size() const override { return has_end_ ? 257 : 256; }
+  TokenId document_end() const override { return has_end_ ? 256 : kNoToken; }
+  TokenId text_start() const override { return has_end_ ? 256 : '\n'; }
   std::string kind() const override { return "byte"; }
-  std::string hash() const override { return tokenizer_hash("byte", ""); }
+  std::string hash() const override { return tokenizer_hash("byte", has_end_ ? "" : "256"); }
   void save(const std::filesystem::path& directory) const override {
     save_tokenizer(*this, directory, "", "");
   }
+
+ private:
+  bool has_end_;
 };
 
 std::unique_ptr<Tokenizer> load_directory(const std::filesystem::path& directory) {
@@ -64,11 +70,17 @@ std::unique_ptr<Tokenizer> load_directory(const std::filesystem::path& directory
     return json[key];
   };
   const std::string kind = text("kind");
-  if (kind == "byte") return make_byte_tokenizer();
+  const auto number = [&](const char* key, std::int64_t otherwise) {
+    return json.contains(key) && json[key].is_number_integer() ? json[key].get<std::int64_t>()
+                                                               : otherwise;
+  };
+  if (kind == "byte") return make_byte_tokenizer(number("vocab_size", 257) != 256);
+  if (kind == "ids")
+    return make_ids_tokenizer(number("vocab_size", 0), number("document_end", kNoToken));
   const auto row = std::find_if(std::begin(kFileKinds), std::end(kFileKinds),
                                 [&](const auto& one) { return one.kind == kind; });
   if (row == std::end(kFileKinds)) {
-    std::string kinds = "byte";
+    std::string kinds = "byte or ids";
     for (const auto& one : kFileKinds) kinds += " or " + std::string(one.kind);
     throw DataError(where, "expected " + kinds + ", got \"" + kind + "\"");
   }
@@ -101,10 +113,15 @@ std::string Tokenizer::piece_in_text(TokenId id, bool& at_start) const {
   return piece(id);
 }
 
-std::unique_ptr<Tokenizer> make_byte_tokenizer() { return std::make_unique<ByteTokenizer>(); }
+std::unique_ptr<Tokenizer> make_byte_tokenizer(bool document_end) {
+  return std::make_unique<ByteTokenizer>(document_end);
+}
 
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path) {
-  if (std::filesystem::is_directory(path)) return load_directory(path);
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored))
+    if (auto tokenizer = tokenizer_by_name(path.string())) return tokenizer;
+  if (std::filesystem::is_directory(path, ignored)) return load_directory(path);
   if (path.filename() == kDescription) return load_directory(path.parent_path());
   auto content = read_file(path);
   if (const auto kind = file_kind(content); !kind.empty())

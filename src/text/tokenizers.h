@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "rwkvx/text/tokenizer.h"
 
@@ -15,6 +16,9 @@ std::unique_ptr<Tokenizer> parse_world_vocabulary(std::string vocabulary, const 
 std::unique_ptr<Tokenizer> parse_huggingface(std::string json, const std::string& where);
 // Whether a JSON text looks like a tokenizer.json of Hugging Face, not one of ours.
 bool is_huggingface(std::string_view json);
+
+// "byte" or "ids:…" as load_tokenizer() knows them; null for other names.
+std::unique_ptr<Tokenizer> tokenizer_by_name(std::string_view name);
 
 // XXH3-128 over a kind and the bytes of its model.
 std::string tokenizer_hash(const std::string& kind, std::string_view model);

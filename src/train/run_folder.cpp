@@ -115,10 +115,18 @@ PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& f
     return {std::move(tokenizer), ""};
   }
   if (settings.kind == TokenizerKind::kByte) return {make_byte_tokenizer(), ""};
+  if (settings.kind == TokenizerKind::kIds)
+    return {
+        make_ids_tokenizer(settings.vocab_size,
+                           settings.document_end < 0 ? settings.vocab_size : settings.document_end),
+        ""};
   if (settings.kind == TokenizerKind::kWorld)
     throw ConfigError("tokenizer.path", "the world tokenizer needs its vocabulary file");
+  if (settings.kind == TokenizerKind::kHuggingFace)
+    throw ConfigError("tokenizer.path", "the huggingface tokenizer needs its tokenizer.json");
   if (config.data.train.empty())
-    throw ConfigError("data.train", "names no text; expected one or more .txt or .jsonl files");
+    throw ConfigError("data.train",
+                      "names no text; expected one or more files, directories or patterns");
   std::error_code ignored;
   const bool there = fs::exists(folder / kTrainedOnFile, ignored);
   if (!there && fs::exists(folder, ignored) && !fs::is_empty(folder, ignored))

@@ -153,7 +153,7 @@ class Run {
     tokenizer_ = std::move(prepared.tokenizer);
     for (const auto* tokens : {sets_.train_tokens.get(), sets_.valid_tokens.get()})
       tokens->check_vocab(config_.model.vocab_size);
-    batches_.emplace(train_tokens(), t.ctx_len, t.batch_size, static_cast<std::uint64_t>(t.seed));
+    batches_.emplace(sets_.mixture, t.ctx_len, t.batch_size, static_cast<std::uint64_t>(t.seed));
     ahead_.emplace(*batches_, t.batch_size * t.ctx_len);
     checks_.emplace(valid_tokens(), t.ctx_len, t.batch_size, t.eval_tokens);
 
@@ -175,8 +175,8 @@ class Run {
   std::int64_t step_tokens() const {
     return config_.train.grad_accum_steps * config_.train.batch_size * config_.train.ctx_len;
   }
-  const TokenFile& train_tokens() const { return *sets_.train_tokens; }
-  const TokenFile& valid_tokens() const { return *sets_.valid_tokens; }
+  const TokenSource& train_tokens() const { return *sets_.train_tokens; }
+  const TokenSource& valid_tokens() const { return *sets_.valid_tokens; }
   bool asked_to_stop() const {
     if (!quiet_ && messages_closed()) interrupt_by(SIGPIPE);
     return interrupted();

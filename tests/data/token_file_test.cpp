@@ -142,8 +142,9 @@ TEST(TokenFile, RefusesAnIndexThatDoesNotDescribeItsTokens) {
   const std::uint64_t all_ones = ~std::uint64_t{0};
   EXPECT_THAT(with(0, 'X', 1), HasSubstr("text.idx: is not a binidx index"));
   EXPECT_THAT(with(9, 2, 8), HasSubstr("expected version 1, got 2"));
-  EXPECT_THAT(with(17, 5, 1), HasSubstr("got 5"));
-  EXPECT_THAT(with(17, 4, 1), HasSubstr("expected"));  // widths of 4 where 2 was written
+  EXPECT_THAT(with(17, 6, 1), HasSubstr("got type 6"));
+  EXPECT_THAT(with(17, 9, 1), HasSubstr("got type 9"));
+  EXPECT_THAT(with(17, 4, 1), HasSubstr("expected 16"));  // widths of 4 where 2 was written
   for (const std::uint64_t count : {kHuge, all_ones, std::uint64_t{4}, std::uint64_t{2}}) {
     EXPECT_THAT(with(18, count, 8), HasSubstr("does not fit its")) << count;
     EXPECT_THAT(with(26, count + 1, 8), HasSubstr("does not fit its")) << count;

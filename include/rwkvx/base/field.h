@@ -66,7 +66,7 @@ constexpr void for_each_field(const Visit& visit) {
 // A row as text, for help, documents and "did you mean".
 struct FieldInfo {
   std::string path;     // "train.learning_rate"
-  std::string type;     // "integer", "number", "flag", "text", "list of texts"
+  std::string type;     // "integer", "number", "flag", "text", "list of texts", "list of numbers"
   std::string initial;  // the default, as JSON
   std::string allowed;  // ">= 1", "0 to 1", "a, b or c", "" for anything
   std::string help;
@@ -85,6 +85,7 @@ bool read_flag(const nlohmann::json& json, const std::string& path);
 std::string read_text(const nlohmann::json& json, const std::string& path,
                       std::string_view choices);
 std::vector<std::string> read_texts(const nlohmann::json& json, const std::string& path);
+std::vector<double> read_numbers(const nlohmann::json& json, const std::string& path);
 [[noreturn]] void refuse_no_settings(const nlohmann::json& json, const std::string& where);
 
 // Reads JSON with // comments from a file. Throws ConfigError naming file, line and column, also
@@ -183,6 +184,8 @@ Config config_from_json(nlohmann::json json, const std::string& where,
       member = read_text(value, path, "");
     } else if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
       member = read_texts(value, path);
+    } else if constexpr (std::is_same_v<Value, std::vector<double>>) {
+      member = read_numbers(value, path);
     } else {
       if constexpr (std::is_integral_v<Value>)
         member = read_integer(value, path);
@@ -266,6 +269,8 @@ std::vector<FieldInfo> describe_fields(const std::string& prefix = "") {
         row.allowed = "true or false";
       } else if constexpr (std::is_same_v<Value, std::vector<std::string>>) {
         row.type = "list of texts";
+      } else if constexpr (std::is_same_v<Value, std::vector<double>>) {
+        row.type = "list of numbers";
       } else if constexpr (NamedEnum<Value>) {
         row.allowed = choices_text(enum_names(Value{}));
       } else if constexpr (std::is_arithmetic_v<Value>) {

@@ -18,7 +18,7 @@ std::string file_kind(std::string_view beginning);
 std::string kind_by_name(std::string_view name);
 
 inline constexpr char kGzipKind[] = "a gzip file", kZstdKind[] = "a zstd file",
-                      kSafetensorsKind[] = "a safetensors file";
+                      kSafetensorsKind[] = "a safetensors file", kNpyKind[] = "a NumPy array";
 
 // The first bytes of a file, at most `count`; fewer where it is shorter. Throws FileError.
 std::string first_bytes(const std::string& path, std::size_t count = kKindBytes);

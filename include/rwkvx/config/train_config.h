@@ -16,8 +16,10 @@ namespace rwkvx {
 // Of a sentencepiece model, as text/tokenizer.h has it.
 inline constexpr std::int64_t kLeastPieces = 270;
 
-enum class TokenizerKind { kSentencePiece, kByte, kWorld };
-constexpr std::string_view enum_names(TokenizerKind) { return "sentencepiece|byte|world"; }
+enum class TokenizerKind { kSentencePiece, kByte, kWorld, kHuggingFace, kIds };
+constexpr std::string_view enum_names(TokenizerKind) {
+  return "sentencepiece|byte|world|huggingface|ids";
+}
 
 enum class SentencePieceModel { kUnigram, kBpe };
 constexpr std::string_view enum_names(SentencePieceModel) { return "unigram|bpe"; }
@@ -28,6 +30,7 @@ struct TokenizerConfig {
   std::int64_t vocab_size = 1024;
   SentencePieceModel model_type = SentencePieceModel::kUnigram;
   double character_coverage = 0.9995;
+  std::int64_t document_end = -1;
 
   static constexpr auto fields() {
     using C = TokenizerConfig;
@@ -35,10 +38,15 @@ struct TokenizerConfig {
         Field<C, TokenizerKind>{"kind", &C::kind, "kind of tokenizer"},
         Field<C, std::string>{"path", &C::path,
                               "tokenizer file to use; empty = train one on the training text "
-                              "(sentencepiece), none needed (byte)"},
+                              "(sentencepiece), none needed (byte, ids)"},
         Field<C, std::int64_t>{"vocab_size", &C::vocab_size,
-                               "number of pieces of a sentencepiece model trained here",
-                               kLeastPieces, 1 << 20},
+                               "number of pieces of a sentencepiece model trained here (270 or "
+                               "more), or of ids",
+                               1, 1 << 24},
+        added(Field<C, std::int64_t>{"document_end", &C::document_end,
+                                     "of ids: the id that ends documents; -1 = one more than "
+                                     "vocab_size says",
+                                     -1, 1 << 24}),
         renamed("algorithm",
                 Field<C, SentencePieceModel>{"model_type", &C::model_type,
                                              "type of a sentencepiece model trained here"}),
@@ -48,10 +56,12 @@ struct TokenizerConfig {
                     "share of characters with pieces of their own; others become bytes", 0.9, 1.0}),
     };
   }
+  void check(const std::string& where) const;
 };
 
 struct DataConfig {
   std::vector<std::string> train;
+  std::vector<double> weights;
   std::vector<std::string> valid;
   double valid_fraction = 0.1;
   std::string separator = "<|endoftext|>";
@@ -63,7 +73,12 @@ struct DataConfig {
     using C = DataConfig;
     return std::tuple{
         Field<C, std::vector<std::string>>{"train", &C::train,
-                                           "training text: .txt or .jsonl files"},
+                                           "training text: files (.txt, .jsonl, .npy, token files "
+                                           ".idx), directories or patterns with *"},
+        added(Field<C, std::vector<double>>{
+            "weights", &C::weights,
+            "for each entry of train, its share of the training sequences; empty = all texts one "
+            "after the other"}),
         Field<C, std::vector<std::string>>{"valid", &C::valid,
                                            "validation text; empty = the end of the training text"},
         Field<C, double>{"valid_fraction", &C::valid_fraction,
@@ -81,6 +96,7 @@ struct DataConfig {
                               "directory for token files; empty = data/ in the output directory"},
     };
   }
+  void check(const std::string& where) const;
 };
 
 enum class Operators { kFused, kReference };

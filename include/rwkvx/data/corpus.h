@@ -1,5 +1,5 @@
 // Text files to token files: .txt with documents separated by a separator line, .jsonl with a text
-// field.
+// field or with ids, .npy with ids.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "rwkvx/config/train_config.h"
+#include "rwkvx/data/batcher.h"
 #include "rwkvx/data/manifest.h"
 #include "rwkvx/data/token_file.h"
 #include "rwkvx/text/tokenizer.h"
@@ -23,11 +24,15 @@ namespace rwkvx {
 // document there is cut in two, before a whole UTF-8 character.
 enum class TextPart { kAll, kTrain, kValid };
 
-// Tokenizes `sources` into the token file `prefix`, or leaves it as it is where its manifest shows
-// that it came from the same bytes, settings and tokenizer. Creates the directory of `prefix` if
-// needed. Nothing is changed before all of the text was read. A pair without a manifest, or one
-// that does not fit its manifest but is whole, belongs to another program and is refused; what an
-// interrupted call of ours left is built again. One process builds a token file at a time.
+// Tokenizes `sources` (files, directories and patterns, see data/sources.h) into the token file
+// `prefix`, or leaves it as it is where its manifest shows that it came from the same bytes,
+// settings and tokenizer. Creates the directory of `prefix` if needed. Nothing is changed before
+// all of the text was read. A pair without a manifest, or one that does not fit its manifest but is
+// whole, belongs to another program and is refused; what an interrupted call of ours left is built
+// again. One process builds a token file at a time.
+//
+// A line of a .jsonl file may be an array of ids, or have one in its text field, and so may the
+// rows of an .npy file: these are taken as they are.
 //
 // A document's text is every byte between two separator lines (line ends included, the separator
 // line never; a line end may be \n or \r\n). Documents without a byte are left out, and so are
@@ -45,17 +50,23 @@ TokenManifest build_tokens(const std::vector<std::string>& sources, const DataCo
                            std::int64_t threads = 0, bool quiet = false,
                            TextPart part = TextPart::kAll);
 
-// Both token files of a training: FOLDER/train and FOLDER/valid, from config.valid or, where that
-// is empty, from the end of config.train (see TextPart). FOLDER is config.cache, or
+// The tokens of a training and of its validation. Text becomes the token files FOLDER/train and
+// FOLDER/valid, from config.valid or, where that is empty, from the end of config.train (see
+// TextPart); token files of other places are read as they are, and where config.valid is empty the
+// last share of their tokens is for validation. Where config.weights has a weight for each entry of
+// config.train, each has files of its own, FOLDER/train-1 and so on. FOLDER is config.cache, or
 // `default_folder` where that is empty. Throws ConfigError where config.train is empty or
-// valid_fraction leaves nothing to validate on.
+// valid_fraction leaves nothing to validate on; DataError for token files that another tokenizer
+// made, if their manifest says so.
 // The files are opened before another process could put others in their place. `check` is called
 // with both manifests before anything is changed, and may throw. Runs that share a cache and want
 // the same tokens may do so at any time.
 struct TokenSets {
-  std::filesystem::path train, valid;  // prefixes
-  TokenManifest train_manifest, valid_manifest;
-  std::unique_ptr<const TokenFile> train_tokens, valid_tokens;
+  TokenManifest train_manifest, valid_manifest;  // sums, where there are several files
+  std::shared_ptr<const TokenSource> train_tokens, valid_tokens;
+  // The entries of config.train with their weights; one where there are no weights.
+  std::vector<MixturePart> mixture;
+  std::vector<std::shared_ptr<const TokenSource>> mixture_parts;
 };
 using TokenSetsCheck = std::function<void(const TokenSets&)>;
 TokenSets build_token_sets(const DataConfig& config, const Tokenizer& tokenizer,
