@@ -18,6 +18,7 @@
 #include "rwkvx/base/version.h"
 #include "rwkvx/checkpoint/checkpoint_config.h"
 #include "rwkvx/checkpoint/checkpoint_directory.h"
+#include "rwkvx/cores/core.h"
 #include "rwkvx/engine/engine_bench.h"
 #include "rwkvx/kernels/simd.h"
 
@@ -27,7 +28,8 @@ namespace {
 using nlohmann::ordered_json;
 
 struct BenchDecodeFlags {
-  std::string shape = "tiny", model, types = "f32,bf16,int8,int4", kinds = "baseline,enhanced";
+  std::string shape = "tiny", core = "rwkv4", model, types = "f32,bf16,int8,int4",
+              kinds = "baseline,enhanced";
   std::string threads = "0";
   std::int64_t load = 0;
   EngineBenchOptions options;
@@ -175,6 +177,7 @@ void run_bench_decode(BenchDecodeFlags& flags) {
     options.weights = directory.weights();
   } else {
     set_bench_shape(options.model, flags.shape);
+    options.model.core = find_core(flags.core, "--core").name;
     options.types.clear();
     for (const auto& name : split(flags.types))
       options.types.push_back(find_weight_type("--types", name));
@@ -220,6 +223,8 @@ void add_bench_decode(CLI::App& bench) {
   };
   command->add_option("--shape", flags->shape, "tiny, small or base, random weights [tiny]")
       ->type_name("NAME");
+  command->add_option("--core", flags->core, "rwkv4 or rwkv7, of that shape [rwkv4]")
+      ->type_name("NAME");
   command->add_option("--model", flags->model, "checkpoint or run directory to measure instead")
       ->type_name("DIR");
   command->add_option("--types", flags->types, "precisions [f32,bf16,int8,int4]")
@@ -241,7 +246,7 @@ void add_bench_decode(CLI::App& bench) {
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([command, flags] {
     if (!flags->model.empty())
-      refuse_idle(*command, {"--shape", "--types", "--kinds"},
+      refuse_idle(*command, {"--shape", "--core", "--types", "--kinds"},
                   "is of random weights, not of --model");
     run_bench_decode(*flags);
   });

@@ -126,7 +126,8 @@ TEST(TensorFile, OtherVersionsOfRwkvAreRefusedByVersion) {
       {{"blocks.1.att.time_maa_w1"}, "6"},
   };
   for (const auto& [tensors, version] : cases)
-    expect_refused(pth_with(tensors).build(), "expected an RWKV-4 or RWKV-7 model, got RWKV-" + version);
+    expect_refused(pth_with(tensors).build(),
+                   "expected an RWKV-4 or RWKV-7 model, got RWKV-" + version);
 }
 
 TEST(TensorFile, VersionFourIsWhatHasNoneOfTheLaterNames) {

@@ -455,7 +455,8 @@ void expect_the_modules_states(const std::string& core) {
         const size_t per_layer = rows.size() / 2;
         const auto wanted = modules.layers[i / per_layer][i % per_layer].squeeze(0);
         auto found = torch::tensor(plain.values[i]).view(wanted.sizes());
-        if (core == "rwkv4" && rows[i].name.ends_with("wkv")) {  // the same sums at different scales
+        if (core == "rwkv4" &&
+            rows[i].name.ends_with("wkv")) {  // the same sums at different scales
           const auto scale = torch::exp(found[2] - wanted[2]);
           expect_close(found[0] * scale, wanted[0], 1e-3, 1e-3, rows[i].name);
           expect_close(found[1] * scale, wanted[1], 1e-3, 1e-3, rows[i].name);

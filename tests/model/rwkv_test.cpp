@@ -11,8 +11,7 @@ namespace {
 using test::expect_close;
 
 ModelConfig small(const std::string& switches = "{}", const std::string& core = "rwkv4") {
-  auto json =
-      nlohmann::json{{"core", core}, {"n_layer", 2}, {"n_embd", 16}, {"vocab_size", 23}};
+  auto json = nlohmann::json{{"core", core}, {"n_layer", 2}, {"n_embd", 16}, {"vocab_size", 23}};
   if (core == "rwkv7")
     json.update({{"head_size", 8},
                  {"decay_rank", 3},
