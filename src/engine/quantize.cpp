@@ -52,6 +52,8 @@ QuantizeResult write_quantized(const TensorFile& source, const ModelConfig& conf
           where, "expected shape " + shape_text(row.shape) + ", got " + shape_text(tensor.shape));
     auto values = to_float32(tensor);
     auto to = row.matrix ? type : WeightType::kF32;
+    // Rows of a few dozen weights take as long in int4 as in int8, and every channel hangs on them.
+    if (row.transposed && to == WeightType::kInt4) to = WeightType::kInt8;
     if (row.part == kEmbeddingPart && type != WeightType::kF32) to = WeightType::kBF16;
     if (to == WeightType::kF32) {
       keep(row.name, DType::kF32, row.shape, bytes_of(values));

@@ -27,17 +27,15 @@ std::vector<double> numbers(const at::Tensor& values) {
   return {flat.const_data_ptr<double>(), flat.const_data_ptr<double>() + flat.numel()};
 }
 
-ordered_json half_lives_of(const at::Tensor& tokens, std::int64_t layer) {
-  auto lives = numbers(tokens);
-  std::sort(lives.begin(), lives.end());
-  const auto at = [&](double share) { return nearest_quantile(lives, share); };
-  return {{"layer", layer},
-          {"tokens",
-           {{"least", at(0)},
-            {"10 %", at(0.1)},
-            {"50 %", at(0.5)},
-            {"90 %", at(0.9)},
-            {"most", at(1)}}}};
+ordered_json quantiles_of(const at::Tensor& of_channels) {
+  auto values = numbers(of_channels);
+  std::sort(values.begin(), values.end());
+  const auto at = [&](double share) { return nearest_quantile(values, share); };
+  return {{"least", at(0)},
+          {"10 %", at(0.1)},
+          {"50 %", at(0.5)},
+          {"90 %", at(0.9)},
+          {"most", at(1)}};
 }
 
 // A shade for a value between the least and the largest one.
@@ -136,13 +134,30 @@ std::string gates_section(const ordered_json& inspection) {
          html_table({"site", "mean gate", "least", "largest", "added, share of the input"}, rows);
 }
 
+// Quantiles over the channels, a row for each layer; nothing where a model has none.
+std::string layers_section(const std::string& title, const ordered_json& layers,
+                           const std::string& member) {
+  if (layers.empty()) return "";
+  std::vector<std::vector<std::string>> rows;
+  for (const auto& one : layers) {
+    auto& row = rows.emplace_back();
+    row.push_back(std::to_string(one.at("layer").get<std::int64_t>()));
+    for (const auto& item : one.at(member).items())
+      row.push_back(number_text(item.value().get<double>(), 3));
+  }
+  return html_section(title,
+                      "<p>Over the channels of each layer.</p>\n" +
+                          html_table({"layer", "least", "10 %", "50 %", "90 %", "most"}, rows));
+}
+
 }  // namespace
 
 ordered_json inspect_model(RwkvImpl& model, const Tokenizer& tokenizer, std::string_view text) {
   const auto placed = place_tokens(tokenizer, text);
   if (placed.ids.empty()) throw DataError("the text", "has no tokens");
   auto tokens = ordered_json::array(), sites = ordered_json::array(),
-       kernels = ordered_json::array(), lives = ordered_json::array();
+       kernels = ordered_json::array(), lives = ordered_json::array(),
+       rates = ordered_json::array();
   for (const auto id : placed.ids) tokens.push_back(replace_invalid_utf8(tokenizer.piece(id)));
   for (const auto& site : read_gates(model, placed.row()))
     sites.push_back({{"site", site.name},
@@ -157,9 +172,15 @@ ordered_json inspect_model(RwkvImpl& model, const Tokenizer& tokenizer, std::str
             {{"site", block_prefix(layer) + name}, {"positions", kPositions}, {"taps", taps}});
     }
     if (const auto found = block.half_lives(); found.defined())
-      lives.push_back(half_lives_of(found, layer));
+      lives.push_back({{"layer", layer}, {"tokens", quantiles_of(found)}});
+    if (const auto found = block.in_context_rates(); found.defined())
+      rates.push_back({{"layer", layer}, {"rates", quantiles_of(found)}});
   }
-  return {{"tokens", tokens}, {"sites", sites}, {"kernels", kernels}, {"half_lives", lives}};
+  return {{"tokens", tokens},
+          {"sites", sites},
+          {"kernels", kernels},
+          {"half_lives", lives},
+          {"in_context_rates", rates}};
 }
 
 std::string inspection_page(const ordered_json& inspection, const std::string& title) {
@@ -182,16 +203,8 @@ std::string inspection_page(const ordered_json& inspection, const std::string& t
                          "<p>Root mean square over the channels of each tap, times what the "
                          "position makes of it; lag 0 is the current token.</p>\n" +
                              kernels);
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& one : inspection.at("half_lives")) {
-    auto& row = rows.emplace_back();
-    row.push_back(std::to_string(one.at("layer").get<std::int64_t>()));
-    for (const auto& item : one.at("tokens").items())
-      row.push_back(number_text(item.value().get<double>(), 3));
-  }
-  body += html_section("Half-life of the memory, tokens",
-                       "<p>Over the channels of each layer.</p>\n" +
-                           html_table({"layer", "least", "10 %", "50 %", "90 %", "most"}, rows));
+  body += layers_section("Half-life of the memory, tokens", inspection.at("half_lives"), "tokens");
+  body += layers_section("In-context learning rate", inspection.at("in_context_rates"), "rates");
   return html_page(title, body);
 }
 

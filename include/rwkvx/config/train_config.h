@@ -168,7 +168,7 @@ struct TrainingConfig {
           "learning-rate multiplier of the shift's parameters", 0, 1000},
         Field<C, bool>{
             "layerwise_lr", &C::layerwise_lr,
-            "train the decays at 2 and the bonuses at 3 times the learning rate, as RWKV-4 does"},
+            "train the decays at 2 and the bonuses at 3 times the learning rate, as RWKV-LM does"},
         D{"l2wrap", &C::l2wrap,
           "penalty on each position's largest logit (RWKV-LM uses 1e-4); 0 = none", 0, 1},
         I{"log_every", &C::log_every, "steps between lines of log.jsonl", 1, 1e12},

@@ -33,7 +33,8 @@ struct QuantizeResult {
 };
 
 // Writes the matrices of the time mix, the channel mix and the head as `type`, the embedding as
-// bfloat16 (float32 for f32), everything else as float32. In the file an int8 matrix X (M, N) is
+// bfloat16 (float32 for f32), everything else as float32; those that are stored (in, out) in int8
+// where `type` is int4, and as integers (out, in). In the file an int8 matrix X (M, N) is
 // "X" I8 and "X.scale" F32 (M); an int4 one "X" U8 (M, 32 blocks) and "X.scale" BF16 (M, 2
 // blocks); both have "X.column_scale" F32 (N) and, where W weights stay floats, "X.wide_rows" I32
 // (M + 1), "X.wide_columns" I32 (W) and "X.wide_values" F32 (W), see weight_matrix.h; the

@@ -16,10 +16,12 @@ class RwkvImpl;
 //             "share": [what the shift adds beside its input, per token]}],
 //  "kernels": [{"site", "positions": [0, …], "taps": [[root mean square over channels of
 //               m_j(t) conv[j], per lag j], per position]}],
-//  "half_lives": [{"layer", "tokens": {"least", "10 %", "50 %", "90 %", "most"}}]}
+//  "half_lives": [{"layer", "tokens": {"least", "10 %", "50 %", "90 %", "most"}}],
+//  "in_context_rates": [{"layer", "rates": {the same}}]}
 // A model without the shift has no sites and no kernels, one without a gate has gates of 1. The
-// half-life of a channel is the number of tokens after which the memory of one has halved; cores
-// without such a number have no half_lives. Throws DataError where the text has no token.
+// half-life of a channel is the number of tokens after which the memory of one has halved, by the
+// decay that a token has before its own content changes it; the rate of RWKV-7 likewise. Cores
+// without such numbers have none. Throws DataError where the text has no token.
 nlohmann::ordered_json inspect_model(RwkvImpl& model, const Tokenizer& tokenizer,
                                      std::string_view text);
 

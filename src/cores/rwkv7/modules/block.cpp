@@ -102,4 +102,8 @@ at::Tensor Rwkv7BlockImpl::half_lives() const {
   return std::numbers::ln2 / (-kDecayScale * at::sigmoid(att.w0.detach().flatten()));
 }
 
+at::Tensor Rwkv7BlockImpl::in_context_rates() const {
+  return at::sigmoid(att.a0.detach().flatten());
+}
+
 }  // namespace rwkvx::rwkv7

@@ -13,6 +13,7 @@ class Rwkv7BlockImpl : public BlockImpl {
   at::Tensor forward(at::Tensor x, const BlockContext& context, LayerState& state) override;
   std::vector<std::pair<std::string, ShiftParameters>> shifts() const override;
   at::Tensor half_lives() const override;
+  at::Tensor in_context_rates() const override;
 
   // What a narrow layer makes of a token: x first second.
   struct Pair {
