@@ -410,8 +410,8 @@ void BackwardHead(D d, const Wkv7Backward<Real>& call) {
 
 // Calls run<kVectors>(d) with the widest vectors that N is a multiple of. Where N is one of the
 // usual sizes its loops are unrolled, and kRows rows are held in registers as far as there are
-// enough: 64 channels in the 32 registers of AVX-512. Even where half of them do not fit this takes
-// 0.6 times the time of loops over rows in memory.
+// enough: 64 channels in the 32 registers of AVX-512. Where half of them do not fit, as on AVX2,
+// this is still up to 1.7 times as fast as loops over rows in memory.
 template <class Real, class Run>
 HWY_INLINE void WithVectors(std::int64_t N, const Run& run) {
   const hn::ScalableTag<Real> widest;
