@@ -26,7 +26,7 @@ inline constexpr std::int64_t kWkv7LargestSize = 256;
 // Pointers are at the head's first channel; rows of the (steps, N) arrays are `stride` apart.
 template <class Real>
 struct Wkv7Forward {
-  std::int64_t steps, size, stride;  // size: N
+  std::int64_t steps, size, stride;  // steps > 0; size: N
   const Real* r;                     // (steps, N), receptance
   const Real* d;                     // (steps, N), decay factor, in (0, 1]
   const Real* k;                     // (steps, N), key
