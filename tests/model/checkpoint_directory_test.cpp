@@ -534,7 +534,8 @@ TEST(CheckpointKillSlow, KilledDuringASaveLeavesALoadableCheckpoint) {
                              .count();
   std::mt19937 random(1);
   int next = 2, saves = 0;
-  for (int round = 0; round < 60; ++round) {
+  // Beside other work the processes may come to no save for a while.
+  for (int round = 0; round < 60 || (saves == 0 && round < 600); ++round) {
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
     if (child == 0) {
@@ -546,7 +547,7 @@ TEST(CheckpointKillSlow, KilledDuringASaveLeavesALoadableCheckpoint) {
         if (steps.size() > 3) remove_checkpoint(steps.front().path);
       }
     }
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % (2 * two_saves)));
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % (2 * two_saves * (1 + round / 60))));
     ASSERT_EQ(::kill(child, SIGKILL), 0);
     ::waitpid(child, nullptr, 0);
     const int best = number_of(open_checkpoint(folder / "best"));

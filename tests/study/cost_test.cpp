@@ -94,7 +94,7 @@ TEST(ModelCost, MatrixOperationsAreLibTorchsCountForEveryVariant) {
 }
 
 TEST(ModelCost, TheStudiesVariantsAreCounted) {
-  for (const std::string file : {"small", "full"}) {
+  for (const std::string file : {"small", "full", "rwkv7-small", "rwkv7-full"}) {
     const auto study =
         read_study_file(std::string(RWKVX_SOURCE_DIR) + "/configs/studies/" + file + ".json");
     for (const auto& [name, variant] : study.variants) {
