@@ -99,11 +99,12 @@ std::vector<std::pair<std::int64_t, std::int64_t>> histogram(const TokenFile& to
   return counts;
 }
 
-// The tokenizer to show texts with: the one named, else the byte tokenizer where that was used.
+// The tokenizer to show texts with: the one named, else one that needs no file where that was used.
 std::unique_ptr<Tokenizer> tokenizer_of(const InspectFlags& flags, const TokenManifest* manifest) {
   if (flags.tokenizer.empty()) {
-    const bool bytes = manifest != nullptr && manifest->tokenizer_kind == "byte";
-    return bytes ? make_byte_tokenizer() : nullptr;
+    const auto kind = manifest != nullptr ? manifest->tokenizer_kind : "";
+    if (kind == "ids") return make_ids_tokenizer(manifest->vocab_size, kNoToken);
+    return kind == "byte" ? make_byte_tokenizer() : nullptr;
   }
   auto tokenizer = load_tokenizer(flags.tokenizer);
   if (manifest != nullptr && manifest->tokenizer_hash != tokenizer->hash())
@@ -299,7 +300,9 @@ void add_data_command(CLI::App& app) {
 
   auto* build = command->add_subcommand("build", "Tokenize text files into PREFIX.idx and .bin");
   auto build_flags = std::make_shared<BuildFlags>();
-  build->add_option("--input", build_flags->inputs, ".txt or .jsonl files")
+  build
+      ->add_option("--input", build_flags->inputs,
+                   "files (.txt, .jsonl, .npy), directories or patterns")
       ->required()
       ->type_name("FILE");
   build->add_option("--tokenizer", build_flags->tokenizer, kTokenizerNames)
@@ -381,7 +384,7 @@ void add_data_command(CLI::App& app) {
   auto* pairs =
       command->add_subcommand("pairs", "Cut prompts and continuations from held-out text");
   auto pairs_flags = std::make_shared<PairsFlags>();
-  pairs->add_option("--input", pairs_flags->inputs, ".txt or .jsonl files")
+  pairs->add_option("--input", pairs_flags->inputs, "files, directories or patterns")
       ->required()
       ->type_name("FILE");
   pairs->add_option("--output", pairs_flags->output, "JSONL file to write")

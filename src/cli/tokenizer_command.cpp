@@ -199,7 +199,7 @@ void add_tokenizer_command(CLI::App& app) {
 
   auto* train = command->add_subcommand("train", "Train a sentencepiece model on text files");
   auto flags = std::make_shared<TrainFlags>();
-  train->add_option("--input", flags->inputs, ".txt or .jsonl files")
+  train->add_option("--input", flags->inputs, "files (.txt, .jsonl), directories or patterns")
       ->required()
       ->type_name("FILE");
   train->add_option("--output", flags->output, "directory for the tokenizer")

@@ -26,7 +26,8 @@ std::vector<std::size_t> word_starts(const std::string& text) {
 std::vector<PromptPair> cut_pairs(const DataConfig& data, const PairCutting& cutting) {
   const auto& sources = data.valid.empty() ? data.train : data.valid;
   if (sources.empty())
-    throw ConfigError("data.train", "expected one or more .txt or .jsonl files, got none");
+    throw ConfigError("data.train",
+                      "expected one or more files, directories or patterns, got none");
   const auto part = data.valid.empty() ? TextPart::kValid : TextPart::kAll;
   const std::int64_t needed = cutting.prompt_words + cutting.reference_words;
   std::vector<PromptPair> all;

@@ -10,6 +10,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/log.h"
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/text_file.h"
 #include "rwkvx/base/utf8.h"
@@ -171,6 +172,30 @@ Built tokenize_all(const std::vector<std::string>& sources, const DataConfig& co
                              ? ""
                              : "; its lines were skipped, the first: " + built.first_skipped));
   return built;
+}
+
+void put_in_place(Built& built, const TokenFilePaths& paths, const TokenManifest& manifest) {
+  write_file(paths.manifest, manifest_text(manifest, /*complete=*/false));
+  built.writer->commit();
+  write_file(paths.manifest, manifest_text(manifest, /*complete=*/true));
+}
+
+void warn_of(const std::vector<std::string>& sources, const Built& built,
+             const TokenManifest& manifest) {
+  if (manifest.invalid_utf8 > 0)
+    log_warning(names(sources) + ": " + count_text(manifest.invalid_utf8) +
+                " invalid UTF-8 sequence" + (manifest.invalid_utf8 == 1 ? "" : "s") +
+                ", kept as bytes");
+  if (manifest.skipped_lines > 0)
+    log_warning(names(sources) + ": " + count_text(manifest.skipped_lines) +
+                (manifest.skipped_lines == 1 ? " bad line was" : " bad lines were") +
+                " skipped, the first: " + built.first_skipped);
+}
+
+OpenTexts open_texts(const std::vector<std::string>& sources) {
+  OpenTexts texts;
+  for (const auto& source : sources) texts.push_back(open_text(source));
+  return texts;
 }
 
 void check_lines(const std::vector<std::string>& entries, const DataConfig& config,

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "data/manifest_store.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/data/corpus.h"
 
@@ -25,5 +26,15 @@ struct Built {
 Built tokenize_all(const std::vector<std::string>& sources, const DataConfig& config,
                    const Tokenizer& tokenizer, const std::filesystem::path& prefix,
                    std::int64_t threads, bool quiet, TextPart part, TokenManifest& manifest);
+
+// Puts a pair in place. A manifest that says so stands beside it until both files are there.
+void put_in_place(Built& built, const TokenFilePaths& paths, const TokenManifest& manifest);
+
+// Warns of what was kept or left out.
+void warn_of(const std::vector<std::string>& sources, const Built& built,
+             const TokenManifest& manifest);
+
+// Each as open_text() gives it.
+OpenTexts open_texts(const std::vector<std::string>& sources);
 
 }  // namespace rwkvx

@@ -53,8 +53,10 @@ std::optional<TextLine> TextLines::next() {
 }
 
 TextLine TextLines::read_json(std::string_view text, const std::string& where) {
-  if (arrays_ && text.substr(text.find_first_not_of(" \t")).starts_with('[') && is_json(text)) {
-    const auto array = json_copy(text);
+  static constexpr std::string_view kBlank = " \t\r";
+  const auto begin = text.find_first_not_of(kBlank), end = text.find_last_not_of(kBlank) + 1;
+  if (arrays_ && text[begin] == '[' && is_json(text)) {
+    const auto array = json_copy(text.substr(begin, end - begin));
     return {{{field_, array}}, array, where};
   }
   try {

@@ -122,9 +122,10 @@ TEST(Field, BothEndsOfARangeAreInIt) {
 }
 
 TEST(Field, ATextOutsideTheChoicesIsRefusedWithAllOfThem) {
-  EXPECT_EQ(refusal_of(R"({"tokenizer": {"kind": "bytes"}})"),
-            R"(c.json: tokenizer.kind: expected sentencepiece, byte or world, got "bytes"; )"
-            R"(did you mean "byte"?)");
+  EXPECT_EQ(
+      refusal_of(R"({"tokenizer": {"kind": "bytes"}})"),
+      R"(c.json: tokenizer.kind: expected sentencepiece, byte, world, huggingface or ids, got "bytes"; )"
+      R"(did you mean "byte"?)");
 }
 
 TEST(Field, AnOldNameIsReadWithANoticeAndAsTheLastOfTwo) {

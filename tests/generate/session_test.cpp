@@ -62,6 +62,10 @@ std::vector<std::pair<std::string, std::unique_ptr<Made>>> all_models() {
                       std::make_unique<Made>([](const auto&) { return trained("unigram"); }));
   models.emplace_back("bpe", std::make_unique<Made>([](const auto&) { return trained("bpe"); }));
   models.emplace_back("world", std::make_unique<Made>(world));
+  models.emplace_back("huggingface", std::make_unique<Made>([](const auto&) {
+                        return load_tokenizer(std::filesystem::path(RWKVX_SOURCE_DIR) /
+                                              "tests/golden/tokenizer/nfc.json");
+                      }));
   return models;
 }
 
