@@ -32,8 +32,9 @@ bool of_token_file(const fs::path& path) {
 
 // What is looked for in a directory.
 bool looks_like_text(fs::path path) {
+  if (path.extension() == ".npy") return true;
   if (path.extension() == ".gz" || path.extension() == ".zst") path.replace_extension();
-  for (const char* ending : {".txt", ".jsonl", ".ndjson", ".json", ".md", ".npy"})
+  for (const char* ending : {".txt", ".jsonl", ".ndjson", ".json", ".md"})
     if (path.extension() == ending) return true;
   return false;
 }
