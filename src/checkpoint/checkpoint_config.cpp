@@ -5,11 +5,11 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/progress.h"
-#include "rwkvx/checkpoint/checkpoint_directory.h"
-#include "rwkvx/cores/names.h"
+#include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/cores/parameters.h"
 
 namespace rwkvx {
+namespace fs = std::filesystem;
 
 CheckpointConfig read_checkpoint_config(const std::filesystem::path& directory) {
   const auto path = (directory / kConfigFile).string();
@@ -59,33 +59,22 @@ void describe_types(const TensorFile& file, nlohmann::ordered_json& info) {
 
 nlohmann::ordered_json describe_checkpoint(const std::filesystem::path& path) {
   if (path.empty()) throw ConfigError("--model", "expected a path, got nothing");
+  const auto source = open_model(path, Verification::kFiles);
   nlohmann::ordered_json info;
-  ModelConfig model;
-  std::error_code unreadable;
-  if (!std::filesystem::is_regular_file(path, unreadable)) {
-    const auto directory = open_checkpoint(resolve_checkpoint(path), Verification::kFiles);
-    const auto config = read_checkpoint_config(directory.path);
-    const auto file = open_tensors(directory.weights());
-    model = config.model;
-    info["path"] = directory.path.string();
-    info["parameters"] = parameter_count(model);
-    info["weights"] = bytes_text(static_cast<double>(directory.files.at(kWeightsFile).size));
-    info["weights_hash"] = directory.files.at(kWeightsFile).hash;
-    describe_types(file, info);
-    info["resumable"] = directory.has_trainer();
-    info["model"] = config_to_json(model);
-    for (const char* section : {"tokenizer", "provenance", "train", "data"})
-      if (config.document.contains(section)) info[section] = config.document[section];
-    return info;
-  }
-  const auto file = open_tensors(path);
-  model = infer_config(file);
-  info["path"] = path.string();
-  info["parameters"] = parameter_count(model);
-  info["weights"] = bytes_text(static_cast<double>(std::filesystem::file_size(path)));
-  info["weights_hash"] = hash_file(path);
-  describe_types(file, info);
-  info["model"] = config_to_json(model);
+  info["path"] = source.path.string();
+  info["parameters"] = parameter_count(source.config);
+  info["weights"] = bytes_text(static_cast<double>(source.file.stored_bytes()));
+  info["weights_hash"] = source.hash();
+  describe_types(source.file, info);
+  const bool checkpoint = source.kind == SourceKind::kCheckpoint;
+  if (checkpoint) info["resumable"] = fs::exists(source.path / kTrainerFolder);
+  info["model"] = config_to_json(source.config);
+  if (!checkpoint && !source.tokenizer.empty())
+    info["tokenizer"] = source.tokenizer.string();
+  else if (!checkpoint && source.has_tokenizer())
+    info["tokenizer"] = "in the file";
+  for (const char* section : {"tokenizer", "provenance", "train", "data"})
+    if (source.document.contains(section)) info[section] = source.document[section];
   return info;
 }
 

@@ -320,23 +320,6 @@ bool intact(const fs::path& path, Verification verification) {
   }
 }
 
-// What a directory is that the transformers library wrote, and how to read it; "" for others.
-std::string foreign_directory(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_regular_file(path / kConfigFile, error)) return "";
-  const auto config = parse_json_or_null(read_file(path / kConfigFile));
-  if (!config.is_object() || !config.contains("model_type")) return "";
-  const std::string what = "is a directory of the transformers library (model_type " +
-                           json_shown(config["model_type"]) + "), no checkpoint of rwkvx";
-  if (config["model_type"] != "rwkv")
-    return what + "; of its models only \"rwkv\", which is RWKV-4, can be read";
-  for (const auto* weights : {kWeightsFile, "pytorch_model.bin"})
-    if (is_there(path / weights))
-      return what + "; its weights can be read: --model " + (path / weights).string() +
-             " and --tokenizer with a vocabulary";
-  return what + "; it has no model.safetensors or pytorch_model.bin in one piece";
-}
-
 // Where a run's checkpoints lie: RUN/checkpoints, or the folder itself.
 fs::path checkpoints_folder(const fs::path& folder) {
   return is_folder(folder / kCheckpointsFolder) ? folder / kCheckpointsFolder : folder;
@@ -515,8 +498,6 @@ fs::path resolve_checkpoint(const fs::path& path) {
       if (entry.name == kBestName) return entry.path;
     if (const auto latest = latest_checkpoint(name)) return *latest;
     if (!entries.empty()) return entries.back().path;  // opening it tells what is wrong with it
-    if (const auto foreign = foreign_directory(name); !foreign.empty())
-      throw CheckpointError(name.string(), foreign);
     if (is_there(name / kWeightsFile) || is_there(name / kConfigFile)) return name;
     throw CheckpointError(name.string(), "expected a checkpoint or a run directory, got no " +
                                              std::string(kChecksumsFile) +

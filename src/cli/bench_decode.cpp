@@ -16,8 +16,7 @@
 #include "rwkvx/base/statistics.h"
 #include "rwkvx/base/threads.h"
 #include "rwkvx/base/version.h"
-#include "rwkvx/checkpoint/checkpoint_config.h"
-#include "rwkvx/checkpoint/checkpoint_directory.h"
+#include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/cores/core.h"
 #include "rwkvx/engine/engine_bench.h"
 #include "rwkvx/kernels/simd.h"
@@ -172,9 +171,8 @@ ordered_json bench_json(const BenchDecodeFlags& flags, std::int64_t threads,
 void run_bench_decode(BenchDecodeFlags& flags) {
   auto& options = flags.options;
   if (!flags.model.empty()) {
-    const auto directory = open_checkpoint(resolve_checkpoint(flags.model), Verification::kSizes);
-    options.model = read_checkpoint_config(directory.path).model;
-    options.weights = directory.weights();
+    options.source = open_model(flags.model, Verification::kSizes);
+    options.model = options.source->config;
   } else {
     set_bench_shape(options.model, flags.shape);
     options.model.core = find_core(flags.core, "--core").name;
@@ -225,8 +223,8 @@ void add_bench_decode(CLI::App& bench) {
       ->type_name("NAME");
   command->add_option("--core", flags->core, "rwkv4 or rwkv7, of that shape [rwkv4]")
       ->type_name("NAME");
-  command->add_option("--model", flags->model, "checkpoint or run directory to measure instead")
-      ->type_name("DIR");
+  command->add_option("--model", flags->model, "a model to measure instead, as in generate")
+      ->type_name("PATH");
   command->add_option("--types", flags->types, "precisions [f32,bf16,int8,int4]")
       ->type_name("LIST");
   command->add_option("--kinds", flags->kinds, "models [baseline,enhanced]")->type_name("LIST");

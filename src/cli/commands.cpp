@@ -14,6 +14,7 @@ void add_commands(CLI::App& app, const TorchPart* torch) {
   add_generate_command(app);
   add_embed_command(app);
   add_eval_command(app);
+  add_convert_command(app);
   add_quantize_command(app);
   add_info_command(app);
   add("inspect", kInspectDescription, &TorchPart::add_inspect);

@@ -72,7 +72,7 @@ void check_idle(const CLI::App& command, const EvalFlags& flags) {
         [&](const auto& field) { refuse({flag_name(field.name)}, "needs --prompts"); });
   }
   if (model.text.empty()) refuse({"--by-position"}, "needs --text");
-  if (model.model.empty()) refuse({"--device"}, "needs --model");
+  if (model.model.empty()) refuse({"--device", "--model-tokenizer"}, "needs --model");
   if (!model.text.empty()) {
     refuse(eval_metric_flag_names(), "is about scores, not --text");
     refuse({"--per-sample", "--skip-bad", "--format", "--prediction-field", "--reference-field"},

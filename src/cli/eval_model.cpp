@@ -3,17 +3,27 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
+#include "cli/model_flags.h"
 #include "cli/settings.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/version.h"
-#include "rwkvx/checkpoint/checkpoint_config.h"
 #include "rwkvx/eval/predictions.h"
 #include "rwkvx/eval/text_loss.h"
 
 namespace rwkvx {
 namespace {
+
+std::unique_ptr<Generator> open_generator(const EvalModelFlags& flags,
+                                          const ScoringOptions& options) {
+  GeneratorOptions generator;
+  generator.threads = options.threads;
+  generator.device = flags.device;
+  generator.tokenizer = flags.tokenizer;
+  generator.tokenizer_flag = "--model-tokenizer";
+  return std::make_unique<Generator>(flags.model, generator);
+}
 
 std::string model_signature(const Generator& generator) {
   return "model:" + generator.weights_hash() + "|tokenizer:" + generator.tokenizer().hash() +
@@ -32,8 +42,11 @@ nlohmann::ordered_json position_json(const PositionLoss& sums) {
 }  // namespace
 
 void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags) {
-  command.add_option("--model", flags->model, "checkpoint or run directory to evaluate")
-      ->type_name("DIR");
+  command.add_option("--model", flags->model, kModelHelp)->type_name("PATH");
+  command
+      .add_option("--model-tokenizer", flags->tokenizer,
+                  "with --model: its tokenizer, as --tokenizer of generate")
+      ->type_name("PATH");
   command
       .add_option("--text", flags->text,
                   "with --model: compute the loss on this .txt or .jsonl file")
@@ -66,9 +79,10 @@ void add_eval_generation_flags(CLI::App& command, const std::shared_ptr<EvalMode
 
 nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const ScoringOptions& options,
                                        const std::string& report) {
-  Generator generator(flags.model, options.threads, flags.device);
+  const auto opened = open_generator(flags, options);
+  auto& generator = *opened;
   DataConfig data;
-  const auto saved = read_checkpoint_config(generator.path()).document;
+  const auto& saved = generator.document();
   if (saved.contains("data"))
     data = config_from_json<DataConfig>(saved["data"], "data", OldNames::kSilent);
   std::int64_t trained_length = 0;
@@ -107,7 +121,8 @@ ScoreSummary eval_model_prompts(const EvalModelFlags& flags, const std::string& 
                                 const std::optional<RougeTokens>& diversity) {
   const auto config = settings_from_flags<GenerateConfig>(flags.generation);
   refuse_idle_samplers(flags.generation, config);
-  Generator generator(flags.model, options.threads, flags.device);
+  const auto opened = open_generator(flags, options);
+  auto& generator = *opened;
   check_generation(generator, config);
   std::unique_ptr<TemporaryFolder> folder;
   std::filesystem::path predictions = flags.save_predictions;

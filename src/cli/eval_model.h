@@ -14,7 +14,8 @@ class App;
 namespace rwkvx {
 
 struct EvalModelFlags {
-  std::string model, text, prompts, prompt_field = "prompt", save_predictions, device = "auto";
+  std::string model, tokenizer, text, prompts, prompt_field = "prompt", save_predictions,
+                                               device = "auto";
   std::string cache;
   bool by_position = false;
   nlohmann::json generation;  // the generation flags that were given

@@ -320,7 +320,8 @@ void add_generate_command(CLI::App& app) {
   command->option_defaults()->group("State");
   command
       ->add_option("--load-state", flags->load_state,
-                   "resume from a state that --save-state wrote; the prompt may be empty")
+                   "resume from a state that --save-state wrote, or begin with a tuned initial "
+                   "state (.pth); the prompt may be empty")
       ->type_name("FILE");
   command
       ->add_option("--save-state", flags->save_state, "save the state after the text to this file")

@@ -2,6 +2,7 @@
 #include <iostream>
 
 #include "cli/commands.h"
+#include "cli/model_flags.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/checkpoint/checkpoint_config.h"
@@ -16,10 +17,7 @@ void add_info_command(CLI::App& app) {
   };
   auto* command = app.add_subcommand("info", "Describe a checkpoint or a weights file");
   auto flags = std::make_shared<InfoFlags>();
-  command
-      ->add_option("--model", flags->model, "checkpoint, run directory, .safetensors or .pth file")
-      ->required()
-      ->type_name("PATH");
+  command->add_option("--model", flags->model, kModelHelp)->required()->type_name("PATH");
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([flags] {
     const auto info = describe_checkpoint(flags->model);

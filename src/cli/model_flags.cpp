@@ -6,15 +6,27 @@
 #include "rwkvx/generate/generator.h"
 
 namespace rwkvx {
+namespace {
+
+void add_model(CLI::App& command, std::string& model) {
+  command.add_option("--model", model, kModelHelp)->required()->type_name("PATH");
+}
+
+}  // namespace
+
+std::string tokenizer_flag_help() {
+  return std::string(kTokenizerNames) +
+         "; without it, the checkpoint's or the one that lies beside the weights";
+}
 
 void add_model_flags(CLI::App& command, std::string& model, GeneratorOptions& options) {
-  command.add_option("--model", model, "checkpoint, run directory, .safetensors or .pth file")
-      ->required()
-      ->type_name("PATH");
-  command
-      .add_option("--tokenizer", options.tokenizer,
-                  std::string("with a weights file: ") + kTokenizerNames)
-      ->type_name("PATH");
+  add_model(command, model);
+  command.add_option("--tokenizer", options.tokenizer, tokenizer_flag_help())->type_name("PATH");
+}
+
+void add_model_flags(CLI::App& command, std::string& model, std::string& tokenizer) {
+  add_model(command, model);
+  command.add_option("--tokenizer", tokenizer, tokenizer_flag_help())->type_name("PATH");
 }
 
 void add_machine_flags(CLI::App& command, GeneratorOptions& options) {

@@ -4,13 +4,13 @@
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/model_flags.h"
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
-#include "rwkvx/checkpoint/checkpoint_config.h"
-#include "rwkvx/checkpoint/checkpoint_directory.h"
+#include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/cores/names.h"
 #include "rwkvx/engine/quantize.h"
@@ -22,15 +22,16 @@ namespace {
 namespace fs = std::filesystem;
 
 struct QuantizeFlags {
-  std::string input, output, type = "int8", text;
+  std::string input, output, type = "int8", text, tokenizer;
   std::int64_t threads = 0;
   bool json = false, quiet = false;
 };
 
 double perplexity(const fs::path& model, const QuantizeFlags& flags) {
-  Generator generator(model, flags.threads, "cpu");
+  Generator generator(model,
+                      {.threads = flags.threads, .device = "cpu", .tokenizer = flags.tokenizer});
   DataConfig data;
-  const auto saved = read_checkpoint_config(generator.path()).document;
+  const auto& saved = generator.document();
   if (saved.contains("data"))
     data = config_from_json<DataConfig>(saved["data"], "data", OldNames::kSilent);
   return text_loss(generator, flags.text, data, flags.threads, flags.quiet).perplexity();
@@ -38,20 +39,20 @@ double perplexity(const fs::path& model, const QuantizeFlags& flags) {
 
 void run_quantize(const QuantizeFlags& flags) {
   const auto type = find_weight_type("--type", flags.type);
-  const auto from = open_checkpoint(resolve_checkpoint(flags.input), Verification::kTensors);
+  const auto source = open_model(flags.input);
   if (fs::exists(flags.output))
     throw FileError(flags.output, "already exists; choose a new directory");
-  const auto config = read_checkpoint_config(from.path);
-  const auto source = open_tensors(from.weights());
+  const auto tokenizer = open_tokenizer(source, flags.tokenizer);
   CheckpointWriter writer(flags.output);
-  const auto done = write_quantized(source, config.model, type, writer.path() / kWeightsFile);
-  auto document = config.document;
-  document["weights"] = {{"type", flags.type}, {"of", from.files.at(kWeightsFile).hash}};
+  const auto done = write_quantized(source.file, source.config, type, writer.path() / kWeightsFile);
+  auto document = checkpoint_document(source, *tokenizer);
+  document["weights"] = {{"type", flags.type}, {"of", source.hash()}};
   write_file(writer.path() / kConfigFile, document.dump(2) + "\n");
-  fs::copy(from.tokenizer(), writer.path() / kTokenizerFolder, fs::copy_options::recursive);
+  fs::create_directory(writer.path() / kTokenizerFolder);
+  tokenizer->save(writer.path() / kTokenizerFolder);
   writer.commit();
 
-  const auto before = static_cast<double>(fs::file_size(from.weights()));
+  const auto before = static_cast<double>(source.file.stored_bytes());
   const auto after = static_cast<double>(fs::file_size(fs::path(flags.output) / kWeightsFile));
   nlohmann::ordered_json result = {{"type", flags.type},
                                    {"bytes_before", before},
@@ -67,7 +68,7 @@ void run_quantize(const QuantizeFlags& flags) {
                                   {"wide_weights", one.wide},
                                   {"bytes", one.bytes}});
   if (!flags.text.empty()) {
-    result["perplexity_before"] = perplexity(from.path, flags);
+    result["perplexity_before"] = perplexity(flags.input, flags);
     result["perplexity_after"] = perplexity(flags.output, flags);
   }
   char line[160];
@@ -105,12 +106,11 @@ void add_quantize_command(CLI::App& app) {
   auto* command = app.add_subcommand(
       "quantize", "Write a checkpoint with smaller weights, for generate and eval");
   auto flags = std::make_shared<QuantizeFlags>();
-  command->add_option("input", flags->input, "checkpoint or run directory")
-      ->required()
-      ->type_name("IN");
+  command->add_option("input", flags->input, kModelHelp)->required()->type_name("IN");
   command->add_option("output", flags->output, "directory to create")->required()->type_name("OUT");
   command->add_option("--type", flags->type, std::string(kWeightTypes) + " [int8]")
       ->type_name("NAME");
+  command->add_option("--tokenizer", flags->tokenizer, tokenizer_flag_help())->type_name("PATH");
   command->add_option("--text", flags->text, "print the perplexity on this text before and after")
       ->type_name("FILE");
   command->add_option("--threads", flags->threads, "CPU threads; 0 = automatic [0]")

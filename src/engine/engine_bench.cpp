@@ -178,12 +178,13 @@ EngineBench bench_engine(const EngineBenchOptions& options) {
   EngineBench result;
   std::vector<Subject> subjects;
   const auto add = [&](const std::string& kind, const ModelConfig& config,
-                       const std::filesystem::path& path) {
+                       const std::function<TensorFile()>& open) {
     Subject subject;
     subject.series.kind = kind;
-    subject.series.file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
     const double before = resident_memory_bytes();
-    subject.engine = std::make_unique<Engine>(open_tensors(path), config);
+    const auto file = open();
+    subject.series.file_bytes = static_cast<std::int64_t>(file.stored_bytes());
+    subject.engine = std::make_unique<Engine>(file, config);
     subject.series.type = subject.engine->weight_type();
     subject.series.bytes_per_token = subject.engine->bytes_per_token();
     subject.state = subject.engine->start();
@@ -194,8 +195,8 @@ EngineBench bench_engine(const EngineBenchOptions& options) {
     subject.series.resident_bytes = resident_memory_bytes() - before;
     subjects.push_back(std::move(subject));
   };
-  if (!options.weights.empty()) {
-    add("checkpoint", options.model, options.weights);
+  if (options.source) {
+    add("checkpoint", options.model, [&] { return options.source->file; });
   } else {
     for (const auto& kind : options.kinds) {
       auto config = options.model;
@@ -209,7 +210,7 @@ EngineBench bench_engine(const EngineBenchOptions& options) {
           std::filesystem::create_hard_link(original, path);
         else
           write_quantized(open_tensors(original), config, type, path);
-        add(kind, config, path);
+        add(kind, config, [&] { return open_tensors(path); });
       }
       std::filesystem::remove(original);
     }

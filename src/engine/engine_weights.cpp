@@ -7,8 +7,7 @@
 #include <cstring>
 #include <map>
 
-#include "rwkvx/checkpoint/checkpoint_config.h"
-#include "rwkvx/checkpoint/checkpoint_directory.h"
+#include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/cores/core.h"
 #include "rwkvx/engine/weights_check.h"
 
@@ -36,12 +35,8 @@ void check_weights(const TensorFile& file, const ModelConfig& config) {
 }
 
 void check_model(const std::filesystem::path& path) {
-  if (std::filesystem::is_regular_file(path)) {
-    const auto file = open_tensors(path);
-    return check_weights(file, infer_config(file));
-  }
-  const auto directory = open_checkpoint(resolve_checkpoint(path), Verification::kSizes);
-  check_weights(open_tensors(directory.weights()), read_checkpoint_config(directory.path).model);
+  const auto source = open_model(path, Verification::kSizes);
+  check_weights(source.file, source.config);
 }
 
 EngineWeights::EngineWeights(const TensorFile& file, const ModelConfig& config,

@@ -11,59 +11,26 @@
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/threads.h"
-#include "rwkvx/checkpoint/checkpoint_config.h"
-#include "rwkvx/checkpoint/checkpoint_directory.h"
-#include "rwkvx/cores/names.h"
+#include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/generate/language_model.h"
 #include "rwkvx/generate/sampler.h"
 #include "rwkvx/generate/text_stream.h"
 #include "rwkvx/kernels/team.h"
 
 namespace rwkvx {
-namespace {
-
-// What a model is made from.
-struct Source {
-  std::filesystem::path path, weights, tokenizer;
-  ModelConfig config;
-  std::string hash;
-  std::string tokenizer_hash;  // that of the training; may be empty
-};
-
-Source find_source(const std::filesystem::path& path, const std::filesystem::path& tokenizer) {
-  if (std::filesystem::is_regular_file(path)) {
-    const auto config = infer_config(open_tensors(path));
-    if (tokenizer.empty())
-      throw ConfigError("--tokenizer",
-                        std::string("is required for a weights file: ") + kTokenizerNames);
-    return {path, path, tokenizer, config, hash_file(path), ""};
-  }
-  // The tensors carry their own checksums, so that a damaged one is named.
-  const auto directory = open_checkpoint(resolve_checkpoint(path), Verification::kTensors);
-  const auto config = read_checkpoint_config(directory.path);
-  return {directory.path,
-          directory.weights(),
-          tokenizer.empty() ? directory.tokenizer() : tokenizer,
-          config.model,
-          directory.files.at(kWeightsFile).hash,
-          config.tokenizer_hash};
-}
-
-}  // namespace
-
 Generator::Impl::Impl(const std::filesystem::path& path_, const GeneratorOptions& options) {
-  const auto source = find_source(path_, options.tokenizer);
+  const auto source = open_model(path_);
   path = source.path;
-  hash = source.hash;
-  tokenizer = load_tokenizer(source.tokenizer);
+  document = source.document;
+  hash = source.hash();
+  tokenizer = open_tokenizer(source, options.tokenizer, options.tokenizer_flag);
   rows = describe_state(source.config);
-  model =
-      open_language_model(open_tensors(source.weights), source.config, options.device, "--device");
-  // Models of bytes alone have no id that ends documents.
-  if (tokenizer->kind() == "byte" && model->vocab_size() == 256)
-    tokenizer = make_byte_tokenizer(/*document_end=*/false);
+  model = open_language_model(source.file, source.config, options.device, "--device");
+  const auto tokenizer_path = !options.tokenizer.empty()  ? options.tokenizer
+                              : !source.tokenizer.empty() ? source.tokenizer
+                                                          : source.path;
   if (!source.tokenizer_hash.empty() && source.tokenizer_hash != tokenizer->hash())
-    throw CheckpointError(source.tokenizer.string(),
+    throw CheckpointError(tokenizer_path.string(),
                           "is not the tokenizer that the model was trained with");
   if (tokenizer->vocab_size() > model->vocab_size())
     throw CheckpointError(source.path.string(),
@@ -74,7 +41,7 @@ Generator::Impl::Impl(const std::filesystem::path& path_, const GeneratorOptions
   constexpr std::int64_t kUsualPadding = 128;
   const auto padded = (tokenizer->vocab_size() + kUsualPadding - 1) / kUsualPadding * kUsualPadding;
   if (model->vocab_size() > padded)
-    log_warning(source.tokenizer.string() + ": has " + count_text(tokenizer->vocab_size()) +
+    log_warning(tokenizer_path.string() + ": has " + count_text(tokenizer->vocab_size()) +
                 " ids, the model " + count_text(model->vocab_size()) +
                 "; it is probably not the tokenizer that the model was trained with, and the "
                 "text will make no sense");
@@ -145,11 +112,12 @@ Generator::Generator(const std::filesystem::path& model, const GeneratorOptions&
 }
 Generator::Generator(const std::filesystem::path& model, std::int64_t threads,
                      const std::string& device)
-    : Generator(model, GeneratorOptions{threads, device, {}, {}, 0}) {}
+    : Generator(model, GeneratorOptions{.threads = threads, .device = device}) {}
 Generator::~Generator() = default;
 
 const Tokenizer& Generator::tokenizer() const { return *impl_->tokenizer; }
 const std::filesystem::path& Generator::path() const { return impl_->path; }
+const nlohmann::json& Generator::document() const { return impl_->document; }
 const std::string& Generator::weights_hash() const { return impl_->hash; }
 std::string Generator::device_kind() const { return impl_->model->device_kind(); }
 std::string Generator::precision() const { return impl_->model->precision(); }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "generate/initial_state.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
@@ -172,6 +173,13 @@ void Session::save(const std::filesystem::path& path) {
 }
 
 void Session::load(const std::filesystem::path& path) {
+  if (const auto tuned = read_initial_state(path, impl_->generator.rows)) {
+    auto& generator = impl_->generator;
+    impl_ = std::make_unique<Impl>(generator);
+    impl_->state = generator.model->import_state(*tuned);
+    generator.cache.reset();  // knows texts that begin without it
+    return;
+  }
   auto saved = read_state(path, impl_->generator.owner(), impl_->generator.model->vocab_size());
   impl_->tokens = saved.state.t;
   impl_->state = impl_->generator.model->import_state(saved.state);

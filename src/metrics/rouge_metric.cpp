@@ -56,7 +56,8 @@ class RougeMetric : public Metric {
   }
   std::string advice() const override {
     return tokens_.kind == RougeTokenization::kGoogle
-               ? "the google tokenizer knows only a-z and 0-9; --tokenizer unicode knows every "
+               ? "the google tokenizer knows only a-z and 0-9; --rouge-tokenizer unicode knows "
+                 "every "
                  "script"
                : "";
   }
@@ -102,9 +103,9 @@ std::string known_rouge(std::string_view name) {
 
 void RougeSettings::check(const std::string& where) const {
   if ((tokenizer == RougeTokenization::kGiven) != !spm_model.empty())
-    throw ConfigError(where + "spm_model", spm_model.empty()
-                                               ? "expected a file with --tokenizer spm, got none"
-                                               : "requires --tokenizer spm");
+    throw ConfigError(where + "spm_model",
+                      spm_model.empty() ? "expected a file with --rouge-tokenizer spm, got none"
+                                        : "requires --rouge-tokenizer spm");
 }
 
 RougeTokens rouge_tokens(const RougeSettings& settings) {

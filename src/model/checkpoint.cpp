@@ -5,7 +5,7 @@
 #include <cstring>
 #include <set>
 
-#include "rwkvx/checkpoint/checkpoint_directory.h"
+#include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/cores/names.h"
 #include "rwkvx/cores/parameters.h"
 
@@ -96,19 +96,13 @@ void load_weights(RwkvImpl& model, const TensorFile& file, bool allow_new_shift)
       throw CheckpointError(where + ": " + tensor.name, unknown_tensor(tensor.name));
 }
 
-Rwkv load_model(const std::filesystem::path& path) {
-  if (std::filesystem::is_regular_file(path)) {
-    const auto file = open_tensors(path);
-    Rwkv model(infer_config(file));
-    load_weights(*model, file);
-    return model;
-  }
-  // The tensors carry their own checksums, so that a damaged one is named.
-  const auto directory = open_checkpoint(resolve_checkpoint(path), Verification::kTensors);
-  Rwkv model(read_checkpoint_config(directory.path).model);
-  load_weights(*model, open_tensors(directory.weights()));
+Rwkv load_model(const ModelSource& source) {
+  Rwkv model(source.config);
+  load_weights(*model, source.file);
   return model;
 }
+
+Rwkv load_model(const std::filesystem::path& path) { return load_model(open_model(path)); }
 
 TensorView view_of(const std::string& name, const at::Tensor& tensor) {
   TORCH_CHECK(tensor.is_contiguous() && tensor.device().is_cpu(), "view_of: ", name,

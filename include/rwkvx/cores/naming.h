@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,7 +43,11 @@ struct Naming {
   std::string_view block;                // before a block's number: "rwkv.blocks."
   std::span<const NameRow> model;        // the tensors outside the blocks, and ln0
   std::span<const NameRow> blocks;
-  std::string_view head_size_key = {};  // the metadata that kHeads needs
+  // What the format says of a model beside its tensors: config.json of a directory of the
+  // transformers library, or the metadata of a GGUF.
+  nlohmann::ordered_json (*describe)(const ModelConfig& config, const TensorFile& file) = nullptr;
+  std::string_view head_size_key = {};          // the metadata that kHeads needs
+  std::span<const std::string_view> wide = {};  // matrices that are float32 in any case
 };
 
 // What names a wrapper puts before every name (DeepSpeed, Lightning, torch.compile) are dropped

@@ -2,10 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/config/model_config.h"
 #include "rwkvx/kernels/weight_matrix.h"
 
@@ -36,10 +37,10 @@ struct EngineBenchOptions {
   std::vector<WeightType> types = {WeightType::kF32, WeightType::kBF16, WeightType::kInt8,
                                    WeightType::kInt4};
   std::int64_t rounds = 5;
-  std::int64_t tokens = 30;       // decoded per round
-  std::int64_t prompt = 1024;     // tokens of the prefill; 0: none
-  std::int64_t batch = 16;        // sequences decoded together; 0: none
-  std::filesystem::path weights;  // measure these, of `model`, instead of random ones
+  std::int64_t tokens = 30;           // decoded per round
+  std::int64_t prompt = 1024;         // tokens of the prefill; 0: none
+  std::int64_t batch = 16;            // sequences decoded together; 0: none
+  std::optional<ModelSource> source;  // measure it, whose config is `model`, not random weights
 };
 
 // Every round measures the bandwidth and the matrix products alone, then every series: decoding in

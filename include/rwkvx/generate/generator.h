@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
 #include <string>
@@ -48,18 +49,20 @@ using ShowPromptToken = std::function<void(const PromptToken&)>;
 struct GeneratorOptions {
   std::int64_t threads = 0;     // 0: automatic
   std::string device = "auto";  // see find_device() in modules/device.h
-  // Takes the place of the checkpoint's; wanted where the model is a .pth or .safetensors file.
-  std::filesystem::path tokenizer;
+  // Takes the place of the model's own; "byte" or a path. Wanted where the model has none beside
+  // it.
+  std::filesystem::path tokenizer{};
+  std::string tokenizer_flag = "--tokenizer";  // what names it, for messages
   // States of prompts' beginnings are kept here and found again; empty: nowhere.
-  std::filesystem::path prompt_cache;
+  std::filesystem::path prompt_cache{};
   std::int64_t prompt_cache_bytes = std::int64_t{1} << 30;
 };
 
 // A model and its tokenizer, ready to generate. Not thread-safe.
 class Generator {
  public:
-  // From a checkpoint directory, a run's folder or a file of RWKV-4 weights; all sums are float32,
-  // the weights as they are. Throws CheckpointError, DataError, FileError, ConfigError.
+  // From whatever open_model() opens (checkpoint/model_source.h); all sums are float32, the weights
+  // as they are. Throws CheckpointError, DataError, FileError, ConfigError.
   explicit Generator(const std::filesystem::path& model, const GeneratorOptions& options = {});
   Generator(const std::filesystem::path& model, std::int64_t threads,
             const std::string& device = "auto");
@@ -106,6 +109,8 @@ class Generator {
   // The directory or file the model was loaded from, and the hash of its weights.
   const std::filesystem::path& path() const;
   const std::string& weights_hash() const;
+  // What config.json of a checkpoint says; null for other models.
+  const nlohmann::json& document() const;
   // "cpu" or "cuda".
   std::string device_kind() const;
   // The type of the weights: "f32", "bf16", "int8", "int4".

@@ -19,11 +19,12 @@ struct RougeSettings {
     using C = RougeSettings;
     return std::tuple{
         Field<C, bool>{"stemmer", &C::stemmer, "ROUGE: compare the Porter stems of words"},
-        Field<C, RougeTokenization>{
-            "tokenizer", &C::tokenizer,
-            "ROUGE: google (a-z and 0-9), unicode (words of every script), char or spm"},
+        renamed("tokenizer",
+                Field<C, RougeTokenization>{
+                    "rouge_tokenizer", &C::tokenizer,
+                    "ROUGE: google (a-z and 0-9), unicode (words of every script), char or spm"}),
         Field<C, std::string>{"spm_model", &C::spm_model,
-                              "ROUGE: sentencepiece model file for --tokenizer spm"},
+                              "ROUGE: sentencepiece model file for --rouge-tokenizer spm"},
         Field<C, RougeReferences>{"several", &C::several,
                                   "ROUGE with several references: best or jackknife"},
     };

@@ -12,14 +12,17 @@
 
 namespace rwkvx {
 
+struct ModelSource;
+
 // Copies a file's tensors into the model. Throws CheckpointError naming the first tensor that is
 // missing, of another shape (both shapes) or unknown. Where `allow_new_shift`, tensors of the shift
 // may be missing and keep their values: an RWKV-4 checkpoint becomes the start of an enhanced
 // model.
 void load_weights(RwkvImpl& model, const TensorFile& file, bool allow_new_shift = false);
 
-// A model with the weights of a checkpoint directory (or run folder), or of a .safetensors or .pth
-// file. Throws CheckpointError and FileError.
+// A model with the weights of a source, or of what open_model() opens. Throws CheckpointError and
+// FileError.
+Rwkv load_model(const ModelSource& source);
 Rwkv load_model(const std::filesystem::path& path);
 
 // Contiguous tensors to write: views of their own memory, or of a copy of what is on a GPU.

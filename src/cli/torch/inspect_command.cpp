@@ -3,11 +3,12 @@
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
+#include "cli/model_flags.h"
 #include "cli/output.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
-#include "rwkvx/checkpoint/checkpoint_directory.h"
+#include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/study/inspect.h"
 
@@ -15,7 +16,7 @@ namespace rwkvx {
 namespace {
 
 struct InspectFlags {
-  std::string model, prompt, text, output;
+  std::string model, tokenizer, prompt, text, output;
   std::int64_t bytes = 4096;
   bool json = false;
 };
@@ -28,9 +29,9 @@ void run_inspect(const InspectFlags& flags) {
   auto text = flags.prompt.empty() ? read_file(flags.text) : flags.prompt;
   if (static_cast<std::int64_t>(text.size()) > flags.bytes)
     text.resize(static_cast<std::size_t>(flags.bytes));
-  const auto checkpoint = open_checkpoint(resolve_checkpoint(flags.model), Verification::kTensors);
-  auto model = load_model(checkpoint.path);
-  const auto tokenizer = load_tokenizer(checkpoint.tokenizer());
+  const auto source = open_model(flags.model);
+  const auto tokenizer = open_tokenizer(source, flags.tokenizer);
+  auto model = load_model(source);
   const auto inspection = inspect_model(*model, *tokenizer, text);
   if (!flags.output.empty())
     write_file(flags.output, inspection_page(inspection, "Inside " + flags.model));
@@ -43,9 +44,7 @@ void run_inspect(const InspectFlags& flags) {
 void add_inspect_command(CLI::App& app) {
   auto* command = app.add_subcommand("inspect", kInspectDescription);
   auto flags = std::make_shared<InspectFlags>();
-  command->add_option("--model", flags->model, "checkpoint or run directory")
-      ->required()
-      ->type_name("DIR");
+  add_model_flags(*command, flags->model, flags->tokenizer);
   command->add_option("--prompt", flags->prompt, "the text to look at")->type_name("TEXT");
   command->add_option("--text", flags->text, "a file with the text to look at")->type_name("FILE");
   command->add_option("--bytes", flags->bytes, "look at this many bytes of it at most [4096]")

@@ -1,5 +1,7 @@
 #include "cores/rwkv4/names.h"
 
+#include <nlohmann/json.hpp>
+
 #include "cores/shift/layout.h"
 #include "rwkvx/cores/names.h"
 
@@ -34,7 +36,27 @@ constexpr NameRow kBlocks[] = {
     {"ffn.receptance.weight", "feed_forward.receptance.weight"},
     {"ffn.value.weight", "feed_forward.value.weight"},
 };
-constexpr Naming kNamings[] = {{NamingUse::kHuggingFace, "rwkv.blocks.", kModel, kBlocks}};
+nlohmann::ordered_json describe(const ModelConfig& config, const TensorFile& file) {
+  // Half precision needs the residual halved every few layers, which that library does itself.
+  const bool half = file.at("emb.weight").dtype == DType::kF16;
+  return {{"architectures", {"RwkvForCausalLM"}},
+          {"model_type", "rwkv"},
+          {"vocab_size", config.vocab_size},
+          {"context_length", 1024},
+          {"hidden_size", config.n_embd},
+          {"num_hidden_layers", config.n_layer},
+          {"attention_hidden_size", config.att_channels()},
+          {"intermediate_size", config.ffn_channels()},
+          {"layer_norm_epsilon", 1e-5},
+          {"bos_token_id", 0},
+          {"eos_token_id", 0},
+          {"rescale_every", half ? 6 : 0},
+          {"tie_word_embeddings", false},
+          {"use_cache", true}};
+}
+
+constexpr Naming kNamings[] = {
+    {NamingUse::kHuggingFace, "rwkv.blocks.", kModel, kBlocks, describe}};
 
 }  // namespace
 
