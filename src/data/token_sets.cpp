@@ -77,14 +77,11 @@ class SetsBuilder {
       sets.valid_manifest = manifest_of(&Entry::valid);
       if (check) check(sets);
     };
-    // These outlive what is written there.
-    std::optional<MadeDirectories> made;
-    std::vector<FileLock> locks;
     if (all_reusable()) {  // no lock: many runs may share one cache
       checked();
     } else {
-      made.emplace(folder_);
-      for (const auto& one : builds_) locks.push_back(FileLock::of_file(one.paths.prefix));
+      made_.emplace(folder_);
+      for (const auto& one : builds_) locks_.push_back(FileLock::of_file(one.paths.prefix));
       all_reusable();  // as another process may have left it in the meantime
       tokenize_missing();
       checked();
@@ -203,6 +200,9 @@ class SetsBuilder {
   const std::int64_t threads_;
   const bool quiet_;
   std::vector<Entry> entries_;
+  // These outlive what is written there.
+  std::optional<MadeDirectories> made_;
+  std::vector<FileLock> locks_;
   std::vector<TextBuild> builds_;
 };
 
