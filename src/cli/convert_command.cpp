@@ -42,6 +42,7 @@ void run_convert(const ConvertFlags& flags) {
   if (!flags.type.empty()) options.type = read_enum<StoredType>(flags.type, "--type");
   options.drop_enhancement = flags.drop_enhancement;
   options.overwrite = flags.overwrite;
+  refuse_same_file("OUT", flags.output, {{"IN", flags.input}});
   refuse_model_file("OUT", flags.output, flags.input);
   const auto source = open_model(flags.input);
   std::unique_ptr<Tokenizer> tokenizer;

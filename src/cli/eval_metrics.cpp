@@ -32,6 +32,7 @@ void add_eval_metric_flags(CLI::App& command, EvalMetricFlags& flags) {
     if (given.is_null()) given = nlohmann::json::object();
     add_setting_flag(command, setting, given);
   });
+  add_old_name(command, "--tokenizer", "--rouge-tokenizer");
 }
 
 std::vector<std::string> eval_metric_flag_names() {

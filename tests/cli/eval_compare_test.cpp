@@ -171,7 +171,7 @@ TEST_F(EvalCompare, RefusesWhatCannotBeCompared) {
   refused({"--report", path("x"), "--predictions", base, "--references", base}, 2, "--report");
   refused({"--pairs", "/dev/null", "--report", path("x")}, 3, "got an empty file");
   refused({"--pairs", base, "--format", "xml"}, 2, "json, csv, markdown");
-  refused({"--pairs", base, "--tokenizer", "words"}, 2, "google, unicode, char");
+  refused({"--pairs", base, "--rouge-tokenizer", "words"}, 2, "google, unicode, char");
   refused({"--pairs", base, "--several", "all"}, 2, "jackknife");
 }
 
