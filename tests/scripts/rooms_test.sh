@@ -86,7 +86,7 @@ while read -r room torch inside seen; do
   if [[ $torch == torch=0 ]]; then
     for header in torch/types.h ATen/core/Tensor.h c10/core/Device.h; do refused "$header"; done
   fi
-done < <(cat "$table" && echo "cli torch=0 inside= $(sed -n 's/^eval [^ ]* [^ ]* //p' "$table") eval synth")
+done < <(cat "$table" && echo "cli torch=0 inside= $(sed -n 's/^eval [^ ]* [^ ]* //p' "$table") eval synth convert")
 
 # A path through .. would walk past the views.
 if grep -rnE '#include "[^"]*\.\./' "$source_dir/src" "$source_dir/include"; then
