@@ -31,11 +31,8 @@ ordered_json quantiles_of(const at::Tensor& of_channels) {
   auto values = numbers(of_channels);
   std::sort(values.begin(), values.end());
   const auto at = [&](double share) { return nearest_quantile(values, share); };
-  return {{"least", at(0)},
-          {"10 %", at(0.1)},
-          {"50 %", at(0.5)},
-          {"90 %", at(0.9)},
-          {"most", at(1)}};
+  return {
+      {"least", at(0)}, {"10 %", at(0.1)}, {"50 %", at(0.5)}, {"90 %", at(0.9)}, {"most", at(1)}};
 }
 
 // A shade for a value between the least and the largest one.

@@ -23,12 +23,15 @@
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/checkpoint/checkpoint_directory.h"
+#include "rwkvx/cores/core.h"
 #include "rwkvx/data/batcher.h"
 #include "rwkvx/formats/safetensors.h"
+#include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/training_pass.h"
 #include "rwkvx/modules/device.h"
 #include "rwkvx/ops/precision.h"
 #include "rwkvx/ops/threads.h"
+#include "rwkvx/train/init_from.h"
 #include "rwkvx/train/schedule.h"
 #include "train/run_folder.h"
 
@@ -133,11 +136,21 @@ class Run {
   Run(const TrainConfig& given, Place& place, bool quiet)
       : device_(training_device(given.train)), folder_(place.run()), quiet_(quiet) {
     refuse_while_built(given.data, place.data());
-    auto prepared = prepare_tokenizer(given, place.tokenizer(), quiet);
-    config_ = resolved(given, *prepared.tokenizer);
+    auto from = open_init_from(given);
+    auto prepared = from.tokenizer == nullptr
+                        ? prepare_tokenizer(from.config, place.tokenizer(), quiet)
+                        : PreparedTokenizer{std::move(from.tokenizer), ""};
+    config_ = resolved(from.config, *prepared.tokenizer);
+    check_model(config_.model, "model");
     const auto& t = config_.train;
     model_ = Rwkv(config_.model);
     model_->initialize(static_cast<std::uint64_t>(t.seed), t.learning_rate);
+    if (from.source) {
+      load_weights(*model_, from.source->file, /*allow_new_shift=*/true);
+      if (!quiet && config_.model.shift.enabled() && !from.source->config.shift.enabled())
+        log_info("the gated positional shift is new in front of " + t.init_from +
+                 "; model.shift.kind=none leaves it out");
+    }
     model_->to(device_);
     optimizer_ = std::make_unique<Optimizer>(*model_, t);
     if (folder_ != nullptr && folder_->resume_from()) {

@@ -547,7 +547,8 @@ TEST(CheckpointKillSlow, KilledDuringASaveLeavesALoadableCheckpoint) {
         if (steps.size() > 3) remove_checkpoint(steps.front().path);
       }
     }
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % (2 * two_saves * (1 + round / 60))));
+    std::this_thread::sleep_for(
+        std::chrono::microseconds(random() % (2 * two_saves * (1 + round / 60))));
     ASSERT_EQ(::kill(child, SIGKILL), 0);
     ::waitpid(child, nullptr, 0);
     const int best = number_of(open_checkpoint(folder / "best"));

@@ -116,6 +116,36 @@ TEST(TrainerSlow, FusedAndReferenceOperatorsKeepTheSameLossesOfRwkv7) {
   expect_the_same_losses("rwkv7");
 }
 
+TEST(Trainer, StartsFromAModelWithItsSizesAndTokenizer) {
+  const ScratchDirectory folder;
+  auto first = tiny(folder, "first");
+  first.model.core = "rwkv7";
+  first.model.head_size = 8;
+  first.model.shift.kind = ShiftKind::kNone;
+  train(first, quiet());
+  const auto first_loss = [&](ShiftKind shift) {
+    auto next = tiny(folder, "next" + enum_name(shift));
+    next.model = {};
+    next.model.shift.kind = shift;
+    next.tokenizer = {};
+    next.train.init_from = first.train.output;
+    next.train.max_steps = next.train.log_every = 1;
+    train(next, quiet());
+    return log_lines(next).front()["loss"].get<double>();
+  };
+  const double plain = first_loss(ShiftKind::kNone);
+  EXPECT_LT(plain, std::log(257.0) - 1);
+  EXPECT_EQ(first_loss(ShiftKind::kGatedPositional), plain);  // taps of zeros change no bit
+
+  auto other = tiny(folder, "other");
+  other.model = {};
+  other.model.n_layer = 5;
+  other.train.init_from = first.train.output;
+  EXPECT_THAT(
+      test::failure(other, quiet()),
+      HasSubstr("model.n_layer: is 5, but train.init_from, " + first.train.output + ", has 2"));
+}
+
 TEST(Trainer, WritesTheDocumentedLogFields) {
   const ScratchDirectory folder;
   auto config = tiny(folder);

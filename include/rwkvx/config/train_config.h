@@ -110,6 +110,7 @@ constexpr std::string_view enum_names(Precision) { return "auto|bf16|f32"; }
 
 struct TrainingConfig {
   std::string output = "runs/rwkvx";
+  std::string init_from;
   std::int64_t seed = 1;
   std::int64_t ctx_len = 256;
   std::int64_t batch_size = 8;
@@ -144,6 +145,10 @@ struct TrainingConfig {
     using D = Field<C, double>;
     return std::tuple{
         Field<C, std::string>{"output", &C::output, "directory for checkpoints and logs"},
+        added(Field<C, std::string>{
+            "init_from", &C::init_from,
+            "model to start from, in any form that is read, with its sizes and tokenizer; empty = "
+            "initial values"}),
         I{"seed", &C::seed, "random seed of the initial weights and the data order", 0,
           9007199254740991.0},
         I{"ctx_len", &C::ctx_len, "tokens per training sequence", 1, 1 << 24},

@@ -49,8 +49,8 @@ class BlockImpl : public torch::nn::Module {
   // Tokens after which the memory of one token has halved, of each channel; undefined where the
   // core has no such number.
   virtual at::Tensor half_lives() const { return {}; }
-  // How much of what the state says about a key a token replaces, 0 to 1, of each channel; undefined
-  // likewise.
+  // How much of what the state says about a key a token replaces, 0 to 1, of each channel;
+  // undefined likewise.
   virtual at::Tensor in_context_rates() const { return {}; }
 
   // The parameter of that row.

@@ -11,6 +11,7 @@
 #include "rwkvx/base/progress.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/cores/core.h"
+#include "rwkvx/train/init_from.h"
 #include "rwkvx/train/trainer.h"
 
 namespace rwkvx {
@@ -31,7 +32,7 @@ TrainConfig read_config(const TrainFlags& flags) {
   if (!flags.output.empty()) json["train"]["output"] = flags.output;
   if (!flags.device.empty()) json["train"]["device"] = flags.device;
   const auto config = config_from_json<TrainConfig>(json, flags.config + ": ");
-  check_model(config.model, flags.config + ": model");
+  if (config.train.init_from.empty()) check_model(config.model, flags.config + ": model");
   return config;
 }
 
@@ -70,7 +71,7 @@ void report(const TrainResult& result) {
 void run_train(const TrainFlags& flags) {
   const auto config = read_config(flags);
   if (flags.explain) {
-    print(explain_parameters(config));
+    print(explain_parameters(open_init_from(config).config));
     return finish_output();
   }
   if (flags.dry_run) {
