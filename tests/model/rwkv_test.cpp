@@ -204,6 +204,76 @@ TEST(Rwkv, HasTheGradientsOfFiniteDifferences) {
   });
 }
 
+// The recipe of RWKV-LM (RWKV-v7/train_temp), 3 blocks of 128 channels, computed by another program
+// from the formulas in docs/model.md.
+TEST(Rwkv, Rwkv7StartsAsTheRecipeSays) {
+  ModelConfig config;
+  config.core = "rwkv7";
+  config.n_layer = 3, config.n_embd = 128, config.vocab_size = 300;
+  Rwkv model(config);
+  model->initialize(1, 1e-3);
+  const auto parameters = model->named_parameters();
+  const auto of = [&](int layer, const std::string& name) {
+    return parameters["blocks." + std::to_string(layer) + "." + name];
+  };
+  const struct {
+    int layer;
+    const char* name;
+    int64_t channel;
+    double value;
+  } wanted[] = {
+      {0, "att.x_r", 1, 0.621070858},
+      {0, "att.x_r", 37, 0.219813644},
+      {0, "att.x_r", 127, 0.00156740583},
+      {0, "att.w0", 1, -7.79654527},
+      {0, "att.w0", 37, -3.67575283},
+      {0, "att.w0", 127, 3},
+      {1, "att.x_w", 1, 0.94559059},
+      {1, "att.x_w", 37, 0.525107782},
+      {1, "att.x_w", 127, 0.00469485105},
+      {1, "ffn.x_k", 1, 0.616503863},
+      {1, "ffn.x_k", 37, 0.217419116},
+      {1, "ffn.x_k", 127, 0.00154807012},
+      {1, "att.w0", 1, -7.84286567},
+      {1, "att.w0", 37, -4.78182835},
+      {1, "att.w0", 127, 3},
+      {1, "att.v0", 1, 0.926850394},
+      {1, "att.v0", 37, 0.813464567},
+      {1, "att.v0", 127, 0.53},
+      {1, "att.k_k", 1, 0.759212598},
+      {1, "att.k_k", 37, 0.730866142},
+      {1, "att.k_k", 127, 0.66},
+      {2, "att.x_k", 1, 0.677657423},
+      {2, "att.x_k", 37, 0.251431739},
+      {2, "att.x_k", 127, 0.00182840118},
+      {2, "att.a0", 1, -0.668105118},
+      {2, "att.a0", 37, -0.264318686},
+      {2, "att.a0", 127, 0.31},
+  };
+  for (const auto& one : wanted)
+    EXPECT_NEAR(of(one.layer, one.name).flatten()[one.channel].item<double>(), one.value, 1e-6)
+        << one.layer << ' ' << one.name << ' ' << one.channel;
+  // Ranks of the recipe at 128 channels; the matrices.
+  EXPECT_EQ(of(1, "att.w1").sizes().vec(), (std::vector<int64_t>{128, 32}));
+  EXPECT_EQ(of(1, "att.g2").sizes().vec(), (std::vector<int64_t>{64, 128}));
+  for (const char* name : {"att.w1", "att.a1", "att.v1", "att.g1", "att.output.weight",
+                           "ffn.value.weight", "att.ln_x.bias"})
+    EXPECT_EQ(of(1, name).abs().max().item<double>(), 0) << name;
+  const std::pair<const char*, double> gains[] = {{"att.receptance.weight", 1},
+                                                  {"att.value.weight", 1},
+                                                  {"att.key.weight", 0.1},
+                                                  {"att.w2", 0.1},
+                                                  {"att.g2", 0.1}};
+  for (const auto& [name, gain] : gains) {
+    const auto rows = of(2, name);
+    expect_close(torch::mm(rows, rows.t()), torch::eye(rows.size(0)) * gain * gain, 0, 1e-5, name);
+  }
+  EXPECT_NEAR(of(0, "att.ln_x.weight")[5].item<double>(), std::pow(1.0 / 3, 0.7), 1e-6);
+  EXPECT_NEAR(of(1, "att.k_a").flatten()[9].item<double>(), 1.02, 1e-6);
+  EXPECT_NEAR(of(1, "att.r_k")[1][3].item<double>(), -0.04, 1e-6);
+  EXPECT_LE(parameters["emb.weight"].abs().max().item<double>(), 1e-4);
+}
+
 TEST(Rwkv, ParametersAreThoseOfTheTable) {
   for_each_variant([](const std::string& core, const std::string& switches) {
     const auto config = small(switches, core);
