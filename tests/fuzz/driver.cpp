@@ -1,9 +1,12 @@
 // Runs a fuzz target without a fuzzer: its seeds, then random mutations of them for a fixed number
-// of rounds. `DRIVER [ROUNDS [SEED]]`; the same numbers give the same inputs.
+// of rounds. `DRIVER [ROUNDS [SEED]]`; the same numbers give the same inputs. `DRIVER --seeds DIR`
+// writes the seeds as files for another fuzzer to start from.
 #include <sys/resource.h>
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
+#include <fstream>
 #include <iostream>
 #include <random>
 #include <string>
@@ -82,10 +85,15 @@ void run(const std::string& text) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  const auto seeds = fuzz_seeds();
+  if (argc > 2 && std::strcmp(argv[1], "--seeds") == 0) {
+    for (std::size_t i = 0; i < seeds.size(); ++i)
+      std::ofstream(argv[2] + ("/seed-" + std::to_string(i)), std::ios::binary) << seeds[i];
+    return 0;
+  }
   bound_memory();
   const long rounds = argc > 1 ? std::atol(argv[1]) : 20000;
   std::mt19937_64 random(argc > 2 ? static_cast<std::uint64_t>(std::atoll(argv[2])) : 1);
-  const auto seeds = fuzz_seeds();
   for (const auto& seed : seeds) run(seed);
   for (long i = 0; i < rounds; ++i) run(mutated(seeds[random() % seeds.size()], seeds, random));
   std::cout << rounds << " inputs\n";
