@@ -168,8 +168,15 @@ ModelSource open_hugging_face(const fs::path& directory, const nlohmann::json& c
     file = TensorFile(std::make_shared<Tied>(file));
   auto model = infer_config(file);
   check_config(config, where, model, file);
-  return {SourceKind::kHuggingFace,  directory, files, std::move(file), std::move(model),
-          find_tokenizer(directory), "",        {}};
+  return {SourceKind::kHuggingFace,
+          directory,
+          files,
+          std::move(file),
+          std::move(model),
+          find_tokenizer(directory),
+          "",
+          {},
+          ""};
 }
 
 ModelSource open_weights(const fs::path& path) {
@@ -185,7 +192,8 @@ ModelSource open_weights(const fs::path& path) {
           std::move(config),
           own_tokenizer ? fs::path() : find_tokenizer(directory_of(path)),
           "",
-          {}};
+          {},
+          ""};
 }
 
 // The one file of weights in a directory that is nothing else; empty where there is none.
@@ -220,7 +228,8 @@ ModelSource open_trained(const fs::path& path, Verification verification) {
           std::move(config.model),
           directory.tokenizer(),
           std::move(config.tokenizer_hash),
-          std::move(config.document)};
+          std::move(config.document),
+          directory.files.at(kWeightsFile).hash};
 }
 
 // The World vocabulary that a GGUF holds, as the lines of its file; the byte tokenizer where the
@@ -267,6 +276,7 @@ std::unique_ptr<Tokenizer> tokenizer_of_gguf(const TensorFile& file) {
 }  // namespace
 
 std::string ModelSource::hash() const {
+  if (!weights_hash.empty()) return weights_hash;
   if (weights.size() == 1) return hash_file(weights[0]);
   Hasher hasher;
   for (const auto& one : weights) hasher.add(hash_file(one));

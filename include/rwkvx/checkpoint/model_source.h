@@ -26,8 +26,10 @@ struct ModelSource {
   std::filesystem::path tokenizer;
   std::string tokenizer_hash;  // that of a checkpoint's training; may be empty
   nlohmann::json document;     // a checkpoint's config.json; null for others
+  std::string weights_hash;    // as a checkpoint's checksums.json says; empty for others
 
-  // XXH3-128 of the weights, which it reads once; of several files, of their hashes.
+  // XXH3-128 of the weights, which it reads unless checksums.json says it; of several files, of
+  // their hashes.
   std::string hash() const;
   bool has_tokenizer() const;
 };
