@@ -66,17 +66,6 @@ std::optional<Found> find_row(std::string_view name) {
   return std::nullopt;
 }
 
-std::vector<std::byte> transposed(const TensorView& tensor) {
-  const auto rows = static_cast<std::size_t>(tensor.shape[0]),
-             columns = static_cast<std::size_t>(tensor.shape[1]), size = dtype_size(tensor.dtype);
-  std::vector<std::byte> out(tensor.bytes.size());
-  for (std::size_t i = 0; i < rows; ++i)
-    for (std::size_t j = 0; j < columns; ++j)
-      std::memcpy(out.data() + (j * rows + i) * size,
-                  tensor.bytes.data() + (i * columns + j) * size, size);
-  return out;
-}
-
 // A file whose tensors are renamed, sliced or copied from another one.
 class Laid : public TensorFile::Contents {
  public:

@@ -122,19 +122,11 @@ WeightMatrix WeightReader::turned(const TensorView& tensor, std::int64_t rows,
     to_float32({tensor.name, tensor.dtype, {0}, {}});  // throws for a type that is no number's
     return out;
   }
-  const auto values = to_float32(tensor);
-  auto& own = own_.emplace_back(values.size());
-  const auto at = [](std::int64_t i) { return static_cast<std::size_t>(i); };
-  auto* narrow = reinterpret_cast<std::uint16_t*>(own.data());
-  for (std::int64_t r = 0; r < rows; ++r)
-    for (std::int64_t c = 0; c < columns; ++c) {
-      const float value = values[at(c * rows + r)];
-      if (out.type == WeightType::kBF16)
-        narrow[at(r * columns + c)] = float_to_bf16(value);
-      else
-        own[at(r * columns + c)] = value;
-    }
-  out.values = reinterpret_cast<const std::byte*>(own.data());
+  const auto bytes = transposed(tensor);
+  const auto type = out.type == WeightType::kBF16 ? DType::kBF16 : DType::kF32;
+  out.values =
+      own_turned_.emplace_back(converted({tensor.name, tensor.dtype, {rows, columns}, bytes}, type))
+          .data();
   return out;
 }
 

@@ -19,16 +19,6 @@ std::vector<std::byte> bytes_of(const std::vector<Value>& values) {
   return bytes;
 }
 
-// The transpose of (rows, columns).
-std::vector<float> turn(const std::vector<float>& values, std::int64_t rows, std::int64_t columns) {
-  std::vector<float> turned;
-  turned.reserve(values.size());
-  for (std::int64_t c = 0; c < columns; ++c)
-    for (std::int64_t r = 0; r < rows; ++r)
-      turned.push_back(values[static_cast<std::size_t>(r * columns + c)]);
-  return turned;
-}
-
 }  // namespace
 
 QuantizeResult write_quantized(const TensorFile& source, const ModelConfig& config, WeightType type,
@@ -50,19 +40,23 @@ QuantizeResult write_quantized(const TensorFile& source, const ModelConfig& conf
     if (tensor.numel() != row.count())
       throw CheckpointError(
           where, "expected shape " + shape_text(row.shape) + ", got " + shape_text(tensor.shape));
-    auto values = to_float32(tensor);
     auto to = row.matrix ? type : WeightType::kF32;
     // Rows of a few dozen weights take as long in int4 as in int8, and every channel hangs on them.
     if (row.transposed && to == WeightType::kInt4) to = WeightType::kInt8;
     if (row.part == kEmbeddingPart && type != WeightType::kF32) to = WeightType::kBF16;
     if (to == WeightType::kF32) {
-      keep(row.name, DType::kF32, row.shape, bytes_of(values));
+      keep(row.name, DType::kF32, row.shape, bytes_of(to_float32(tensor)));
       continue;
     }
-    const bool turned = row.transposed && to != WeightType::kBF16;
-    if (turned) values = turn(values, row.shape[0], row.shape[1]);
-    const std::int64_t M = turned ? row.outputs() : row.shape[0],
-                       N = turned ? row.inputs() : row.shape[1];
+    // Integers are (out, in), in groups along a row that is multiplied.
+    TensorView matrix{tensor.name, tensor.dtype, row.shape, tensor.bytes};
+    std::vector<std::byte> turned;
+    if (row.transposed && to != WeightType::kBF16) {
+      turned = transposed(matrix);
+      matrix.shape = {row.outputs(), row.inputs()}, matrix.bytes = turned;
+    }
+    const auto values = to_float32(matrix);
+    const std::int64_t M = matrix.shape[0], N = matrix.shape[1];
     if (const auto odd = std::ranges::find_if_not(values, [](float v) { return std::isfinite(v); });
         odd != values.end())
       throw CheckpointError(where, "expected finite numbers, got " + std::to_string(*odd) +

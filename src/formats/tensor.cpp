@@ -170,6 +170,17 @@ std::vector<std::byte> converted(const TensorView& tensor, DType dtype) {
   return bytes;
 }
 
+std::vector<std::byte> transposed(const TensorView& tensor) {
+  const auto rows = static_cast<std::size_t>(tensor.shape[0]),
+             columns = static_cast<std::size_t>(tensor.shape[1]), size = dtype_size(tensor.dtype);
+  std::vector<std::byte> out(tensor.bytes.size());
+  for (std::size_t i = 0; i < rows; ++i)
+    for (std::size_t j = 0; j < columns; ++j)
+      std::memcpy(out.data() + (j * rows + i) * size,
+                  tensor.bytes.data() + (i * columns + j) * size, size);
+  return out;
+}
+
 PendingTensor pending(const TensorView& tensor) {
   return {tensor.name, tensor.dtype, tensor.shape,
           [bytes = tensor.bytes](std::vector<std::byte>&) { return bytes; }};

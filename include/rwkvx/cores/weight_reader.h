@@ -1,6 +1,7 @@
 // The tensors of a file as the engine computes with them, by the rows of the table of parameters.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <set>
@@ -49,6 +50,7 @@ class WeightReader {
   Use use_;
   std::set<std::string> known_;
   std::deque<std::vector<float>> own_;  // what was converted
+  std::deque<std::vector<std::byte>> own_turned_;
   std::deque<std::vector<std::int32_t>> own_indices_;
 };
 

@@ -40,6 +40,9 @@ std::vector<float> to_float32(const TensorView& tensor);
 // Throws CheckpointError naming the tensor where a finite number is beyond what F16 holds.
 std::vector<std::byte> converted(const TensorView& tensor, DType dtype);
 
+// The elements of a matrix (rows, columns), the tensor's two dimensions, as (columns, rows).
+std::vector<std::byte> transposed(const TensorView& tensor);
+
 // A tensor to write, whose bytes are made when the writer comes to it, so that a file larger than
 // the memory can be written.
 struct PendingTensor {
