@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "cores/rwkv7/parameters.h"
 #include "cores/shift/layout.h"
 #include "rwkvx/cores/names.h"
 
@@ -110,32 +111,27 @@ constexpr NameRow kGgufBlocks[] = {
 constexpr std::string_view kGgufWide[] = {"att.w1", "att.w2"};
 constexpr std::string_view kHeadSizeKey = "rwkv7.wkv.head_size";
 
-struct Sizes {
-  std::int64_t head, decay, iclr, value, gate;
-};
-Sizes sizes_of(const TensorFile& file, const ModelConfig& config) {
-  const auto columns = [&](const char* name) { return tensor_dimension(file, name, 1, 2); };
-  return {columns("blocks.0.att.r_k"), columns("blocks.0.att.w1"), columns("blocks.0.att.a1"),
-          config.n_layer > 1 ? columns("blocks.1.att.v1") : columns("blocks.0.att.a1"),
-          columns("blocks.0.att.g1")};
+// The width of the pair that stands for the values' in a model of one block, which has none.
+std::int64_t value_rank(const ModelConfig& config) {
+  const Sizes size(config);
+  return config.n_layer > 1 ? size.value : size.iclr;
 }
 
-nlohmann::ordered_json describe_hugging_face(const ModelConfig& config, const TensorFile& file) {
-  const auto sizes = sizes_of(file, config);
-  const auto C = config.n_embd, F = config.ffn_channels();
+nlohmann::ordered_json describe_hugging_face(const ModelConfig& config, const TensorFile&) {
+  const Sizes size(config);
   return {{"architectures", {"RWKV7ForCausalLM"}},
           {"model_type", "rwkv7"},
           {"vocab_size", config.vocab_size},
-          {"hidden_size", C},
+          {"hidden_size", size.C},
           {"num_hidden_layers", config.n_layer},
-          {"head_dim", sizes.head},
-          {"num_heads", C / sizes.head},
-          {"intermediate_size", F},
-          {"hidden_ratio", static_cast<double>(F) / static_cast<double>(C)},
-          {"decay_low_rank_dim", sizes.decay},
-          {"a_low_rank_dim", sizes.iclr},
-          {"v_low_rank_dim", sizes.value},
-          {"gate_low_rank_dim", sizes.gate},
+          {"head_dim", size.N},
+          {"num_heads", size.H},
+          {"intermediate_size", size.F},
+          {"hidden_ratio", static_cast<double>(size.F) / static_cast<double>(size.C)},
+          {"decay_low_rank_dim", size.decay},
+          {"a_low_rank_dim", size.iclr},
+          {"v_low_rank_dim", value_rank(config)},
+          {"gate_low_rank_dim", size.gate},
           {"hidden_act", "sqrelu"},
           {"norm_eps", 1e-5},
           {"norm_bias", true},
@@ -148,21 +144,21 @@ nlohmann::ordered_json describe_hugging_face(const ModelConfig& config, const Te
           {"use_cache", true}};
 }
 
-nlohmann::ordered_json describe_gguf(const ModelConfig& config, const TensorFile& file) {
-  const auto sizes = sizes_of(file, config);
+nlohmann::ordered_json describe_gguf(const ModelConfig& config, const TensorFile&) {
+  const Sizes size(config);
   return {{"general.architecture", "rwkv7"},
           {"rwkv7.context_length", 1048576},
-          {"rwkv7.embedding_length", config.n_embd},
+          {"rwkv7.embedding_length", size.C},
           {"rwkv7.block_count", config.n_layer},
-          {"rwkv7.feed_forward_length", config.ffn_channels()},
+          {"rwkv7.feed_forward_length", size.F},
           {"rwkv7.vocab_size", config.vocab_size},
           {"rwkv7.attention.head_count", 0},
           {"rwkv7.attention.layer_norm_epsilon", 1e-5},
-          {std::string(kHeadSizeKey), sizes.head},
-          {"rwkv7.attention.decay_lora_rank", sizes.decay},
-          {"rwkv7.attention.iclr_lora_rank", sizes.iclr},
-          {"rwkv7.attention.value_residual_mix_lora_rank", sizes.value},
-          {"rwkv7.attention.gate_lora_rank", sizes.gate}};
+          {std::string(kHeadSizeKey), size.N},
+          {"rwkv7.attention.decay_lora_rank", size.decay},
+          {"rwkv7.attention.iclr_lora_rank", size.iclr},
+          {"rwkv7.attention.value_residual_mix_lora_rank", value_rank(config)},
+          {"rwkv7.attention.gate_lora_rank", size.gate}};
 }
 
 constexpr Naming kNamings[] = {
