@@ -26,6 +26,10 @@ struct PassFloats {
   std::int64_t shared = 0;   // by all blocks, for what they hand on to each other beside x
 };
 
+// States that a pass keeps at the start of every `segment` steps of all sequences, however the
+// tokens are cut into sequences: batches of short ones keep a state each.
+int64_t kept_states(int64_t tokens, int64_t longest, int64_t segment);
+
 // Seconds by operator, in a fixed order.
 using OperatorSeconds = std::vector<std::pair<std::string, double>>;
 

@@ -14,6 +14,11 @@ at::Tensor PassMemory::take(at::IntArrayRef shape) {
   return tensor;
 }
 
+int64_t kept_states(int64_t tokens, int64_t longest, int64_t segment) {
+  const int64_t shortest = std::min(longest, segment);
+  return (tokens + segment - 1) / segment + tokens / std::max<int64_t>(shortest, 1) + 1;
+}
+
 PassTools::PassTools(const std::vector<std::string_view>& operators) {
   seconds.emplace_back("matrix_products", 0);
   for (const auto name : operators) seconds.emplace_back(name, 0);

@@ -25,8 +25,6 @@ using rwkvx::HWY_NAMESPACE::MeanScale;
 using rwkvx::HWY_NAMESPACE::MomentsOf;
 using rwkvx::HWY_NAMESPACE::Sigmoid;
 
-constexpr float kHeadNorm = 64e-5f;
-constexpr float kDecayScale = -0.6065306597126334f;  // -e^(-1/2)
 constexpr float kLeastNorm = 1e-12f;
 
 // Arrays of a segment of one head, (kWkv7Segment, N) each.
@@ -117,7 +115,8 @@ void FindInputs(const HeadWeights& weights, const HeadRows& rows, std::int64_t f
         v = hn::MulAdd(hn::Sub(hn::LoadU(d, rows.v_first + at + c), v), share, v);
         if (for_adjoint) hn::StoreU(share, d, to.share() + own + c);
       }
-      hn::StoreU(ExpBelow(d, hn::Mul(hn::Set(d, kDecayScale), decay)), d, to.d() + own + c);
+      hn::StoreU(ExpBelow(d, hn::Mul(hn::Set(d, static_cast<float>(kDecayScale)), decay)), d,
+                 to.d() + own + c);
       hn::StoreU(hn::Mul(k, hn::MulAdd(hn::Sub(rate, one), hn::LoadU(d, weights.k_a + c), one)), d,
                  to.k() + own + c);
       hn::StoreU(v, d, to.v() + own + c);
@@ -174,7 +173,7 @@ void Forward(const HeadForward& call, std::int64_t head) {
       const std::int64_t row = (first + i) * stride;
       if (call.y != nullptr)
         std::memcpy(call.y + at + row, y, static_cast<std::size_t>(N) * sizeof(float));
-      const MeanScale moments = MomentsOf(y, N, kHeadNorm);
+      const MeanScale moments = MomentsOf(y, N, kHeadNormEpsilon);
       const float bonus = Bonus(weights, own.r() + i * N, own.k() + i * N);
       ForEach(0, N, [&](auto d, std::int64_t c) {
         const auto n = hn::Mul(hn::Sub(hn::LoadU(d, y + c), hn::Set(d, moments.mean)),
@@ -205,7 +204,7 @@ void OutputAdjoint(const HeadWeights& weights, const HeadBackward& call, const f
   const float *r = own.r() + i * N, *k = own.k() + i * N, *v = own.v() + i * N;
   float *dy = own.grad(0) + i * N, *dr = own.bonus_grad(0) + i * N, *dk = own.bonus_grad(1) + i * N,
         *dv = own.bonus_grad(2) + i * N;
-  const MeanScale moments = MomentsOf(y, N, kHeadNorm);
+  const MeanScale moments = MomentsOf(y, N, kHeadNormEpsilon);
   const float bonus = Bonus(weights, r, k);
   // dv holds the normalized y, and dr the gradient of the sum, until the last loop.
   ForEach(0, N, [&](auto d, std::int64_t c) {
@@ -285,7 +284,8 @@ void InputAdjoint(const HeadWeights& weights, const HeadRows& rows, const HeadBa
     AddAt(d, grad_a, sums + kA0 * stride + c);
     const V decay = hn::LoadU(d, own.decay() + mine + c);
     V grad_w = hn::Mul(hn::LoadU(d, dd + c), hn::LoadU(d, own.d() + mine + c));
-    grad_w = hn::Mul(hn::Mul(grad_w, hn::Set(d, kDecayScale)), hn::Mul(decay, hn::Sub(one, decay)));
+    grad_w = hn::Mul(hn::Mul(grad_w, hn::Set(d, static_cast<float>(kDecayScale))),
+                     hn::Mul(decay, hn::Sub(one, decay)));
     AddAt(d, grad_w, sums + kW0 * stride + c);
     V grad_v = hn::Add(hn::LoadU(d, dv + c), bonus_v);
     float* first = call.grad_v_first + place;

@@ -8,6 +8,11 @@
 
 namespace rwkvx::rwkv7 {
 
+// The decay of a step is e^(scale sigmoid), with the scale -e^(-1/2).
+inline constexpr double kDecayScale = -0.6065306597126334;
+// Of the norm behind the recurrence, for any N (RWKV-LM, RWKV-v7/train_temp/src/model.py).
+inline constexpr float kHeadNormEpsilon = 64e-5f;
+
 // Parameters of a block, (C) each; the kernel reads those of its head.
 struct HeadWeights {
   std::int64_t size = 0;      // N, channels of a head

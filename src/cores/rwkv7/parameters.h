@@ -17,8 +17,6 @@ struct Sizes {
   // Inner widths of the low-rank pairs: decay, in-context learning rate, value, gate.
   std::int64_t decay, iclr, value, gate;
 };
-// Of the group norm behind the recurrence, for any N (RWKV-LM, RWKV-v7/train_temp/src/model.py).
-inline constexpr float kHeadNormEpsilon = 64e-5f;
 
 void check(const ModelConfig& config, const std::string& where);
 std::vector<ParameterRow> parameters(const ModelConfig& config, std::int64_t layer);

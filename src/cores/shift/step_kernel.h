@@ -4,18 +4,17 @@
 
 #include <cstdint>
 
+#include "cores/shift/mix_kernel.h"
 #include "rwkvx/kernels/norm.h"
 
 namespace rwkvx {
-
-inline constexpr int kStepMixes = 6;
 
 // Layer norm, gated positional shift and token-shift mixes of one site; see
 // cores/shift/mix_kernel.h for the equations. Null pointers are parts that its switches leave out.
 struct ShiftMixWeights {
   std::int64_t channels = 0;
   std::int64_t taps = 0;  // K; 0: no shift
-  int mixes = 0;          // 1 to kStepMixes
+  int mixes = 0;          // 1 to kShiftMixMixes
   bool mix_before = false;
   const float* norm_weight = nullptr;
   const float* norm_bias = nullptr;
@@ -23,7 +22,7 @@ struct ShiftMixWeights {
   const float* gate_x = nullptr;  // (C); all three or none
   const float* gate_s = nullptr;
   const float* gate_b = nullptr;
-  const float* mix[kStepMixes] = {};  // (C) each
+  const float* mix[kShiftMixMixes] = {};  // (C) each
 };
 
 // Consecutive tokens of one sequence.
@@ -36,7 +35,7 @@ struct ShiftMixRows {
   std::int64_t t = 0;                // position of the first
   float* ring = nullptr;             // (K - 1, C), a of position t in row t mod (K - 1)
   float* prev = nullptr;             // (C), what the shift gave for the token before
-  float* z[kStepMixes] = {};         // (T, C) each <- the mixes
+  float* z[kShiftMixMixes] = {};     // (T, C) each <- the mixes
 };
 void shift_mix_rows(const ShiftMixWeights& site, const ShiftMixRows& rows, std::int64_t first,
                     std::int64_t last);

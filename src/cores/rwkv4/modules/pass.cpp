@@ -16,18 +16,11 @@ constexpr int64_t kWkvChannels = 64;  // of one task
 const float* read(const at::Tensor& t) { return PassTools::read(t); }
 float* data(const at::Tensor& t) { return PassTools::data(t); }
 
-// WKV states that the forward pass keeps of all sequences, however the tokens are cut into
-// sequences: batches of short ones keep a state each.
-int64_t kept_states(int64_t tokens, int64_t longest) {
-  const int64_t shortest = std::min<int64_t>(longest, kWkvSegment);
-  return wkv_segments(tokens) + tokens / std::max<int64_t>(shortest, 1) + 1;
-}
-
 // Of a block's rows: tokens of a batch, WKV states and channels.
 struct Sizes {
   Sizes(const ModelConfig& config, int64_t tokens, int64_t longest)
       : N(tokens),
-        states(kept_states(tokens, longest)),
+        states(kept_states(tokens, longest, kWkvSegment)),
         C(config.n_embd),
         A(config.att_channels()),
         F(config.ffn_channels()) {}

@@ -2,17 +2,15 @@
 
 #include <ATen/ATen.h>
 
-#include <cmath>
 #include <numbers>
 
+#include "cores/rwkv7/head_kernel.h"
 #include "cores/rwkv7/modules/wkv.h"
 #include "cores/shift/modules/parameters.h"
 #include "cores/shift/modules/site.h"
 
 namespace rwkvx::rwkv7 {
 namespace {
-
-const double kDecayScale = -std::exp(-0.5);
 
 at::Tensor through(const at::Tensor& x, const Rwkv7BlockImpl::Pair& pair) {
   return at::matmul(at::matmul(x, pair.first), pair.second);

@@ -14,17 +14,10 @@ namespace {
 const float* read(const at::Tensor& t) { return PassTools::read(t); }
 float* data(const at::Tensor& t) { return PassTools::data(t); }
 
-// States that the forward pass keeps of all sequences, however the tokens are cut into sequences:
-// batches of short ones keep a state each.
-int64_t kept_states(int64_t tokens, int64_t longest) {
-  const int64_t shortest = std::min<int64_t>(longest, kWkv7Segment);
-  return wkv7_segments(tokens) + tokens / std::max<int64_t>(shortest, 1) + 1;
-}
-
 // Of a block's rows: tokens of a batch and kept states, beside the model's own sizes.
 struct PassSizes : Sizes {
   PassSizes(const ModelConfig& config, int64_t tokens, int64_t longest)
-      : Sizes(config), tokens(tokens), states(kept_states(tokens, longest)) {}
+      : Sizes(config), tokens(tokens), states(kept_states(tokens, longest, kWkv7Segment)) {}
   int64_t tokens, states;
   int64_t widest_rank() const { return std::max({decay, iclr, value, gate}); }
 };

@@ -3,13 +3,13 @@
 // formula.
 #pragma once
 
+#include "cores/shift/mix_kernel.h"
 #include "rwkvx/ops/cuda/host_device.h"
 
 namespace rwkvx::cuda {
 
 constexpr int kShiftMixTile = 32;  // tokens of one thread
 constexpr int kShiftMixMostTaps = 64;
-constexpr int kShiftMixMost = 6;  // mixes: those of RWKV-7's time mix
 
 RWKVX_HOST_DEVICE std::int64_t shift_mix_tiles(std::int64_t T) {
   return (T + kShiftMixTile - 1) / kShiftMixTile;
@@ -20,37 +20,37 @@ RWKVX_HOST_DEVICE std::int64_t shift_mix_tiles(std::int64_t T) {
 template <class In>
 struct ShiftMixInputs {
   std::int64_t B, T, C;
-  int taps;                         // K; 0: no shift, b = a
-  int mixes;                        // 1 to kShiftMixMost
-  const In* a;                      // (B, T, C), normalized
-  const float* m;                   // (B or 1, T, K), the taps' factors, or null: 1
-  std::int64_t m_stride;            // from one sequence's factors to the next: T K, or 0
-  const float* conv;                // (K, C)
-  const float* gate_x;              // (C)
-  const float* gate_s;              // (C)
-  const float* gate_b;              // (C)
-  const float* logits;              // (B, T, G), G a divisor of C
-  std::int64_t gates;               // G
-  const float* ring;                // (B, K - 1, C), a of the tokens before, oldest first
-  const float* prev;                // (B, C), b of the token before
-  const float* mix[kShiftMixMost];  // (C) each
+  int taps;                          // K; 0: no shift, b = a
+  int mixes;                         // 1 to kShiftMixMixes
+  const In* a;                       // (B, T, C), normalized
+  const float* m;                    // (B or 1, T, K), the taps' factors, or null: 1
+  std::int64_t m_stride;             // from one sequence's factors to the next: T K, or 0
+  const float* conv;                 // (K, C)
+  const float* gate_x;               // (C)
+  const float* gate_s;               // (C)
+  const float* gate_b;               // (C)
+  const float* logits;               // (B, T, G), G a divisor of C
+  std::int64_t gates;                // G
+  const float* ring;                 // (B, K - 1, C), a of the tokens before, oldest first
+  const float* prev;                 // (B, C), b of the token before
+  const float* mix[kShiftMixMixes];  // (C) each
 };
 
 template <class In, class Out>
 struct ShiftMixForwardCall {
   ShiftMixInputs<In> in;
-  Out* z[kShiftMixMost];  // (B, T, C) each
-  float* last;            // (B, C) <- b of the last token
+  Out* z[kShiftMixMixes];  // (B, T, C) each
+  float* last;             // (B, C) <- b of the last token
 };
 
 // Rows of the parameters' gradients that a tile leaves, each (C): gate_x, gate_s, gate_b, the
 // mixes, then K taps.
-constexpr int kShiftMixGradRows = 3 + kShiftMixMost;
+constexpr int kShiftMixGradRows = 3 + kShiftMixMixes;
 
 template <class In, class Out>
 struct ShiftMixBackwardCall {
   ShiftMixInputs<In> in;
-  const Out* dz[kShiftMixMost];
+  const Out* dz[kShiftMixMixes];
   In* da;          // (B, T, C)
   float* dlogits;  // (B, T, C), a gate's gradient at each of its channels, or null
   float* grads;    // (B, tiles, kShiftMixGradRows + K, C)
@@ -160,7 +160,7 @@ RWKVX_HOST_DEVICE void shift_mix_backward_thread(const ShiftMixBackwardCall<In, 
   const std::int64_t reach = last + (K > 0 ? K - 1 : 0);
   const std::int64_t top = reach < T ? reach : T;
   float ds[kShiftMixTile + kShiftMixMostTaps - 1], da[kShiftMixTile];
-  float sum_x = 0.0f, sum_s = 0.0f, sum_b = 0.0f, sum_mix[kShiftMixMost] = {};
+  float sum_x = 0.0f, sum_s = 0.0f, sum_b = 0.0f, sum_mix[kShiftMixMixes] = {};
 
   float before = channel.out(first - 1);
   for (std::int64_t t = first; t < top; ++t) {
@@ -213,7 +213,7 @@ RWKVX_HOST_DEVICE void shift_mix_backward_thread(const ShiftMixBackwardCall<In, 
     grads[0] = sum_x;
     grads[C] = sum_s;
     grads[2 * C] = sum_b;
-    for (int i = 0; i < kShiftMixMost; ++i) grads[(3 + i) * C] = sum_mix[i];
+    for (int i = 0; i < kShiftMixMixes; ++i) grads[(3 + i) * C] = sum_mix[i];
   }
   for (int j = 0; j < K; ++j) {
     float sum = 0.0f;

@@ -153,8 +153,8 @@ std::vector<at::Tensor> shift_mix(const at::Tensor& given, const ShiftParameters
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
   const auto a = given.to(at::kFloat).contiguous();  // (B, T, C)
   const int64_t T = a.size(1), C = a.size(2);
-  TORCH_CHECK(!mixes.empty() && mixes.size() <= kShiftMixMost, "shift_mix: expected 1 to ",
-              kShiftMixMost, " mixes, got ", mixes.size());
+  TORCH_CHECK(!mixes.empty() && mixes.size() <= kShiftMixMixes, "shift_mix: expected 1 to ",
+              kShiftMixMixes, " mixes, got ", mixes.size());
   TORCH_CHECK(!learned.conv.defined() || learned.conv.size(0) <= kShiftMixMostTaps,
               "shift_mix: expected at most ", kShiftMixMostTaps, " taps, got ",
               learned.conv.defined() ? learned.conv.size(0) : 0);
