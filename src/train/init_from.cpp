@@ -2,6 +2,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/field.h"
+#include "rwkvx/cores/core.h"
 
 namespace rwkvx {
 namespace {
@@ -20,6 +21,8 @@ ModelConfig sizes_of(const ModelConfig& given, const ModelConfig& model, const s
   }
   auto config = model;
   if (!model.shift.enabled()) config.shift = given.shift;
+  config.check("model");
+  check_model(config, "model");
   return config;
 }
 

@@ -23,7 +23,6 @@
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/checkpoint/checkpoint_directory.h"
-#include "rwkvx/cores/core.h"
 #include "rwkvx/data/batcher.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
@@ -141,7 +140,6 @@ class Run {
                         ? prepare_tokenizer(from.config, place.tokenizer(), quiet)
                         : PreparedTokenizer{std::move(from.tokenizer), ""};
     config_ = resolved(from.config, *prepared.tokenizer);
-    check_model(config_.model, "model");
     const auto& t = config_.train;
     model_ = Rwkv(config_.model);
     model_->initialize(static_cast<std::uint64_t>(t.seed), t.learning_rate);
