@@ -212,16 +212,13 @@ std::int64_t write_gguf_model(Conversion& conversion, const ModelSource& source,
     const bool matrix = tensor.shape.size() == 2;
     const auto count = static_cast<std::int64_t>(matrix ? tensor.shape[0] * tensor.shape[1] : 0);
     counts[tensor.dtype] += count;
-    const bool block = q8_0 && matrix && tensor.shape[1] % kGgufBlock == 0;
+    const bool wide = std::ranges::any_of(naming.blocks, [&](const NameRow& row) {
+      return std::ranges::find(naming.wide, row.official) != naming.wide.end() &&
+             tensor.name.ends_with(row.other);
+    });
+    const bool block = q8_0 && matrix && !wide && tensor.shape[1] % kGgufBlock == 0;
     tensors.push_back({std::move(tensor), block});
   }
-  for (auto& one : tensors)
-    if (one.q8_0)
-      one.q8_0 = std::ranges::none_of(naming.wide, [&](const auto wide) {
-        return std::ranges::any_of(naming.blocks, [&](const NameRow& row) {
-          return row.official == wide && one.tensor.name.ends_with(row.other);
-        });
-      });
   auto metadata = gguf_metadata(naming.describe(conversion.config(), source.file));
   const auto most =
       std::ranges::max_element(counts, {}, [](const auto& one) { return one.second; });
