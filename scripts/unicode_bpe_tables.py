@@ -10,21 +10,9 @@ import unicodedata
 
 import unicodedata2
 
-CODES = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+from unicode_tables import CODES, ranges, runs, table
+
 HANGUL = range(0xAC00, 0xD7A4)  # composed by arithmetic
-
-
-def runs(value):
-    found = []
-    for c in CODES:
-        v = value(c)
-        if not v:
-            continue
-        if found and found[-1][1] == c - 1 and found[-1][2] == v:
-            found[-1][1] = c
-        else:
-            found.append([c, c, v])
-    return found
 
 
 def decompositions():
@@ -39,23 +27,11 @@ def decompositions():
     return rows
 
 
-def table(type_name, name, rows):
-    lines, line = [], "   "
-    for row in rows:
-        entry = " {" + ", ".join(str(v) if v < 128 else hex(v) for v in row) + "},"
-        if len(line + entry) > 100:
-            lines.append(line)
-            line = "   "
-        line += entry
-    lines.append(line)
-    return f"const {type_name} {name}Rows[] = {{\n" + "\n".join(lines) + "\n};\n"
-
-
 def main():
     assert unicodedata.unidata_version == "14.0.0" and unicodedata2.unidata_version == "16.0.0"
     tables = {
-        "kLetters": ("CodeRange", [r[:2] for r in runs(lambda c: unicodedata2.category(chr(c))[0] == "L")]),
-        "kNumbers": ("CodeRange", [r[:2] for r in runs(lambda c: unicodedata2.category(chr(c))[0] == "N")]),
+        "kLetters": ("CodeRange", ranges(lambda c: unicodedata2.category(chr(c))[0] == "L")),
+        "kNumbers": ("CodeRange", ranges(lambda c: unicodedata2.category(chr(c))[0] == "N")),
         "kCombining": ("CombiningRange", runs(lambda c: unicodedata.combining(chr(c)))),
         "kDecompositions": ("Decomposition", decompositions()),
     }

@@ -8,24 +8,30 @@ that of the Python that runs this (3.11 has Unicode 14); the classes are those o
 import os
 import unicodedata
 
-import regex
-
 CODES = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
 
-def ranges(wanted):
+def runs(value):
+    """First, last and value of the characters in a row that share a value, but for none."""
     found = []
     for c in CODES:
-        if not wanted(c):
+        v = value(c)
+        if not v:
             continue
-        if found and found[-1][1] == c - 1:
+        if found and found[-1][1] == c - 1 and found[-1][2] == v:
             found[-1][1] = c
         else:
-            found.append([c, c])
+            found.append([c, c, v])
     return found
 
 
+def ranges(wanted):
+    return [run[:2] for run in runs(wanted)]
+
+
 def category(letter):
+    import regex
+
     inside = regex.compile(r"\p{%s}" % letter)
     return ranges(lambda c: inside.match(chr(c)) is not None)
 
@@ -41,19 +47,19 @@ def passed_over(c):
 
 
 def lower_runs():
-    runs = []
+    found = []
     for c in CODES:
         lower = chr(c).lower()
         if lower == chr(c) or len(lower) != 1:
             continue
         delta = ord(lower) - c
-        if runs and runs[-1][3] == delta:
-            first, last, stride, _ = runs[-1]
+        if found and found[-1][3] == delta:
+            first, last, stride, _ = found[-1]
             if c - last == stride if first != last else c - last in (1, 2):
-                runs[-1][1:3] = [c, c - last]
+                found[-1][1:3] = [c, c - last]
                 continue
-        runs.append([c, c, 1, delta])
-    return runs
+        found.append([c, c, 1, delta])
+    return found
 
 
 def table(type_name, name, rows):
@@ -69,6 +75,8 @@ def table(type_name, name, rows):
 
 
 def main():
+    import regex
+
     ranged = {
         "kPunctuation": category("P"),
         "kSymbol": category("S"),
@@ -76,12 +84,11 @@ def main():
         "kCased": ranges(cased),
         "kPassedOver": ranges(passed_over),
     }
-    runs = lower_runs()
     out = f"// Written by scripts/unicode_tables.py: lower case of Unicode {unicodedata.unidata_version}, "
     out += f"classes of regex {regex.__version__}.\n"
     out += '#include "rwkvx/metrics/unicode.h"\n\nnamespace rwkvx::unicode {\nnamespace {\n\n// clang-format off\n'
     out += "\n".join(table("Range", name, rows) for name, rows in ranged.items())
-    out += "\n" + table("LowerRun", "kLower", runs) + "// clang-format on\n\n}  // namespace\n\n"
+    out += "\n" + table("LowerRun", "kLower", lower_runs()) + "// clang-format on\n\n}  // namespace\n\n"
     for name in ranged:
         out += f"const std::span<const Range> {name}{{{name}Rows}};\n"
     out += "const std::span<const LowerRun> kLower{kLowerRows};\n\n}  // namespace rwkvx::unicode\n"
