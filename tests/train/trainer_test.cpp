@@ -144,6 +144,11 @@ TEST(Trainer, StartsFromAModelWithItsSizesAndTokenizer) {
   EXPECT_THAT(
       test::failure(other, quiet()),
       HasSubstr("model.n_layer: is 5, but train.init_from, " + first.train.output + ", has 2"));
+  // What is new in front of the model must fit the model's sizes.
+  other.model = {};
+  other.model.shift.gate = Gate::kGroup;
+  other.model.shift.gate_groups = 3;
+  EXPECT_THAT(test::failure(other, quiet()), HasSubstr("3 does not divide n_embd = 16"));
 }
 
 TEST(Trainer, WritesTheDocumentedLogFields) {
