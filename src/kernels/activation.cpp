@@ -56,6 +56,26 @@ void SigmoidBackward(const float* h, float* dh, std::int64_t count) {
   });
 }
 
+// The numbers of a counter: two rounds of a 32-bit mixing function, of which the last is C.
+// Wellons' lowbias32 (public domain, "Prospecting for Hash Functions", 2018).
+HWY_INLINE std::uint32_t Mixed(std::uint32_t x) {
+  x = (x ^ (x >> 16)) * 0x7feb352du;
+  x = (x ^ (x >> 15)) * 0x846ca68bu;
+  return x ^ (x >> 16);
+}
+
+void Dropout(float* values, std::int64_t first, std::int64_t count, std::uint64_t key, float p) {
+  const float scale = 1 / (1 - p);
+  const auto threshold = static_cast<std::uint32_t>(static_cast<double>(p) * 4294967296.0);
+  const auto low = static_cast<std::uint32_t>(key), high = static_cast<std::uint32_t>(key >> 32);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto place = static_cast<std::uint64_t>(first + i);
+    const auto start =
+        Mixed(static_cast<std::uint32_t>(place) ^ low) + static_cast<std::uint32_t>(place >> 32);
+    values[i] = Mixed(start ^ high) < threshold ? 0 : values[i] * scale;
+  }
+}
+
 void Residual(const float* x, const float* o, float* y, std::int64_t count) {
   ForEach(0, count, [&](auto d, std::int64_t i) {
     hn::StoreU(hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, o + i)), d, y + i);
@@ -147,6 +167,7 @@ HWY_EXPORT(TanhForward);
 HWY_EXPORT(TanhBackward);
 HWY_EXPORT(SigmoidForward);
 HWY_EXPORT(SigmoidBackward);
+HWY_EXPORT(Dropout);
 HWY_EXPORT(Residual);
 HWY_EXPORT(GatedForward);
 HWY_EXPORT(GatedBackward);
@@ -168,6 +189,10 @@ void sigmoid_forward(float* k, std::int64_t count) {
 }
 void sigmoid_backward(const float* h, float* dh, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(SigmoidBackward)(h, dh, count);
+}
+void dropout_in_place(float* values, std::int64_t first, std::int64_t count, std::uint64_t key,
+                      float p) {
+  HWY_DYNAMIC_DISPATCH(Dropout)(values, first, count, key, p);
 }
 void residual_forward(const float* x, const float* o, float* y, std::int64_t count) {
   HWY_DYNAMIC_DISPATCH(Residual)(x, o, y, count);

@@ -59,6 +59,9 @@ at::Tensor RwkvImpl::features(const at::Tensor& tokens, ModelState& state,
       };
     x = block(layer).forward(x, context, state.layers[static_cast<size_t>(layer)]);
   }
+  if (!state.differentiable)
+    for (auto& layer : state.layers)
+      for (auto& tensor : layer) tensor = tensor.detach();
   state.t = state.t + tokens.size(1);
   return layer_norm(x, ln_out);  // (B, T, C)
 }

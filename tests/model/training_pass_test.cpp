@@ -113,6 +113,257 @@ TEST(TrainingPassSlow, GivesTheModulesLossAndGradientsOnLongSequences) {
     for (const char* core : {"rwkv4", "rwkv7"}) check("{}", {1, T, 16, 23}, {}, core);
 }
 
+constexpr const char* kCores[] = {"rwkv4", "rwkv7"};
+
+void clear_gradients(RwkvImpl& model) {
+  for (auto& parameter : model.parameters())
+    parameter.mutable_grad() = torch::zeros_like(parameter);
+}
+
+// A float32 model and the same in float64.
+struct Twins {
+  explicit Twins(const ModelConfig& config) : model(config), exact(config) {
+    disturb(*model);
+    disturb(*exact);
+    exact->to(torch::kFloat64);
+    clear_gradients(*model);
+  }
+  void expect_equal_gradients(double factor = 1) {
+    auto reference = exact->named_parameters();
+    for (const auto& item : model->named_parameters())
+      expect_near_in_norm(item.value().grad(), reference[item.key()].grad() * factor, 1e-5,
+                          item.key(), /*smallest=*/1e-7);
+  }
+  Rwkv model, exact;
+};
+
+// Documents of several lengths one after the other, with weights of their tokens.
+struct Packed {
+  explicit Packed(int64_t vocab) {
+    int64_t begin = 0;
+    for (const int64_t tokens : {5, 1, 33, 2, 17}) {
+      batch.sequences.push_back({begin, tokens, 0});
+      begin += tokens;
+    }
+    inputs = torch::randint(vocab, {begin}, torch::kInt64);
+    targets = torch::randint(vocab, {begin}, torch::kInt64);
+    weights = torch::randint(3, {begin}, torch::kFloat32);
+    batch.inputs = inputs.const_data_ptr<int64_t>();
+    batch.targets = targets.const_data_ptr<int64_t>();
+    batch.weights = weights.const_data_ptr<float>();
+  }
+  at::Tensor inputs, targets, weights;
+  TrainingBatch batch;
+};
+
+// The sum of the weighted losses of rows [begin, begin + tokens), from `state` on.
+at::Tensor exact_loss(RwkvImpl& model, const Packed& packed, int64_t begin, int64_t tokens,
+                      ModelState& state) {
+  const auto logits = model.forward(packed.inputs.narrow(0, begin, tokens).unsqueeze(0), state);
+  const auto each = at::cross_entropy_loss(
+      logits.squeeze(0), packed.targets.narrow(0, begin, tokens), {}, at::Reduction::None);
+  return (each * packed.weights.narrow(0, begin, tokens)).sum();
+}
+
+TEST(TrainingPass, DocumentsOfAPackedBatchDoNotSeeEachOther) {
+  for (const char* core : kCores)
+    for (const char* switches : {R"({"kind": "none"})", R"({})", R"({"pos": "sin", "sites": "a"})"})
+      for (const bool again : {false, true}) {
+        SCOPED_TRACE(std::string(core) + switches);
+        Twins twins(config_of(switches, {1, 1, 24, 29}, core));
+        const Packed packed(29);
+        double wanted = 0;
+        for (const auto& one : packed.batch.sequences) {
+          auto state = twins.exact->start(1);
+          const auto loss = exact_loss(*twins.exact, packed, one.begin, one.tokens, state);
+          loss.backward();
+          wanted += loss.item<double>();
+        }
+        TrainingPassOptions options;
+        options.sequences = 5, options.checkpoint_blocks = again;
+        TrainingPass pass(*twins.model, 58, 33, options);
+        EXPECT_NEAR(pass.loss_and_gradients(packed.batch, 0.5), wanted, 1e-5 * wanted);
+        twins.expect_equal_gradients(0.5);
+        EXPECT_NEAR(pass.loss(packed.batch), wanted, 1e-5 * wanted);
+      }
+}
+
+// Tensors like a state's, of zeros.
+ModelState zeros_like(const ModelState& state) {
+  ModelState zeros = state;
+  for (auto& layer : zeros.layers)
+    for (auto& tensor : layer) tensor = torch::zeros_like(tensor);
+  return zeros;
+}
+
+// A sequence cut at `cuts`, the gradient walking back through the states, against the whole one.
+void check_segments(const std::string& switches, const char* core,
+                    const std::vector<int64_t>& cuts) {
+  SCOPED_TRACE(std::string(core) + " " + switches);
+  Twins twins(config_of(switches, {1, 1, 24, 29}, core));
+  Packed packed(29);
+  const int64_t total = packed.inputs.size(0);
+  auto whole = twins.exact->start(1);
+  const auto wanted = exact_loss(*twins.exact, packed, 0, total, whole);
+  wanted.backward();
+
+  TrainingPass pass(*twins.model, total, total, {});
+  std::vector<ModelState> states{twins.model->start(1)};
+  std::vector<TrainingBatch> parts;
+  for (std::size_t i = 0; i + 1 < cuts.size(); ++i) {
+    TrainingBatch part = packed.batch;
+    part.inputs += cuts[i], part.targets += cuts[i], part.weights += cuts[i];
+    part.sequences = {{0, cuts[i + 1] - cuts[i], cuts[i]}};
+    parts.push_back(part);
+    states.push_back(zeros_like(states.front()));
+  }
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    parts[i].states.before = &states[i], parts[i].states.after = &states[i + 1];
+    pass.advance(parts[i]);
+  }
+  double sum = 0;
+  auto after = zeros_like(states.front()), before = after;
+  before = zeros_like(before);
+  for (std::size_t i = parts.size(); i-- > 0;) {
+    parts[i].states.grad_after = i + 1 == parts.size() ? nullptr : &after;
+    parts[i].states.grad_before = &before;
+    sum += pass.loss_and_gradients(parts[i], 1);
+    std::swap(after, before);
+  }
+  EXPECT_NEAR(sum, wanted.item<double>(), 1e-5 * sum);
+  twins.expect_equal_gradients();
+}
+
+TEST(TrainingPass, GradientsThroughStatesAreThoseOfTheWholeSequence) {
+  for (const char* core : kCores)
+    for (const char* switches : {R"({"kind": "none"})", R"({})", R"({"pos": "sin", "kernel": 6})",
+                                 R"({"ablation": "gate_only"})", R"({"gate": "one"})"}) {
+      check_segments(switches, core, {0, 20, 21, 23, 40, 58});
+      check_segments(switches, core, {0, 1, 2, 3, 58});
+    }
+}
+
+TEST(TrainingPass, TheModulesGradientsReachThroughADifferentiableState) {
+  for (const char* core : kCores) {
+    Rwkv whole(config_of("{}", {1, 1, 24, 29}, core)), cut(config_of("{}", {1, 1, 24, 29}, core));
+    for (auto* model : {&whole, &cut}) {
+      disturb(**model);
+      (*model)->to(torch::kFloat64);
+    }
+    const Packed packed(29);
+    auto state = whole->start(1);
+    exact_loss(*whole, packed, 0, 58, state).backward();
+    state = cut->start(1);
+    state.differentiable = true;
+    auto sum = exact_loss(*cut, packed, 0, 20, state);
+    for (const auto& [begin, tokens] : {std::pair{20, 2}, std::pair{22, 36}})
+      sum = sum + exact_loss(*cut, packed, begin, tokens, state);
+    sum.backward();
+    auto reference = whole->named_parameters();
+    for (const auto& item : cut->named_parameters())
+      expect_near_in_norm(item.value().grad(), reference[item.key()].grad(), 1e-12, item.key(),
+                          /*smallest=*/1e-12);
+  }
+}
+
+TEST(TrainingPass, ALowRankAdditionIsAnotherMatrix) {
+  for (const char* core : kCores) {
+    Twins twins(config_of("{}", {1, 1, 24, 29}, core));
+    const Packed packed(29);
+    TrainingPassOptions options;
+    options.sequences = 5;
+    TrainingPass pass(*twins.model, 58, 33, options);
+    std::vector<std::pair<std::string, PassAdapter>> adapters;
+    for (const std::string name : {"blocks.0.att.key.weight", "blocks.2.ffn.value.weight",
+                                   "blocks.1.att.output.weight", "head.weight"}) {
+      auto matrix = twins.model->named_parameters()[name];
+      PassAdapter one{torch::randn({3, matrix.size(1)}) * 0.1,
+                      torch::randn({matrix.size(0), 3}) * 0.1, 0.7f};
+      one.a.mutable_grad() = torch::zeros_like(one.a);
+      one.b.mutable_grad() = torch::zeros_like(one.b);
+      pass.add_adapter(matrix, one);
+      const torch::NoGradGuard no_grad;
+      twins.exact->named_parameters()[name] += 0.7f * torch::mm(one.b, one.a).to(torch::kFloat64);
+      adapters.emplace_back(name, one);
+      matrix.mutable_grad() = at::Tensor();
+    }
+    double wanted = 0;
+    for (const auto& sequence : packed.batch.sequences) {
+      auto state = twins.exact->start(1);
+      const auto loss = exact_loss(*twins.exact, packed, sequence.begin, sequence.tokens, state);
+      loss.backward();
+      wanted += loss.item<double>();
+    }
+    EXPECT_NEAR(pass.loss_and_gradients(packed.batch, 1), wanted, 1e-5 * wanted);
+    auto reference = twins.exact->named_parameters();
+    for (const auto& [name, one] : adapters) {
+      const auto whole = reference[name].grad() * 0.7;
+      expect_near_in_norm(one.a.grad(), torch::mm(one.b.t().to(torch::kFloat64), whole), 2e-5,
+                          name + " a");
+      expect_near_in_norm(one.b.grad(), torch::mm(whole, one.a.t().to(torch::kFloat64)), 2e-5,
+                          name + " b");
+    }
+    for (const auto& item : twins.model->named_parameters())
+      if (item.value().grad().defined())
+        expect_near_in_norm(item.value().grad(), reference[item.key()].grad(), 1e-5, item.key(),
+                            /*smallest=*/1e-7);
+  }
+}
+
+TEST(TrainingPass, ParametersWithoutAGradientStayWithout) {
+  for (const char* core : kCores) {
+    Twins some(config_of("{}", {1, 1, 24, 29}, core)), all(config_of("{}", {1, 1, 24, 29}, core));
+    torch::manual_seed(3);
+    const Packed packed(29);
+    TrainingPassOptions options;
+    options.sequences = 5;
+    for (auto& item : some.model->named_parameters())
+      if (item.key().find(".shift.") == std::string::npos)
+        item.value().mutable_grad() = at::Tensor();
+    TrainingPass(*some.model, 58, 33, options).loss_and_gradients(packed.batch, 1);
+    TrainingPass(*all.model, 58, 33, options).loss_and_gradients(packed.batch, 1);
+    auto reference = all.model->named_parameters();
+    for (const auto& item : some.model->named_parameters()) {
+      const auto grad = item.value().grad();
+      if (grad.defined()) {
+        EXPECT_TRUE(torch::equal(grad, reference[item.key()].grad())) << item.key();
+      }
+    }
+  }
+}
+
+// The gradient of a model with dropout is that of the loss with the same zeros: finite differences.
+TEST(TrainingPass, DropoutHasTheGradientOfItsLoss) {
+  for (const char* core : kCores) {
+    Twins twins(config_of("{}", {1, 1, 24, 29}, core));
+    Packed packed(29);
+    packed.batch.dropout = 0.3, packed.batch.dropout_key = 5;
+    TrainingPassOptions options;
+    options.sequences = 5, options.checkpoint_blocks = true;
+    TrainingPass pass(*twins.model, 58, 33, options);
+    const double loss = pass.loss_and_gradients(packed.batch, 1);
+    EXPECT_EQ(pass.loss(packed.batch), loss);
+    packed.batch.dropout_key = 6;
+    EXPECT_NE(pass.loss(packed.batch), loss);
+    packed.batch.dropout_key = 5;
+    const torch::NoGradGuard no_grad;
+    for (const auto& item : twins.model->named_parameters()) {
+      auto value = item.value();
+      const auto grad = item.value().grad();
+      const double slope = grad.norm().item<double>();
+      if (slope < 1e-2) continue;
+      const auto way = grad / slope, kept = value.clone();
+      const double step = 1e-2;
+      value.copy_(kept + step * way);
+      const double up = pass.loss(packed.batch);
+      value.copy_(kept - step * way);
+      const double down = pass.loss(packed.batch);
+      value.copy_(kept);
+      EXPECT_NEAR((up - down) / (2 * step), slope, 0.03 * slope + 0.02) << core << item.key();
+    }
+  }
+}
+
 TEST(TrainingPass, TakesBatchesSmallerThanItWasMadeFor) {
   const Shape shape{4, 30, 16, 19};
   Rwkv model(config_of("{}", shape));

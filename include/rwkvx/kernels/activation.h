@@ -32,6 +32,11 @@ void gated_residual_backward(const float* dy, const float* r, const float* v, fl
 double cross_entropy_row(float* logits, std::int64_t vocab, std::int64_t target, float scale,
                          float l2wrap);
 
+// Dropout: zeros a share `p` of the numbers and multiplies the others by 1 / (1 - p). Which,
+// depends on `key` and on the place of each alone: that of values[0] is `first`.
+void dropout_in_place(float* values, std::int64_t first, std::int64_t count, std::uint64_t key,
+                      float p);
+
 // y += x.
 void add_to(float* y, const float* x, std::int64_t count);
 

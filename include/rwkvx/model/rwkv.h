@@ -21,7 +21,8 @@ class RwkvImpl : public torch::nn::Module {
   explicit RwkvImpl(const ModelConfig& config);
 
   // tokens (B, T) int64 -> logits (B, T, V). Advances `state` by T tokens; the gradient does not
-  // reach into the state's past. However a sequence is cut into calls, the logits are the same.
+  // reach into the state's past, unless the state is differentiable. However a sequence is cut into
+  // calls, the logits are the same.
   at::Tensor forward(const at::Tensor& tokens, ModelState& state);
   // The same up to the head: (B, T, C), normalized. `observer` sees every site of every block,
   // under names such as "blocks.0.att".

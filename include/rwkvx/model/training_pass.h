@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "rwkvx/config/model_config.h"
 #include "rwkvx/modules/pass.h"
@@ -20,6 +21,22 @@ class RwkvImpl;
 struct TrainingPassOptions {
   bool checkpoint_blocks = false;  // keep only each block's input, and run the block again
   double l2wrap = 0;               // see TrainingConfig
+  std::int64_t sequences = 0;      // of a batch at most; 0: as many of the longest as there is room
+};
+
+// Sequences one after the other, which do not see each other.
+struct TrainingBatch {
+  const std::int64_t* inputs = nullptr;   // (tokens)
+  const std::int64_t* targets = nullptr;  // (tokens)
+  const float* weights = nullptr;         // (tokens), of the losses; null: all 1
+  std::vector<PassSequence> sequences;
+  PassStates states = {};  // of all sequences; ModelState::t is not read
+  double dropout = 0;
+  std::uint64_t dropout_key = 0;
+
+  // B sequences of T tokens from an empty state.
+  static TrainingBatch of_rows(const std::int64_t* inputs, const std::int64_t* targets,
+                               std::int64_t B, std::int64_t T);
 };
 
 class TrainingPass {
@@ -41,11 +58,20 @@ class TrainingPass {
   TrainingPass(const TrainingPass&) = delete;
   TrainingPass& operator=(const TrainingPass&) = delete;
 
-  // inputs, targets (B, T), each sequence from an empty state. Returns the mean cross-entropy in
-  // nats; adds its gradient times `scale` to the parameters' defined, contiguous .grad tensors.
+  // Returns the sum of the weighted cross-entropies in nats; adds its gradient times `scale` to the
+  // parameters' defined, contiguous .grad tensors, and to the states' gradients.
+  double loss_and_gradients(const TrainingBatch& batch, double scale);
+  // The sum alone.
+  double loss(const TrainingBatch& batch);
+  // No loss at all: the states behind the sequences.
+  void advance(const TrainingBatch& batch);
+  // Adds scale b a to a matrix of the model in everything that is computed from now on.
+  void add_adapter(const at::Tensor& matrix, const PassAdapter& adapter);
+
+  // The same for inputs, targets (B, T), each sequence from an empty state: the mean cross-entropy,
+  // and its gradient times `scale`.
   double loss_and_gradients(const std::int64_t* inputs, const std::int64_t* targets, std::int64_t B,
                             std::int64_t T, double scale);
-  // The mean cross-entropy alone.
   double loss(const std::int64_t* inputs, const std::int64_t* targets, std::int64_t B,
               std::int64_t T);
   // Seconds by operator, summed over all calls so far.

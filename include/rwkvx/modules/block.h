@@ -40,8 +40,7 @@ class BlockImpl : public torch::nn::Module {
   // Registers the rows, whose names are within the block.
   explicit BlockImpl(const std::vector<ParameterRow>& rows);
 
-  // x (B, T, C), the residual stream -> (B, T, C). Advances `state`, which is a constant to the
-  // gradient.
+  // x (B, T, C), the residual stream -> (B, T, C). Advances `state`.
   virtual at::Tensor forward(at::Tensor x, const BlockContext& context, LayerState& state) = 0;
 
   // Its sites with a shift, by name.

@@ -15,6 +15,7 @@ namespace rwkvx {
 class BlockImpl;
 class BlockPass;
 struct PassFloats;
+struct PassLimits;
 struct PassSetup;
 
 struct CoreModules {
@@ -25,8 +26,7 @@ struct CoreModules {
   std::unique_ptr<BlockPass> (*pass)(const PassSetup& setup) = nullptr;
   // What of these settings the fused training lacks, in words; "" for nothing.
   std::string (*pass_lacks)(const ModelConfig& config) = nullptr;
-  PassFloats (*pass_floats)(const ModelConfig& config, std::int64_t tokens, std::int64_t longest,
-                            std::int64_t group_tokens) = nullptr;
+  PassFloats (*pass_floats)(const ModelConfig& config, const PassLimits& limits) = nullptr;
   // What it spends its time on beside matrix products.
   std::vector<std::string_view> pass_operators = {};
 };

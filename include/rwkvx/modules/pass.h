@@ -10,10 +10,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "rwkvx/config/model_config.h"
+#include "rwkvx/modules/state.h"
 
 namespace rwkvx {
 
@@ -26,9 +28,36 @@ struct PassFloats {
   std::int64_t shared = 0;   // by all blocks, for what they hand on to each other beside x
 };
 
+// What a batch holds at most.
+struct PassLimits {
+  std::int64_t tokens = 0, longest = 0;  // in all, and of one sequence
+  std::int64_t sequences = 0;            // 0: as many as there are of `longest` tokens each
+  std::int64_t group_tokens = 0;         // of sequences that go through a block together
+};
+
 // States that a pass keeps at the start of every `segment` steps of all sequences, however the
 // tokens are cut into sequences: batches of short ones keep a state each.
-int64_t kept_states(int64_t tokens, int64_t longest, int64_t segment);
+int64_t kept_states(const PassLimits& limits, int64_t segment);
+
+// One sequence of a batch: rows [begin, begin + tokens) of everything, at the positions that begin
+// with `position`. Sequences lie one after the other.
+struct PassSequence {
+  std::int64_t begin = 0, tokens = 0, position = 0;
+};
+
+// States of the sequences of a batch, and their gradients; null where there are none.
+struct PassStates {
+  const ModelState* before = nullptr;  // null: every sequence starts empty
+  ModelState* after = nullptr;         // not `before`
+  const ModelState* grad_after = nullptr;
+  ModelState* grad_before = nullptr;  // assigned; not `grad_after`
+};
+
+// A low-rank addition to a matrix w (M, N): w + scale b a (arXiv 2106.09685).
+struct PassAdapter {
+  at::Tensor a, b;  // (r, N), (M, r)
+  float scale = 1;
+};
 
 // Seconds by operator, in a fixed order.
 using OperatorSeconds = std::vector<std::pair<std::string, double>>;
@@ -52,10 +81,17 @@ class PassTools {
  public:
   explicit PassTools(const std::vector<std::string_view>& operators);
 
-  // Of the batch in progress: B sequences of T tokens from an empty state, and the position
-  // features (T, F), undefined where there are none.
-  int64_t B = 0, T = 0;
+  // Of the batch in progress, and the position features (P, F) of position phi_start and the
+  // following, undefined where there are none.
+  std::vector<PassSequence> sequences;
+  bool equal = true;  // all sequences have the same length and position
   at::Tensor phi;
+  int64_t phi_start = 0;
+  // Dropout of the residual stream: the share of zeros, and what its random numbers depend on.
+  double dropout = 0;
+  std::uint64_t dropout_key = 0;
+  // Low-rank additions to matrices, by the matrix.
+  std::unordered_map<const c10::TensorImpl*, PassAdapter> adapters;
   // Memory for one task's sums; grows.
   std::vector<float> parts;
   OperatorSeconds seconds;
@@ -77,15 +113,22 @@ class PassTools {
   // The place of an operator's name among the seconds.
   std::size_t operator_at(std::string_view name) const;
 
-  // out (R, M) = a (R, N) w (M, N)^T.
+  // The number of states kept before each sequence, and of all at the end.
+  std::vector<std::int64_t> kept_before(std::int64_t segment) const;
+  // Zeros a share of `count` numbers, the same for the same batch, `place` and `first`, and scales
+  // the others up. `place`: 0 behind the embedding, then two for each block.
+  void drop(float* values, std::int64_t first, std::int64_t count, std::int64_t place);
+
+  // out (R, M) = a (R, N) w (M, N)^T, with w's low-rank addition.
   void linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w);
   // out (R, M) += a (R, N) w (M, N)^T.
   void add_linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w);
   // out (R, N) = a (R, M) w (M, N).
   void linear_transposed(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w);
-  // w's gradient (M, N) += dout (R, M)^T a (R, N).
+  // w's gradient (M, N) += dout (R, M)^T a (R, N), where w has one, and that of its addition.
   void add_weight_gradient(const at::Tensor& w, const at::Tensor& dout, const at::Tensor& a);
-  // Adds row sums that tasks left in `parts`, (tasks, rows, C), to gradients of (C), row by row.
+  // Adds row sums that tasks left in `parts`, (tasks, rows, C), to gradients of (C), row by row,
+  // where they are defined.
   void add_partial_sums(int64_t tasks, int64_t rows, int64_t C,
                         const std::vector<std::pair<int64_t, at::Tensor>>& targets);
 
@@ -103,17 +146,26 @@ class PassTools {
   }
   // Elements of one task of an elementwise operator.
   static constexpr int64_t kElements = 1 << 14;
+
+ private:
+  const PassAdapter* adapter_of(const at::Tensor& w) const;
 };
 
-// Sequences first .. first + count of the batch, which go through a block together.
+// Sequences first .. first + count of the batch, which go through a block together: rows
+// [begin, begin + tokens).
 struct PassRows {
-  int64_t first, count;
+  int64_t first, count, begin, tokens;
   at::Tensor x;      // (N, C), the block's input; rows of all sequences of the batch
   at::Tensor x_out;  // (N, C), its output; undefined where only what is kept is wanted
   at::Tensor dx;     // (N, C), in backward: the gradient of the output becomes that of the input
   float* kept;       // of this block, for all sequences of the batch: pass_floats().kept
   float* scratch;    // pass_floats().scratch
   float* shared;     // pass_floats().shared; kept from a batch's first forward to its last backward
+  // Of this block, of all sequences of the batch: as PassStates has them.
+  const LayerState* before = nullptr;
+  LayerState* after = nullptr;
+  const LayerState* grad_after = nullptr;
+  LayerState* grad_before = nullptr;
 };
 
 // How a pass is made: once for each block. Its parameters must be contiguous float32 on the CPU.
@@ -121,7 +173,7 @@ struct PassSetup {
   const ModelConfig& config;
   int64_t layer;
   std::shared_ptr<BlockImpl> block;
-  int64_t tokens, longest;  // of a batch, and of one sequence, at most
+  PassLimits limits;
   PassTools& tools;
 };
 
@@ -131,8 +183,8 @@ class BlockPass {
   // Before the first forward() of a batch.
   virtual void begin() {}
   virtual void forward(const PassRows& rows) = 0;
-  // Adds the parameters' gradients to their defined, contiguous .grad tensors. What forward() kept
-  // of these rows may be overwritten.
+  // Adds the parameters' gradients to their contiguous .grad tensors, where these are defined. What
+  // forward() kept of these rows may be overwritten.
   virtual void backward(const PassRows& rows) = 0;
 };
 

@@ -14,6 +14,8 @@ using LayerState = std::vector<at::Tensor>;
 struct ModelState {
   std::vector<LayerState> layers;
   at::Tensor t;  // (B) int64 on the CPU: tokens seen since the start
+  // Whether gradients reach through the state into the past; on the CPU alone.
+  bool differentiable = false;
 };
 
 }  // namespace rwkvx

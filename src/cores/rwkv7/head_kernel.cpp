@@ -317,7 +317,7 @@ void Backward(const HeadBackward& call, std::int64_t head) {
   float* sums = call.sums + at;
   for (std::int64_t i = 0; i < kHeadGradRows; ++i)
     std::memset(sums + i * stride, 0, static_cast<std::size_t>(N) * sizeof(float));
-  float* state_grad = nullptr;
+  const float* state_grad = call.grad_state_out;
   for (std::int64_t segment = wkv7_segments(T) - 1; segment >= 0; --segment) {
     const std::int64_t first = segment * kWkv7Segment, count = std::min(kWkv7Segment, T - first);
     FindInputs(weights, rows, first, count, /*for_adjoint=*/true, own);
@@ -335,6 +335,8 @@ void Backward(const HeadBackward& call, std::int64_t head) {
     for (std::int64_t i = 0; i < count; ++i)
       InputAdjoint(weights, rows, call, at, (first + i) * stride, i, own, sums);
   }
+  if (call.grad_state_in != nullptr)
+    std::memcpy(call.grad_state_in, state_grad, static_cast<std::size_t>(N * N) * sizeof(float));
 }
 
 }  // namespace HWY_NAMESPACE

@@ -56,7 +56,7 @@ void head_forward(const HeadForward& call, std::int64_t head);
 // Rows of parameters' gradients that a call leaves, (C) each: those of HeadWeights, in order.
 inline constexpr std::int64_t kHeadGradRows = 8;
 
-// Adjoint of head_forward from an empty state. Gradients of rows are assigned and may be the rows
+// Adjoint of head_forward. Gradients of rows are assigned and may be the rows
 // themselves; that of v_first is added to; in the first block, whose v it is, it is added to v's.
 struct HeadBackward {
   HeadWeights weights;
@@ -72,7 +72,9 @@ struct HeadBackward {
   float* grad_a = nullptr;
   float* grad_share = nullptr;
   float* grad_v_first = nullptr;
-  float* sums = nullptr;  // (kHeadGradRows, stride)
+  float* sums = nullptr;                  // (kHeadGradRows, stride)
+  const float* grad_state_out = nullptr;  // (N, N), of this head; null: zeros
+  float* grad_state_in = nullptr;         // (N, N) or null
 };
 void head_backward(const HeadBackward& call, std::int64_t head);
 

@@ -153,7 +153,7 @@ struct Kernel {
 
   static void Backward(const ShiftMixSite& site, const ShiftMixSequence& sequence,
                        std::int64_t first, std::int64_t last, const float* const* dz, float* dx,
-                       float* grads, float* dm) {
+                       float* grads, float* dm, const ShiftMixStateGrads& state) {
     const std::int64_t T = sequence.tokens, C = site.channels;
     // Tokens after the segment whose shifts reach back into it.
     const std::int64_t top = std::min(T, last + (K > 0 ? K - 1 : 0));
@@ -201,7 +201,8 @@ struct Kernel {
             t > 0 ? column.B(t - 1, past, &past_s, &past_g) : hn::LoadU(d, sequence.prev + c);
         const V step = site.mix_before ? hn::Sub(before, b) : hn::Sub(b, before);
         const bool inside = t < last;
-        V grad = hn::Zero(d);  // of b_t
+        V grad = t == T - 1 && state.prev_after != nullptr ? hn::LoadU(d, state.prev_after + c)
+                                                           : hn::Zero(d);  // of b_t
         for (int i = 0; i < site.mixes; ++i) {
           const V now = hn::LoadU(d, dz[i] + t * C + c);
           grad = hn::MulAdd(now, mix[i], hn::MulAdd(later[i], hn::Sub(one, mix[i]), grad));
@@ -225,6 +226,8 @@ struct Kernel {
           }
           for (int j = 0; j < K; ++j)
             if (t + j < T) da = hn::MulAdd(column.Factor(t + j, j, column.conv[j]), ds[j], da);
+          if (K > 1 && state.ring_after != nullptr && t > T - K)
+            da = hn::Add(da, hn::LoadU(d, state.ring_after + (t - T + K - 1) * C + c));
           if (inside) {
             float* lanes = dm == nullptr ? nullptr
                                          : dm_lanes.data() +
@@ -247,6 +250,24 @@ struct Kernel {
         for (int j = 0; j < kRows; ++j) a[j] = past[j];
         b = before, s = past_s, g = past_g;
       }
+      if (first == 0 && state.prev_before != nullptr) {
+        V grad = hn::Zero(d);  // of the b before token 0
+        for (int i = 0; i < site.mixes; ++i)
+          grad = hn::MulAdd(later[i], hn::Sub(one, mix[i]), grad);
+        hn::StoreU(grad, d, state.prev_before + c);
+      }
+      if (K > 1 && first == 0 && state.ring_before != nullptr)
+        for (std::int64_t t = -1; t > -K; --t) {
+          for (int j = K - 1; j > 0; --j) ds[j] = ds[j - 1];
+          ds[0] = hn::Zero(d);
+          V da = state.ring_after != nullptr && t > T - K
+                     ? hn::LoadU(d, state.ring_after + (t - T + K - 1) * C + c)
+                     : hn::Zero(d);
+          for (int j = 1; j < K; ++j)
+            if (t + j >= 0 && t + j < T)
+              da = hn::MulAdd(column.Factor(t + j, j, column.conv[j]), ds[j], da);
+          hn::StoreU(da, d, state.ring_before + (K - 1 + t) * C + c);
+        }
       const V rows[] = {sum_weight, sum_bias, sum_x, sum_s, sum_b};
       for (int i = 0; i < 5; ++i) hn::StoreU(rows[i], d, grads + i * C + c);
       for (int i = 0; i < kShiftMixMixes; ++i) hn::StoreU(sum_mix[i], d, grads + (5 + i) * C + c);
@@ -304,9 +325,11 @@ void StateOfSite(const ShiftMixSite& site, const ShiftMixSequence& sequence, flo
   WithKernel(site, [&](auto kernel) { kernel.State(site, sequence, ring, prev); });
 }
 void BackwardSite(const ShiftMixSite& site, const ShiftMixSequence& sequence, std::int64_t first,
-                  std::int64_t last, const float* const* dz, float* dx, float* grads, float* dm) {
-  WithKernel(site,
-             [&](auto kernel) { kernel.Backward(site, sequence, first, last, dz, dx, grads, dm); });
+                  std::int64_t last, const float* const* dz, float* dx, float* grads, float* dm,
+                  const ShiftMixStateGrads& state) {
+  WithKernel(site, [&](auto kernel) {
+    kernel.Backward(site, sequence, first, last, dz, dx, grads, dm, state);
+  });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -334,8 +357,8 @@ void shift_mix_state(const ShiftMixSite& site, const ShiftMixSequence& sequence,
 }
 void shift_mix_backward(const ShiftMixSite& site, const ShiftMixSequence& sequence,
                         std::int64_t first, std::int64_t last, const float* const* dz, float* dx,
-                        float* grads, float* dm) {
-  HWY_DYNAMIC_DISPATCH(BackwardSite)(site, sequence, first, last, dz, dx, grads, dm);
+                        float* grads, float* dm, const ShiftMixStateGrads& state) {
+  HWY_DYNAMIC_DISPATCH(BackwardSite)(site, sequence, first, last, dz, dx, grads, dm, state);
 }
 
 }  // namespace rwkvx

@@ -55,11 +55,19 @@ inline std::int64_t shift_mix_grad_rows(const ShiftMixSite& site) {
   return kShiftMixGradRows + site.taps;
 }
 
+// Gradients of a sequence's state, ring (K - 1, C) and prev (C). Null: that of the state after the
+// last token is zero, that of the state before the first is not wanted.
+struct ShiftMixStateGrads {
+  const float* ring_after = nullptr;
+  const float* prev_after = nullptr;
+  float* ring_before = nullptr;  // assigned by the task of token 0
+  float* prev_before = nullptr;
+};
+
 // dz[i] (T, C), gradients of the mixes -> dx rows [first, last) += the gradient of x; `grads`
-// (shift_mix_grad_rows, C) and dm (T, K; rows [first, last); null where m is) are assigned. The
-// ring, prev and what follows the sequence are constants.
+// (shift_mix_grad_rows, C) and dm (T, K; rows [first, last); null where m is) are assigned.
 void shift_mix_backward(const ShiftMixSite& site, const ShiftMixSequence& sequence,
                         std::int64_t first, std::int64_t last, const float* const* dz, float* dx,
-                        float* grads, float* dm);
+                        float* grads, float* dm, const ShiftMixStateGrads& state = {});
 
 }  // namespace rwkvx

@@ -42,7 +42,7 @@ at::Tensor Rwkv4BlockImpl::time_mix(const at::Tensor& x, const BlockContext& con
   const auto w = -at::exp(att.time_decay);                        // (A)
   auto& past = state[static_cast<size_t>(places_.wkv)];           // (B, 3, A)
   const auto [y, after] = wkv(w, att.time_first, k, v, past, r);  // (B, T, A)
-  past = after.detach();
+  past = after;
   return at::linear(y, att.output);  // (B, T, C)
 }
 

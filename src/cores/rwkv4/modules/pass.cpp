@@ -18,9 +18,9 @@ float* data(const at::Tensor& t) { return PassTools::data(t); }
 
 // Of a block's rows: tokens of a batch, WKV states and channels.
 struct Sizes {
-  Sizes(const ModelConfig& config, int64_t tokens, int64_t longest)
-      : N(tokens),
-        states(kept_states(tokens, longest, kWkvSegment)),
+  Sizes(const ModelConfig& config, const PassLimits& limits)
+      : N(limits.tokens),
+        states(kept_states(limits, kWkvSegment)),
         C(config.n_embd),
         A(config.att_channels()),
         F(config.ffn_channels()) {}
@@ -63,17 +63,20 @@ class Pass : public BlockPass {
   explicit Pass(const PassSetup& setup)
       : tools_(setup.tools),
         block_(std::dynamic_pointer_cast<Rwkv4BlockImpl>(setup.block)),
-        size_(setup.config, setup.tokens, setup.longest),
+        size_(setup.config, setup.limits),
+        places_(setup.config),
+        layer_(setup.layer),
         wkv_op_(tools_.operator_at("wkv")),
         activation_op_(tools_.operator_at("activation")),
         wkv_zero_(wkv_start(1, size_.A, at::kFloat)),
-        att_(setup.config, tools_, block_->ln1, block_->att.shift,
+        att_(setup.config, tools_, places_.att, block_->ln1, block_->att.shift,
              {block_->att.time_mix_k, block_->att.time_mix_v, block_->att.time_mix_r}),
-        ffn_(setup.config, tools_, block_->ln2, block_->ffn.shift,
+        ffn_(setup.config, tools_, places_.ffn, block_->ln2, block_->ffn.shift,
              {block_->ffn.time_mix_k, block_->ffn.time_mix_r}) {}
 
   void begin() override {
-    TORCH_CHECK(tools_.B * wkv_segments(tools_.T) <= size_.states, "TrainingPass: ", tools_.B,
+    kept_before_ = tools_.kept_before(kWkvSegment);
+    TORCH_CHECK(kept_before_.back() <= size_.states, "TrainingPass: ", tools_.sequences.size(),
                 " sequences keep more states than there is room for");
     att_.begin();
     ffn_.begin();
@@ -88,22 +91,28 @@ class Pass : public BlockPass {
   }
   Scratch scratch(const PassRows& rows) const {
     PassMemory memory(rows.scratch);
-    return take_scratch(size_, rows.count * tools_.T, memory);
+    return take_scratch(size_, rows.tokens, memory);
   }
   // The rows of a group among those of all.
   at::Tensor of(const at::Tensor& all, const PassRows& rows) const {
-    return all.narrow(0, rows.first * tools_.T, rows.count * tools_.T);
+    return all.narrow(0, rows.begin, rows.tokens);
   }
   float* wkv_of(const Kept& keep, int64_t b) const {
-    return data(keep.wkv) + b * wkv_segments(tools_.T) * 3 * size_.A;
+    return data(keep.wkv) + kept_before_[static_cast<size_t>(b)] * 3 * size_.A;
   }
+  // A sequence's WKV state, (3, A), or null.
+  float* state_of(const LayerState* state, int64_t b) const {
+    if (state == nullptr) return nullptr;
+    return data((*state)[static_cast<size_t>(places_.wkv)]) + b * 3 * size_.A;
+  }
+  // Calls run(sequence of the batch, first channel, last).
   template <class Run>
-  void for_channels(int64_t count, const Run& run) const {
+  void for_channels(const PassRows& rows, const Run& run) const {
     const PassTools::Timed timed(tools_, wkv_op_);
     const int64_t blocks = (size_.A + kWkvChannels - 1) / kWkvChannels;
-    PassTools::in_parallel(count * blocks, 1, [&](int64_t task, int64_t) {
+    PassTools::in_parallel(rows.count * blocks, 1, [&](int64_t task, int64_t) {
       const int64_t first = task % blocks * kWkvChannels;
-      run(task / blocks, first, std::min(size_.A, first + kWkvChannels));
+      run(rows.first + task / blocks, first, std::min(size_.A, first + kWkvChannels));
     });
   }
   template <class Run>
@@ -115,6 +124,9 @@ class Pass : public BlockPass {
   PassTools& tools_;
   std::shared_ptr<Rwkv4BlockImpl> block_;
   Sizes size_;
+  StatePlaces places_;
+  int64_t layer_;
+  std::vector<int64_t> kept_before_;
   std::size_t wkv_op_, activation_op_;
   at::Tensor wkv_zero_;
   ShiftPass att_, ffn_;
@@ -125,28 +137,31 @@ void Pass::forward(const PassRows& rows) {
   const auto& ffn = block_->ffn;
   const auto keep = kept(rows);
   const auto own = scratch(rows);
-  const int64_t T = tools_.T, R = rows.count * T, b0 = rows.first;
-  const int64_t C = size_.C, A = size_.A, F = size_.F;
+  const int64_t R = rows.tokens, C = size_.C, A = size_.A, F = size_.F;
 
-  att_.forward(rows.x, b0, rows.count, {own.z[0], own.z[1], own.z[2]});
+  att_.forward(rows, rows.x, {own.z[0], own.z[1], own.z[2]});
   tools_.linear(of(keep.k, rows), own.z[0], att.key);
   tools_.linear(of(keep.v, rows), own.z[1], att.value);
   tools_.linear(of(keep.r, rows), own.z[2], att.receptance);
   const auto w = -at::exp(att.time_decay), u = att.time_first.contiguous();
-  for_channels(rows.count, [&](int64_t b, int64_t first, int64_t last) {
-    const int64_t at = (b0 + b) * T * A;
-    wkv_forward(WkvForward<float>{T, A, A, first, last, read(w), read(u), read(keep.k) + at,
-                                  read(keep.v) + at, read(keep.r) + at, data(keep.y) + at,
-                                  read(wkv_zero_), nullptr, wkv_of(keep, b0 + b)});
+  for_channels(rows, [&](int64_t b, int64_t first, int64_t last) {
+    const auto& one = tools_.sequences[static_cast<size_t>(b)];
+    const int64_t at = one.begin * A;
+    const float* before = state_of(rows.before, b);
+    wkv_forward(WkvForward<float>{one.tokens, A, A, first, last, read(w), read(u),
+                                  read(keep.k) + at, read(keep.v) + at, read(keep.r) + at,
+                                  data(keep.y) + at, before != nullptr ? before : read(wkv_zero_),
+                                  state_of(rows.after, b), wkv_of(keep, b)});
   });
   tools_.linear(own.z[0], of(keep.y, rows), att.output);
-  float* x_mid = data(keep.x_mid) + b0 * T * C;
-  const float* x_rows = read(rows.x) + b0 * T * C;
+  float* x_mid = data(keep.x_mid) + rows.begin * C;
+  const float* x_rows = read(rows.x) + rows.begin * C;
   elementwise(R * C, [&](int64_t first, int64_t last) {
     residual_forward(x_rows + first, read(own.z[0]) + first, x_mid + first, last - first);
   });
+  tools_.drop(x_mid, rows.begin * C, R * C, 2 * layer_ + 1);
 
-  ffn_.forward(keep.x_mid, b0, rows.count, {own.z[0], own.z[1]});
+  ffn_.forward(rows, keep.x_mid, {own.z[0], own.z[1]});
   const auto h = of(keep.h, rows);
   tools_.linear(h, own.z[0], ffn.key);
   elementwise(R * F, [&](int64_t first, int64_t last) {
@@ -156,11 +171,12 @@ void Pass::forward(const PassRows& rows) {
   tools_.linear(r, own.z[1], ffn.receptance);
   tools_.linear(v, h, ffn.value);
   if (!rows.x_out.defined()) return;
-  float* x_out = data(rows.x_out) + b0 * T * C;
+  float* x_out = data(rows.x_out) + rows.begin * C;
   elementwise(R * C, [&](int64_t first, int64_t last) {
     gated_residual_forward(x_mid + first, read(r) + first, read(v) + first, x_out + first,
                            last - first);
   });
+  tools_.drop(x_out, rows.begin * C, R * C, 2 * layer_ + 2);
 }
 
 void Pass::backward(const PassRows& rows) {
@@ -169,9 +185,9 @@ void Pass::backward(const PassRows& rows) {
   const auto keep = kept(rows);
   const auto own = scratch(rows);
   const auto& z = own.z;
-  const int64_t T = tools_.T, R = rows.count * T, b0 = rows.first;
-  const int64_t C = size_.C, A = size_.A, F = size_.F;
+  const int64_t R = rows.tokens, C = size_.C, A = size_.A, F = size_.F;
   const auto grad = of(rows.dx, rows);  // (R, C)
+  tools_.drop(data(grad), rows.begin * C, R * C, 2 * layer_ + 2);
 
   // Channel mix.
   const auto h = of(keep.h, rows), r = of(keep.ffn_r, rows), v = of(keep.ffn_v, rows);
@@ -185,12 +201,13 @@ void Pass::backward(const PassRows& rows) {
   elementwise(R * F, [&](int64_t first, int64_t last) {
     relu_square_backward(read(h) + first, data(dh) + first, last - first);
   });
-  ffn_.forward(keep.x_mid, b0, rows.count, {z[0], z[1]});
+  ffn_.forward(rows, keep.x_mid, {z[0], z[1]});
   tools_.add_weight_gradient(ffn.key, dh, z[0]);
   tools_.add_weight_gradient(ffn.receptance, dr, z[1]);
   tools_.linear_transposed(z[0], dh, ffn.key);
   tools_.linear_transposed(z[1], dr, ffn.receptance);
-  ffn_.backward(keep.x_mid, b0, rows.count, {z[0], z[1]}, rows.dx);
+  ffn_.backward(rows, keep.x_mid, {z[0], z[1]}, rows.dx);
+  tools_.drop(data(grad), rows.begin * C, R * C, 2 * layer_ + 1);
 
   // Time mix. The kept k, v and r become their own gradients.
   const auto y = of(keep.y, rows);
@@ -200,9 +217,10 @@ void Pass::backward(const PassRows& rows) {
   const auto w = -at::exp(att.time_decay), u = att.time_first.contiguous();
   auto grad_w = at::empty({rows.count, A}, at::kDouble),
        grad_u = at::empty({rows.count, A}, at::kDouble);
-  for_channels(rows.count, [&](int64_t i, int64_t first, int64_t last) {
-    const int64_t at = (b0 + i) * T * A;
-    wkv_backward(WkvBackward<float>{T,
+  for_channels(rows, [&](int64_t b, int64_t first, int64_t last) {
+    const auto& one = tools_.sequences[static_cast<size_t>(b)];
+    const int64_t at = one.begin * A, i = b - rows.first;
+    wkv_backward(WkvBackward<float>{one.tokens,
                                     A,
                                     A,
                                     first,
@@ -212,23 +230,24 @@ void Pass::backward(const PassRows& rows) {
                                     read(keep.k) + at,
                                     read(keep.v) + at,
                                     read(keep.r) + at,
-                                    wkv_of(keep, b0 + i),
-                                    nullptr,
-                                    read(dy) + i * T * A,
-                                    nullptr,
+                                    wkv_of(keep, b),
+                                    state_of(rows.after, b),
+                                    read(dy) + (one.begin - rows.begin) * A,
+                                    state_of(rows.grad_after, b),
                                     data(keep.k) + at,
                                     data(keep.v) + at,
                                     data(keep.r) + at,
                                     grad_w.mutable_data_ptr<double>() + i * A,
                                     grad_u.mutable_data_ptr<double>() + i * A,
-                                    nullptr,
-                                    nullptr});
+                                    state_of(rows.grad_before, b),
+                                    state_of(rows.before, b)});
   });
   // w = -exp(time_decay), so dw / dtime_decay = w. Of a decay that overflowed nothing is left, and
   // its gradient is 0.
-  att.time_decay.grad().add_(grad_w.sum(0) * w.clamp_min(-1e30));
-  att.time_first.grad().add_(grad_u.sum(0));
-  att_.forward(rows.x, b0, rows.count, {z[0], z[1], z[2]});
+  if (att.time_decay.grad().defined())
+    att.time_decay.grad().add_(grad_w.sum(0) * w.clamp_min(-1e30));
+  if (att.time_first.grad().defined()) att.time_first.grad().add_(grad_u.sum(0));
+  att_.forward(rows, rows.x, {z[0], z[1], z[2]});
   const auto dk = of(keep.k, rows), dvalue = of(keep.v, rows), dreceptance = of(keep.r, rows);
   tools_.add_weight_gradient(att.key, dk, z[0]);
   tools_.add_weight_gradient(att.value, dvalue, z[1]);
@@ -236,7 +255,7 @@ void Pass::backward(const PassRows& rows) {
   tools_.linear_transposed(z[0], dk, att.key);
   tools_.linear_transposed(z[1], dvalue, att.value);
   tools_.linear_transposed(z[2], dreceptance, att.receptance);
-  att_.backward(rows.x, b0, rows.count, {z[0], z[1], z[2]}, rows.dx);
+  att_.backward(rows, rows.x, {z[0], z[1], z[2]}, rows.dx);
 }
 
 }  // namespace
@@ -247,12 +266,11 @@ std::unique_ptr<BlockPass> make_pass(const PassSetup& setup) {
 
 std::string pass_lacks(const ModelConfig& config) { return ShiftPass::lacks(config); }
 
-PassFloats pass_floats(const ModelConfig& config, std::int64_t tokens, std::int64_t longest,
-                       std::int64_t group_tokens) {
-  const Sizes size(config, tokens, longest);
+PassFloats pass_floats(const ModelConfig& config, const PassLimits& limits) {
+  const Sizes size(config, limits);
   PassMemory kept, scratch;
   take_kept(size, kept);
-  take_scratch(size, group_tokens, scratch);
+  take_scratch(size, limits.group_tokens, scratch);
   return {kept.floats(), scratch.floats()};
 }
 

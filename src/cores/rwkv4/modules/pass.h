@@ -11,7 +11,6 @@ namespace rwkvx::rwkv4 {
 
 std::unique_ptr<BlockPass> make_pass(const PassSetup& setup);
 std::string pass_lacks(const ModelConfig& config);
-PassFloats pass_floats(const ModelConfig& config, std::int64_t tokens, std::int64_t longest,
-                       std::int64_t group_tokens);
+PassFloats pass_floats(const ModelConfig& config, const PassLimits& limits);
 
 }  // namespace rwkvx::rwkv4

@@ -73,7 +73,7 @@ at::Tensor Rwkv7BlockImpl::time_mix(const at::Tensor& x, const BlockContext& con
   const auto key = heads(k * (1 + (a - 1) * att.k_a)), value = heads(v), receptance = heads(r);
   auto& past = state[static_cast<size_t>(places_.wkv)];  // (B, H, N, N)
   auto [y, after] = wkv7(receptance, heads(d), key, value, -kappa, kappa * rate, past);
-  past = after.detach();
+  past = after;
   const auto away = y - y.mean(-1, /*keepdim=*/true);
   y = away / at::sqrt((away * away).mean(-1, /*keepdim=*/true) + kHeadNormEpsilon);
   y = y.flatten(-2) * att.ln_x.weight + att.ln_x.bias;  // (B, T, C)

@@ -16,8 +16,8 @@ float* data(const at::Tensor& t) { return PassTools::data(t); }
 
 // Of a block's rows: tokens of a batch and kept states, beside the model's own sizes.
 struct PassSizes : Sizes {
-  PassSizes(const ModelConfig& config, int64_t tokens, int64_t longest)
-      : Sizes(config), tokens(tokens), states(kept_states(tokens, longest, kWkv7Segment)) {}
+  PassSizes(const ModelConfig& config, const PassLimits& limits)
+      : Sizes(config), tokens(limits.tokens), states(kept_states(limits, kWkv7Segment)) {}
   int64_t tokens, states;
   int64_t widest_rank() const { return std::max({decay, iclr, value, gate}); }
 };
@@ -73,18 +73,21 @@ class Pass : public BlockPass {
         first_(setup.layer == 0),
         last_(setup.layer + 1 == setup.config.n_layer),
         block_(std::dynamic_pointer_cast<Rwkv7BlockImpl>(setup.block)),
-        size_(setup.config, setup.tokens, setup.longest),
+        size_(setup.config, setup.limits),
+        places_(setup.config),
+        layer_(setup.layer),
         wkv_op_(tools_.operator_at("wkv")),
         activation_op_(tools_.operator_at("activation")),
-        att_(setup.config, tools_, block_->ln1, block_->att.shift,
+        att_(setup.config, tools_, places_.att, block_->ln1, block_->att.shift,
              {block_->att.x_r, block_->att.x_w, block_->att.x_k, block_->att.x_v, block_->att.x_a,
               block_->att.x_g},
              MixShares::kBefore),
-        ffn_(setup.config, tools_, block_->ln2, block_->ffn.shift, {block_->ffn.x_k},
+        ffn_(setup.config, tools_, places_.ffn, block_->ln2, block_->ffn.shift, {block_->ffn.x_k},
              MixShares::kBefore) {}
 
   void begin() override {
-    TORCH_CHECK(tools_.B * wkv7_segments(tools_.T) <= size_.states, "TrainingPass: ", tools_.B,
+    kept_before_ = tools_.kept_before(kWkv7Segment);
+    TORCH_CHECK(kept_before_.back() <= size_.states, "TrainingPass: ", tools_.sequences.size(),
                 " sequences keep more states than there is room for");
     att_.begin();
     ffn_.begin();
@@ -95,7 +98,7 @@ class Pass : public BlockPass {
  private:
   // A part of all tokens' memory: that of the rows of a group.
   at::Tensor of(const at::Tensor& all, const PassRows& rows) const {
-    return all.narrow(0, rows.first * tools_.T, rows.count * tools_.T);
+    return all.narrow(0, rows.begin, rows.tokens);
   }
   Kept kept(const PassRows& rows) const {
     PassMemory memory(rows.kept);
@@ -109,7 +112,7 @@ class Pass : public BlockPass {
   }
   Scratch scratch(const PassRows& rows) const {
     PassMemory memory(rows.scratch);
-    return take_scratch(size_, rows.count * tools_.T, memory);
+    return take_scratch(size_, rows.tokens, memory);
   }
   at::Tensor rank_rows(const Scratch& own, int64_t R, const at::Tensor& like) const {
     const int64_t width = like.size(1);
@@ -117,6 +120,19 @@ class Pass : public BlockPass {
   }
   HeadWeights weights() const;
   HeadRows head_rows(const Kept& keep, const Shared& hand, int64_t b) const;
+  const PassSequence& sequence(int64_t b) const { return tools_.sequences[static_cast<size_t>(b)]; }
+  // The states that a head keeps of a sequence.
+  float* kept_of(const Kept& keep, int64_t b, int64_t head) const {
+    const int64_t before = kept_before_[static_cast<size_t>(b)],
+                  own = kept_before_[static_cast<size_t>(b + 1)] - before;
+    return data(keep.states) + (before * size_.H + head * own) * size_.N * size_.N;
+  }
+  // A head's state of a sequence, (N, N), or null.
+  float* state_of(const LayerState* state, int64_t b, int64_t head) const {
+    if (state == nullptr) return nullptr;
+    return data((*state)[static_cast<size_t>(places_.wkv)]) +
+           (b * size_.H + head) * size_.N * size_.N;
+  }
   template <class Run>
   void for_heads(const PassRows& rows, const Run& run) const {
     const PassTools::Timed timed(tools_, wkv_op_);
@@ -146,6 +162,9 @@ class Pass : public BlockPass {
   bool first_, last_;
   std::shared_ptr<Rwkv7BlockImpl> block_;
   PassSizes size_;
+  StatePlaces places_;
+  int64_t layer_;
+  std::vector<int64_t> kept_before_;
   std::size_t wkv_op_, activation_op_;
   ShiftPass att_, ffn_;
 };
@@ -157,9 +176,11 @@ HeadWeights Pass::weights() const {
 }
 
 HeadRows Pass::head_rows(const Kept& keep, const Shared& hand, int64_t b) const {
-  const int64_t T = tools_.T, C = size_.C;
-  const auto at = [&](const at::Tensor& all) { return read(all) + b * T * C; };
-  HeadRows rows{T, C, at(keep.r), at(keep.k), at(keep.v), at(keep.g), at(keep.w), at(keep.a)};
+  const auto& one = sequence(b);
+  const int64_t C = size_.C;
+  const auto at = [&](const at::Tensor& all) { return read(all) + one.begin * C; };
+  HeadRows rows{one.tokens, C,          at(keep.r), at(keep.k),
+                at(keep.v), at(keep.g), at(keep.w), at(keep.a)};
   if (!first_) rows.share = at(keep.share), rows.v_first = at(hand.v_first);
   return rows;
 }
@@ -170,10 +191,10 @@ void Pass::forward(const PassRows& rows) {
   const auto keep = kept(rows);
   const auto hand = shared(rows);
   const auto own = scratch(rows);
-  const int64_t T = tools_.T, R = rows.count * T, b0 = rows.first, C = size_.C;
+  const int64_t R = rows.tokens, C = size_.C;
   const auto& z = own.z;
 
-  att_.forward(rows.x, b0, rows.count, {z[0], z[1], z[2], z[3], z[4], z[5]});
+  att_.forward(rows, rows.x, {z[0], z[1], z[2], z[3], z[4], z[5]});
   tools_.linear(of(keep.r, rows), z[0], att.receptance);
   tools_.linear(of(keep.k, rows), z[2], att.key);
   tools_.linear(of(keep.v, rows), z[3], att.value);
@@ -191,34 +212,41 @@ void Pass::forward(const PassRows& rows) {
   through(keep.g_in, z[5], att.g, keep.g, [&](const auto& m) { apply(m, sigmoid_forward); });
   for_heads(rows, [&](int64_t b, int64_t head) {
     HeadForward call{weights(), head_rows(keep, hand, b)};
-    call.out = data(keep.out) + b * T * C;
-    call.y = data(keep.y) + b * T * C;
-    call.kept = data(keep.states) + (b * size_.H + head) * wkv7_segments(T) * size_.N * size_.N;
+    call.out = data(keep.out) + sequence(b).begin * C;
+    call.y = data(keep.y) + sequence(b).begin * C;
+    call.kept = kept_of(keep, b, head);
+    call.state_in = state_of(rows.before, b, head);
+    call.state_out = state_of(rows.after, b, head);
     head_forward(call, head);
   });
   tools_.linear(z[0], of(keep.out, rows), att.output);
-  float* x_mid = data(keep.x_mid) + b0 * T * C;
-  const float* x_rows = read(rows.x) + b0 * T * C;
+  float* x_mid = data(keep.x_mid) + rows.begin * C;
+  const float* x_rows = read(rows.x) + rows.begin * C;
   elementwise(R * C, [&](int64_t first, int64_t last) {
     residual_forward(x_rows + first, read(z[0]) + first, x_mid + first, last - first);
   });
+  tools_.drop(x_mid, rows.begin * C, R * C, 2 * layer_ + 1);
 
-  ffn_.forward(keep.x_mid, b0, rows.count, {z[0]});
+  ffn_.forward(rows, keep.x_mid, {z[0]});
   const auto h = of(keep.h, rows);
   tools_.linear(h, z[0], ffn.key);
   apply(h, relu_square_forward);
   if (!rows.x_out.defined()) return;
   tools_.linear(z[0], h, ffn.value);
-  float* x_out = data(rows.x_out) + b0 * T * C;
+  float* x_out = data(rows.x_out) + rows.begin * C;
   elementwise(R * C, [&](int64_t first, int64_t last) {
     residual_forward(x_mid + first, read(z[0]) + first, x_out + first, last - first);
   });
+  tools_.drop(x_out, rows.begin * C, R * C, 2 * layer_ + 2);
 }
 
 void Pass::backward(const PassRows& rows) {
   const auto keep = kept(rows);
   const auto own = scratch(rows);
+  float* grad = data(rows.dx) + rows.begin * size_.C;
+  tools_.drop(grad, rows.begin * size_.C, rows.tokens * size_.C, 2 * layer_ + 2);
   channel_mix_backward(rows, keep, own);
+  tools_.drop(grad, rows.begin * size_.C, rows.tokens * size_.C, 2 * layer_ + 1);
   time_mix_backward(rows, keep, own);
 }
 
@@ -232,10 +260,10 @@ void Pass::channel_mix_backward(const PassRows& rows, const Kept& keep, const Sc
   elementwise(h.numel(), [&](int64_t first, int64_t last) {
     relu_square_backward(read(h) + first, data(dh) + first, last - first);
   });
-  ffn_.forward(keep.x_mid, rows.first, rows.count, {z});
+  ffn_.forward(rows, keep.x_mid, {z});
   tools_.add_weight_gradient(ffn.key, dh, z);
   tools_.linear_transposed(z, dh, ffn.key);
-  ffn_.backward(keep.x_mid, rows.first, rows.count, {z}, rows.dx);
+  ffn_.backward(rows, keep.x_mid, {z}, rows.dx);
 }
 
 template <class Adjoint>
@@ -253,7 +281,7 @@ at::Tensor Pass::second_adjoint(const Scratch& own, const at::Tensor& grad, cons
 void Pass::time_mix_backward(const PassRows& rows, const Kept& keep, const Scratch& own) {
   const auto& att = block_->att;
   const auto hand = shared(rows);
-  const int64_t T = tools_.T, b0 = rows.first, C = size_.C;
+  const int64_t b0 = rows.first, C = size_.C;
   const auto& z = own.z;
   const auto grad = of(rows.dx, rows);
   if (last_) of(hand.grad_v_first, rows).zero_();
@@ -264,11 +292,14 @@ void Pass::time_mix_backward(const PassRows& rows, const Kept& keep, const Scrat
   auto& parts = tools_.parts;
   parts.resize(static_cast<std::size_t>(rows.count * kHeadGradRows * C));
   for_heads(rows, [&](int64_t b, int64_t head) {
-    const auto at = [&](const at::Tensor& all) { return data(all) + b * T * C; };
+    const int64_t begin = sequence(b).begin;
+    const auto at = [&](const at::Tensor& all) { return data(all) + begin * C; };
     HeadBackward call{weights(), head_rows(keep, hand, b)};
     call.y = at(keep.y);
-    call.kept = read(keep.states) + (b * size_.H + head) * wkv7_segments(T) * size_.N * size_.N;
-    call.grad_out = read(z[0]) + (b - b0) * T * C;
+    call.kept = kept_of(keep, b, head);
+    call.grad_out = read(z[0]) + (begin - rows.begin) * C;
+    call.grad_state_out = state_of(rows.grad_after, b, head);
+    call.grad_state_in = state_of(rows.grad_before, b, head);
     call.grad_r = at(keep.r), call.grad_k = at(keep.k), call.grad_v = at(keep.v);
     call.grad_g = at(keep.g), call.grad_w = at(keep.w), call.grad_a = at(keep.a);
     if (!first_) call.grad_share = at(keep.share);
@@ -282,7 +313,7 @@ void Pass::time_mix_backward(const PassRows& rows, const Kept& keep, const Scrat
   if (!first_) sums.emplace_back(2, att.v0);
   tools_.add_partial_sums(rows.count, kHeadGradRows, C, sums);
 
-  att_.forward(rows.x, b0, rows.count, {z[0], z[1], z[2], z[3], z[4], z[5]});
+  att_.forward(rows, rows.x, {z[0], z[1], z[2], z[3], z[4], z[5]});
   const auto through = [&](const at::Tensor& in, const at::Tensor& grad_out,
                            const at::Tensor& weight) {
     tools_.add_weight_gradient(weight, grad_out, in);
@@ -308,7 +339,7 @@ void Pass::time_mix_backward(const PassRows& rows, const Kept& keep, const Scrat
     through(z[3], of(keep.v, rows), att.value);
     tools_.add_linear(z[3], middle, att.v.first);
   }
-  att_.backward(rows.x, b0, rows.count, {z[0], z[1], z[2], z[3], z[4], z[5]}, rows.dx);
+  att_.backward(rows, rows.x, {z[0], z[1], z[2], z[3], z[4], z[5]}, rows.dx);
 }
 
 }  // namespace
@@ -319,12 +350,11 @@ std::unique_ptr<BlockPass> make_pass(const PassSetup& setup) {
 
 std::string pass_lacks(const ModelConfig& config) { return ShiftPass::lacks(config); }
 
-PassFloats pass_floats(const ModelConfig& config, std::int64_t tokens, std::int64_t longest,
-                       std::int64_t group_tokens) {
-  const PassSizes size(config, tokens, longest);
+PassFloats pass_floats(const ModelConfig& config, const PassLimits& limits) {
+  const PassSizes size(config, limits);
   PassMemory kept, scratch, shared;
   take_kept(size, kept);
-  take_scratch(size, group_tokens, scratch);
+  take_scratch(size, limits.group_tokens, scratch);
   take_shared(size, shared);
   return {kept.floats(), scratch.floats(), shared.floats()};
 }

@@ -57,7 +57,7 @@ at::Tensor conv_shift(const at::Tensor& a, const ShiftParameters& learned, const
   const auto g = gate(a, s, learned);             // (B, T, C)
   const int64_t T = a.size(1), H = ring.size(1);
   const auto last = at::cat({ring, a}, /*dim=*/1).slice(1, T, T + H);
-  ring = last.detach().clone(at::MemoryFormat::Contiguous);
+  ring = last.clone(at::MemoryFormat::Contiguous);
   return a + (g.defined() ? g * s : s);
 }
 

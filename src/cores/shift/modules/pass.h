@@ -16,30 +16,37 @@ namespace rwkvx {
 class ShiftPass {
  public:
   // `learned` without a form: no shift.
-  ShiftPass(const ModelConfig& config, PassTools& tools, const NormParameters& norm,
-            const ShiftParameters& learned, std::vector<at::Tensor> mix,
+  ShiftPass(const ModelConfig& config, PassTools& tools, const SitePlaces& places,
+            const NormParameters& norm, const ShiftParameters& learned, std::vector<at::Tensor> mix,
             MixShares shares = MixShares::kToken);
 
   // What of a model's shift the fused kernels lack, in words; "" for nothing.
   static std::string lacks(const ModelConfig& config);
 
-  // Finds the taps' factors, which are the same for all sequences of a batch.
+  // Finds the taps' factors at the positions of a batch.
   void begin();
-  // z[i] (count T, C) <- the mixes of sequences first .. first + count of x (N, C).
-  void forward(const at::Tensor& x, int64_t first, int64_t count,
-               const std::vector<at::Tensor>& z) const;
+  // z[i] (rows.tokens, C) <- the mixes of the rows of x (N, C), which is the block's input or what
+  // its second site takes; and the state behind them, where it is wanted.
+  void forward(const PassRows& rows, const at::Tensor& x, const std::vector<at::Tensor>& z) const;
   // From dz[i]: adds the gradient of x to dx (N, C) and those of the parameters to theirs.
-  void backward(const at::Tensor& x, int64_t first, int64_t count,
-                const std::vector<at::Tensor>& dz, const at::Tensor& dx) const;
+  void backward(const PassRows& rows, const at::Tensor& x, const std::vector<at::Tensor>& dz,
+                const at::Tensor& dx) const;
 
  private:
+  // Tokens [begin, end) of a sequence of the batch.
+  struct Task {
+    int64_t sequence, begin, end;
+  };
+  std::vector<Task> tasks_of(const PassRows& rows) const;
   ShiftMixSite view() const;
-  ShiftMixSequence sequence(const at::Tensor& x, int64_t b) const;
-  template <class Run>
-  void for_segments(int64_t count, const Run& run) const;
+  ShiftMixSequence sequence(const PassRows& rows, const at::Tensor& x, int64_t b) const;
+  const float* state_of(const LayerState* state, int place, int64_t b) const;
+  ShiftMixStateGrads state_grads(const PassRows& rows, int64_t b) const;
+  void add_factor_gradient(const PassRows& rows, const at::Tensor& dm) const;
 
   int64_t C_;
   PassTools& tools_;
+  SitePlaces places_;
   std::size_t op_;
   NormParameters norm_;
   ShiftParameters learned_;

@@ -15,7 +15,7 @@ std::vector<at::Tensor> shift_mix(const at::Tensor& a, const ShiftParameters& le
     return device->shift_mix(a, learned, phi, mixes, ring, prev);
   const auto b = ring.defined() ? conv_shift(a, learned, phi, ring) : a;  // (B, T, C)
   const auto before = token_shift(b, prev);                               // (B, T, C)
-  prev = b.select(/*dim=*/1, -1).detach().clone();                        // (B, C)
+  prev = b.select(/*dim=*/1, -1).clone();                                 // (B, C)
   std::vector<at::Tensor> z;
   for (const auto& mix : mixes) z.push_back(at::lerp(before, b, mix));  // (B, T, C)
   return z;
