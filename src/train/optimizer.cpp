@@ -59,12 +59,14 @@ struct Optimizer::Impl {
   }
 };
 
-Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config)
+Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
+                     const std::function<bool(const ParameterRow&)>& trainable)
     : impl_(std::make_unique<Impl>()) {
   const torch::NoGradGuard no_grad;
   impl_->config = config;
   int64_t size = 0;
   for (const auto& row : describe_parameters(model.config())) {
+    if (trainable && !trainable(row)) continue;
     impl_->segments.push_back(
         {row, size, learning_rate_scale(row, config), weight_decay_of(row, config)});
     size += (row.count() + kAlign - 1) / kAlign * kAlign;

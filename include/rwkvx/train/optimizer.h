@@ -1,6 +1,7 @@
 // AdamW over one flat buffer that all parameters are views of.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,8 +25,11 @@ double weight_decay_of(const ParameterRow& row, const TrainingConfig& config);
 class Optimizer {
  public:
   // Moves the model's parameters into a flat float32 buffer of its own, on the device that they are
-  // on, and gives them gradients of zeros in another; the model is used as before.
-  Optimizer(RwkvImpl& model, const TrainingConfig& config);
+  // on, and gives them gradients of zeros in another; the model is used as before. With a predicate,
+  // the rows for which it is false are left alone: they keep their place, have no gradient and no
+  // moments, and are never changed.
+  Optimizer(RwkvImpl& model, const TrainingConfig& config,
+            const std::function<bool(const ParameterRow&)>& trainable = {});
   ~Optimizer();
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
@@ -37,7 +41,8 @@ class Optimizer {
   void step(double rate, double norm);
   // Steps taken so far.
   std::int64_t steps() const;
-  // Both moments under the parameters' names, to save and to restore: "m.NAME" and "v.NAME".
+  // Both moments of what is trained under the parameters' names, to save and to restore: "m.NAME"
+  // and "v.NAME".
   std::vector<std::pair<std::string, at::Tensor>> moments() const;
   void set_steps(std::int64_t steps);
   // The name of the first parameter or gradient that holds a value that is not finite, "" for none.
