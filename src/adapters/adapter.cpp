@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "adapters/lora.h"
+#include "adapters/rows.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/field.h"
 #include "rwkvx/base/files.h"
@@ -64,28 +65,20 @@ void check_lora(const Adapter& adapter, const std::string& where) {
   }
 }
 
-using Rows = std::unordered_map<std::string, ParameterRow>;
-
-Rows rows_of(const ModelConfig& config) {
-  Rows rows;
-  for (auto& row : describe_parameters(config)) rows.emplace(row.name, row);
-  return rows;
-}
-
 void check_lora(const Adapter& adapter, const ModelConfig& base, const std::string& where) {
-  const auto rows = rows_of(base);
+  const auto rows = parameter_rows(base);
   for (const auto& tensor : adapter.tensors) {
     if (const auto half = lora_half(tensor.name)) {
-      auto row = rows.find(half->stem + std::string(kWeight));
-      if (row == rows.end()) row = rows.find(half->stem);
-      if (row == rows.end() || !row->second.matrix)
-        fail(where, tensor.name, "is for " + half->stem + ", which the model does not have");
-      const auto& shape = row->second.shape;
+      const auto* row = matrix_of(rows, half->stem);
+      if (row == nullptr)
+        fail(where, tensor.name,
+             "is for the matrix " + half->stem + ", which the model does not have");
+      const auto& shape = row->shape;
       const auto wanted =
           half->second ? std::vector{shape[0], adapter.rank} : std::vector{adapter.rank, shape[1]};
       if (tensor.shape != wanted)
         fail(where, tensor.name,
-             "expected shape " + shape_text(wanted) + " for " + row->first + " " +
+             "expected shape " + shape_text(wanted) + " for " + row->name + " " +
                  shape_text(shape) + ", got " + shape_text(tensor.shape));
       continue;
     }
@@ -101,26 +94,6 @@ void check_lora(const Adapter& adapter, const ModelConfig& base, const std::stri
 std::string in_block(const std::string& name) {
   const auto dot = name.find('.', std::string_view("blocks.").size());
   return dot == std::string::npos ? name : name.substr(dot + 1);
-}
-
-void check_state(const Adapter& adapter, const ModelConfig& base, const std::string& where) {
-  std::unordered_map<std::string, StateRow> rows;
-  for (auto& row : describe_state(base)) rows.emplace(row.name, row);
-  std::set<std::string> kinds, names;
-  for (const auto& tensor : adapter.tensors) {
-    const auto row = rows.find(tensor.name);
-    if (row == rows.end() || row->second.ring)
-      fail(where, tensor.name, "is no state of the model that a text can begin with");
-    if (tensor.shape != row->second.shape)
-      fail(where, tensor.name,
-           "expected shape " + shape_text(row->second.shape) + ", got " + shape_text(tensor.shape));
-    kinds.insert(in_block(tensor.name));
-    names.insert(tensor.name);
-  }
-  for (const auto& kind : kinds)
-    for (std::int64_t i = 0; i < base.n_layer; ++i)
-      if (const auto name = block_prefix(i) + kind; !names.contains(name))
-        fail(where, name, "is missing; the adapter is of another model");
 }
 
 void check_shift(const Adapter& adapter, const ModelConfig& base, const std::string& where) {
@@ -154,6 +127,39 @@ void check_shift(const Adapter& adapter, const ModelConfig& base, const std::str
 }
 
 }  // namespace
+
+ParameterRows parameter_rows(const ModelConfig& config) {
+  ParameterRows rows;
+  for (auto& row : describe_parameters(config)) rows.emplace(row.name, row);
+  return rows;
+}
+
+const ParameterRow* matrix_of(const ParameterRows& rows, const std::string& stem) {
+  auto row = rows.find(stem + std::string(kWeight));
+  if (row == rows.end()) row = rows.find(stem);
+  return row == rows.end() || !row->second.matrix ? nullptr : &row->second;
+}
+
+void check_state_rows(const Adapter& adapter, const std::vector<StateRow>& rows,
+                      const std::string& where) {
+  std::unordered_map<std::string_view, const StateRow*> known;
+  for (const auto& row : rows) known.emplace(row.name, &row);
+  std::set<std::string> kinds, names;
+  for (const auto& tensor : adapter.tensors) {
+    const auto row = known.find(tensor.name);
+    if (row == known.end() || row->second->ring)
+      fail(where, tensor.name, "is no state of the model that a text can begin with");
+    if (tensor.shape != row->second->shape)
+      fail(where, tensor.name,
+           "expected the state of this model, " + shape_text(row->second->shape) + ", got " +
+               shape_text(tensor.shape));
+    kinds.insert(in_block(tensor.name));
+    names.insert(tensor.name);
+  }
+  for (const auto& row : rows)
+    if (kinds.contains(in_block(row.name)) && !names.contains(row.name))
+      fail(where, row.name, "is missing; the adapter is of another model");
+}
 
 std::optional<LoraHalf> lora_half(std::string_view name) {
   const bool first = name.ends_with(kA);
@@ -213,7 +219,7 @@ void check_adapter(const Adapter& adapter, const ModelConfig& base, const std::s
     case AdapterKind::kLora:
       return check_lora(adapter, base, where);
     case AdapterKind::kState:
-      return check_state(adapter, base, where);
+      return check_state_rows(adapter, describe_state(base), where);
     case AdapterKind::kShift:
       return check_shift(adapter, base, where);
   }

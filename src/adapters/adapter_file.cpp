@@ -98,12 +98,7 @@ bool looks_like_adapter(const fs::path& path) {
 
 Adapter read_adapter(const fs::path& path, std::optional<double> alpha) {
   const auto file = open_adapter(path);
-  const bool ours = is_ours(file);
-  auto adapter = ours ? read_ours(file) : read_peft(file, alpha);
-  if (alpha && (ours || adapter.kind != AdapterKind::kLora))
-    throw CheckpointError(path.string(),
-                          ours ? "holds its own alpha; give a scale as FILE:SCALE instead"
-                               : "is a tuned state, which has no alpha");
+  auto adapter = is_ours(file) ? read_ours(file) : read_peft(file, alpha);
   check_adapter(adapter, path.string());
   return adapter;
 }

@@ -67,7 +67,7 @@ Adapter read_peft(const TensorFile& file, std::optional<double> alpha) {
       adapter.rank = tensor.shape[0];
     adapter.tensors.push_back({std::move(name), tensor.shape, to_float32(tensor)});
   }
-  if (lora) adapter.alpha = alpha.value_or(kPeftAlpha);
+  if (lora) adapter.alpha = alpha.value_or(kPeftAlpha), adapter.stores_alpha = false;
   return adapter;
 }
 

@@ -309,7 +309,7 @@ nlohmann::json checkpoint_document(const ModelSource& source, const Tokenizer& t
                            {"vocab_size", tokenizer.vocab_size()},
                            {"hash", tokenizer.hash()}};
   if (source.kind != SourceKind::kCheckpoint)
-    document["provenance"] = {{"weights", source.hash()}, {"version", version()}};
+    document["provenance"].update({{"weights", source.hash()}, {"version", version()}});
   return document;
 }
 

@@ -25,6 +25,7 @@ struct EmbedFlags {
 };
 
 void check_flags(const CLI::App& command, const EmbedFlags& flags) {
+  check_adapter_flags(command, flags.generator.adapters);
   if (flags.embed.text && !flags.input.empty())
     throw ConfigError("--text", "cannot be given together with --input");
   if (flags.embed.text) refuse_idle(command, {"--field"}, "needs --input");
@@ -33,6 +34,7 @@ void check_flags(const CLI::App& command, const EmbedFlags& flags) {
   if (flags.output.empty() || flags.output == "-") return;
   check_output("--output", flags.output,
                {{"--input", flags.input}, {"--tokenizer", flags.generator.tokenizer}}, flags.model);
+  refuse_adapter_file("--output", flags.output, flags.generator.adapters);
 }
 
 void run_embed(const CLI::App& command, EmbedFlags& flags) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "cli/arguments.h"
+#include "cli/model_flags.h"
 #include "cli/outputs.h"
 #include "cli/settings.h"
 #include "rwkvx/base/error.h"
@@ -72,7 +73,8 @@ void check_idle(const CLI::App& command, const EvalFlags& flags) {
         [&](const auto& field) { refuse({flag_name(field.name)}, "needs --prompts"); });
   }
   if (model.text.empty()) refuse({"--by-position"}, "needs --text");
-  if (model.model.empty()) refuse({"--device", "--model-tokenizer"}, "needs --model");
+  if (model.model.empty()) refuse({"--device", "--model-tokenizer", "--adapter"}, "needs --model");
+  check_adapter_flags(command, model.adapters);
   if (!model.text.empty()) {
     refuse(eval_metric_flag_names(), "is about scores, not --text");
     refuse({"--per-sample", "--skip-bad", "--format", "--prediction-field", "--reference-field"},
@@ -109,6 +111,7 @@ void check_outputs(const EvalFlags& flags) {
     for (const auto& [flag, value] : eval_metric_texts(flags.metrics))
       refuse_same_file(option, path, {{flag, value}});
     if (!model.model.empty()) refuse_model_file(option, path, model.model);
+    refuse_adapter_file(option, path, model.adapters);
     check_writable(path);
   }
   refuse_same_outputs(outputs);

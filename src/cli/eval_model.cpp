@@ -22,6 +22,7 @@ std::unique_ptr<Generator> open_generator(const EvalModelFlags& flags,
   generator.device = flags.device;
   generator.tokenizer = flags.tokenizer;
   generator.tokenizer_flag = "--model-tokenizer";
+  generator.adapters = flags.adapters;
   return std::make_unique<Generator>(flags.model, generator);
 }
 
@@ -47,6 +48,7 @@ void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlag
       .add_option("--model-tokenizer", flags->tokenizer,
                   "with --model: its tokenizer, as --tokenizer of generate")
       ->type_name("PATH");
+  add_adapter_flags(command, flags->adapters);
   command
       .add_option("--text", flags->text,
                   "with --model: compute the loss on this .txt or .jsonl file")

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "rwkvx/adapters/apply.h"
 #include "rwkvx/eval/scoring.h"
 
 namespace CLI {
@@ -18,6 +19,7 @@ struct EvalModelFlags {
                                                device = "auto";
   std::string cache;
   bool by_position = false;
+  AdapterChoice adapters;
   nlohmann::json generation;  // the generation flags that were given
 };
 

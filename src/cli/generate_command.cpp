@@ -199,6 +199,7 @@ void check_outputs(const GenerateFlags& flags) {
                   {"--prompt-file", flags.prompt_file},
                   {"--tokenizer", flags.generator.tokenizer}},
                  flags.model);
+    refuse_adapter_file(option, path, flags.generator.adapters);
   }
 }
 
@@ -207,6 +208,7 @@ void run_generate(const CLI::App& command, GenerateFlags& flags, const nlohmann:
   refuse_idle_samplers(given, config);
   flags.batch.input = flags.input;
   check_flags(command, flags);
+  check_adapter_flags(command, flags.generator.adapters);
   check_outputs(flags);
   const bool batch = !flags.input.empty();
   std::optional<Input> input;

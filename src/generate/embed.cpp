@@ -72,7 +72,7 @@ Embedding embed(Generator& generator, std::string_view text, Pooling pooling, bo
   const auto ids = inside.tokenizer->encode(text);
   if (ids.empty()) refuse_empty(where);
   const auto C = static_cast<std::size_t>(inside.model->n_embd());
-  const auto state = inside.model->start();
+  const auto state = inside.start();
   std::vector<double> sums(C);
   // A signal ends the work within a piece; cutting there changes nothing.
   for (std::span<const TokenId> rest = ids; !rest.empty();) {

@@ -19,7 +19,9 @@
 
 namespace rwkvx {
 Generator::Impl::Impl(const std::filesystem::path& path_, const GeneratorOptions& options) {
-  const auto source = open_model(path_);
+  const auto adapted = with_adapters(open_model(path_), options.adapters);
+  const auto& source = adapted.source;
+  initial = adapted.initial_state;
   path = source.path;
   document = source.document;
   hash = source.hash();
@@ -63,6 +65,10 @@ const std::vector<TokenId>& Generator::Impl::holding(const std::vector<std::stri
   }
   held_texts_ = texts;
   return holding_;
+}
+
+std::unique_ptr<SequenceState> Generator::Impl::start() const {
+  return initial ? model->import_state(*initial) : model->start();
 }
 
 std::vector<TokenId> Generator::Impl::banned(const GenerateConfig& config) const {
@@ -200,7 +206,7 @@ void Generator::generate_many(
 
 void Generator::losses(const std::function<std::vector<TokenId>(std::int64_t)>& next,
                        const std::function<void(const std::vector<double>&)>& use) {
-  const auto state = impl_->model->start();
+  const auto state = impl_->start();
   const auto V = static_cast<std::size_t>(impl_->model->vocab_size());
   TokenId before = impl_->tokenizer->text_start();
   while (!interrupted()) {

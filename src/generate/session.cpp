@@ -13,7 +13,7 @@
 namespace rwkvx {
 
 Session::Impl::Impl(Generator::Impl& generator_) : generator(generator_) {
-  state = generator.model->start();
+  state = generator.start();
 }
 
 void Session::Impl::begin_feed(std::string_view prompt, ShowPromptToken show,

@@ -29,6 +29,8 @@ struct Generator::Impl {
   // The tokens that are never drawn: those without a text, and those that the settings rule out.
   // Throws ConfigError for ids outside the vocabulary and where no token is left.
   std::vector<TokenId> banned(const GenerateConfig& config) const;
+  // The state of a text that begins.
+  std::unique_ptr<SequenceState> start() const;
   // Of one sequence, with the logits after it.
   std::int64_t state_bytes() const;
 
@@ -37,8 +39,9 @@ struct Generator::Impl {
   std::unique_ptr<LanguageModel> model;
   std::unique_ptr<Tokenizer> tokenizer;
   std::string hash;
-  std::vector<StateRow> rows;   // of a state
-  std::vector<TokenId> silent;  // ids within the vocabulary that stand for no text
+  std::optional<PlainState> initial;  // where an adapter sets it
+  std::vector<StateRow> rows;         // of a state
+  std::vector<TokenId> silent;        // ids within the vocabulary that stand for no text
   std::optional<PromptCache> cache;
 
  private:

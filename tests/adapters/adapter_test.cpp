@@ -141,7 +141,7 @@ TEST(Adapter, OfAnotherModelIsRefusedByName) {
   one.tensors.push_back(tensor("blocks.2.att.key.lora_A", {2, 8}));
   one.tensors.push_back(tensor("blocks.2.att.key.lora_B", {8, 2}));
   EXPECT_THAT(refused(one, rwkv4()),
-              HasSubstr("is for blocks.2.att.key, which the model does not have"));
+              HasSubstr("is for the matrix blocks.2.att.key, which the model does not have"));
   one = lora();
   one.tensors.push_back(tensor("blocks.0.att.gain", {8}));
   EXPECT_THAT(refused(one, rwkv4()), HasSubstr("blocks.0.att.gain: is no parameter of the model"));
@@ -152,7 +152,8 @@ TEST(Adapter, OfAnotherModelIsRefusedByName) {
   auto two = state();
   two.tensors.pop_back();
   EXPECT_THAT(refused(two, rwkv7()), HasSubstr("blocks.1.att.wkv: is missing"));
-  EXPECT_THAT(refused(state(), rwkv4()), HasSubstr("expected shape (3, 8), got (2, 8, 8)"));
+  EXPECT_THAT(refused(state(), rwkv4()),
+              HasSubstr("expected the state of this model, (3, 8), got (2, 8, 8)"));
   two = state();
   two.tensors[1].name = "blocks.1.att.y";
   EXPECT_THAT(refused(two, rwkv7()), HasSubstr("is no state of the model"));

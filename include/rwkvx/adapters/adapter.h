@@ -35,10 +35,11 @@ struct AdapterTensor {
 //   shift  all parameters of the gated positional shift, under their own names
 struct Adapter {
   AdapterKind kind = AdapterKind::kLora;
-  std::string base_hash;  // ModelSource::hash() of the base; empty where it is not known
-  std::int64_t rank = 0;  // of lora
-  double alpha = 0;       // of lora
-  ShiftConfig shift;      // of shift
+  std::string base_hash;     // ModelSource::hash() of the base; empty where it is not known
+  std::int64_t rank = 0;     // of lora
+  double alpha = 0;          // of lora
+  bool stores_alpha = true;  // false: its file does not, and alpha is what was given for it
+  ShiftConfig shift;         // of shift
   std::vector<AdapterTensor> tensors;
 
   std::int64_t parameters() const;
@@ -68,9 +69,9 @@ bool looks_like_adapter(const std::filesystem::path& path);
 // The alpha of a LoRA file that does not hold one, where none is given: RWKV-PEFT's own default.
 inline constexpr double kPeftAlpha = 32;
 
-// Reads an adapter: ours, or a .pth of RWKV-PEFT (LoRA or state tuning, see write_peft()), whose
-// alpha is `alpha` or kPeftAlpha. Throws CheckpointError for what is none or wrong in itself, also
-// where `alpha` is given for a file that holds its own; FileError.
+// Reads an adapter: ours, or a .pth of RWKV-PEFT (LoRA or state tuning, see write_peft()). The
+// alpha of a file that holds none is `alpha`, or kPeftAlpha. Throws CheckpointError for what is no
+// adapter or wrong in itself, FileError.
 Adapter read_adapter(const std::filesystem::path& path, std::optional<double> alpha = {});
 
 // Writes ours, atomically: a safetensors file of float32 with checksums; the metadata has "format",

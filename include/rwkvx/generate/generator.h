@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "rwkvx/adapters/apply.h"
 #include "rwkvx/generate/generate_config.h"
 #include "rwkvx/generate/sampler.h"
 #include "rwkvx/text/tokenizer.h"
@@ -56,6 +57,7 @@ struct GeneratorOptions {
   // States of prompts' beginnings are kept here and found again; empty: nowhere.
   std::filesystem::path prompt_cache{};
   std::int64_t prompt_cache_bytes = std::int64_t{1} << 30;
+  AdapterChoice adapters{};
 };
 
 // A model and its tokenizer, ready to generate. Not thread-safe.
@@ -106,7 +108,7 @@ class Generator {
   // most `count` of them and none at the end; use() gets their losses in the same order.
   void losses(const std::function<std::vector<TokenId>(std::int64_t)>& next,
               const std::function<void(const std::vector<double>&)>& use);
-  // The directory or file the model was loaded from, and the hash of its weights.
+  // The directory or file the model was loaded from, and the hash of its weights and adapters.
   const std::filesystem::path& path() const;
   const std::string& weights_hash() const;
   // What config.json of a checkpoint says; null for other models.
