@@ -41,27 +41,26 @@ struct File {
   }
 };
 
-// The package rwkv transposes (heads, key, value) when it loads such a file.
-TEST(InitialState, HoldsKeysBeforeValues) {
+// RWKV-7's state is (heads, value, key) in such a file, too: src/adapters/peft.cpp.
+TEST(InitialState, IsTakenAsItLies) {
   File file;
   const auto state = read_initial_state(
       file.write({"blocks.0.att.time_state", "model.blocks.1.att.time_state"}), kRows);
   ASSERT_TRUE(state);
   EXPECT_EQ(state->t, 0);
   EXPECT_EQ(state->values[0], (std::vector<float>{7, 7, 7, 7}));
-  EXPECT_EQ(state->values[1], (std::vector<float>{0, 2, 1, 3, 4, 6, 5, 7}));
+  EXPECT_EQ(state->values[1], file.values);
   EXPECT_EQ(state->values[2], state->values[1]);
 }
 
 TEST(InitialState, OfAnotherModelIsRefused) {
   File file;
-  EXPECT_THAT(file.refused({"blocks.0.att.time_state"}),
-              HasSubstr("blocks.1.att.time_state: is missing"));
+  EXPECT_THAT(file.refused({"blocks.0.att.time_state"}), HasSubstr("blocks.1.att.wkv: is missing"));
   EXPECT_THAT(file.refused({"blocks.0.att.time_state", "blocks.1.att.time_state"}, {1, 2, 4}),
               HasSubstr("expected the state of this model, (2, 2, 2), got (1, 2, 4)"));
   EXPECT_THAT(file.refused({"blocks.0.att.time_state", "blocks.1.att.time_state",
                             "blocks.2.att.time_state"}),
-              HasSubstr("a block that the model does not have"));
+              HasSubstr("blocks.2.att.wkv: is no state of the model"));
   EXPECT_THAT(file.refused({"emb.weight"}), HasSubstr("without blocks.0.att.time_state"));
 }
 
