@@ -3,6 +3,7 @@
 
 #include "cli/commands.h"
 #include "cli/model_flags.h"
+#include "rwkvx/adapters/adapter.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/checkpoint/checkpoint_config.h"
@@ -15,13 +16,16 @@ void add_info_command(CLI::App& app) {
     std::string model;
     bool json = false;
   };
-  auto* command = app.add_subcommand("info", "Describe a checkpoint or a weights file");
+  auto* command = app.add_subcommand("info", "Describe a checkpoint, a weights file or an adapter");
   auto flags = std::make_shared<InfoFlags>();
-  command->add_option("--model", flags->model, kModelHelp)->required()->type_name("PATH");
+  command->add_option("--model", flags->model, std::string(kModelHelp) + "; or an adapter")
+      ->required()
+      ->type_name("PATH");
   command->add_flag("--json", flags->json, "print a JSON object");
   command->callback([flags] {
-    const auto info = describe_checkpoint(flags->model);
-    check_model(flags->model);  // what generate would say of it
+    const bool adapter = looks_like_adapter(flags->model);
+    const auto info = adapter ? describe_adapter(flags->model) : describe_checkpoint(flags->model);
+    if (!adapter) check_model(flags->model);  // what generate would say of it
     if (flags->json) {
       std::cout << json_dump(info, 2) << "\n";
       return;

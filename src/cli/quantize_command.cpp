@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "cli/model_flags.h"
 #include "cli/output.h"
+#include "rwkvx/adapters/apply.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
@@ -23,13 +24,17 @@ namespace fs = std::filesystem;
 
 struct QuantizeFlags {
   std::string input, output, type = "int8", text, tokenizer;
+  AdapterChoice adapters;
   std::int64_t threads = 0;
   bool json = false, quiet = false;
 };
 
-double perplexity(const fs::path& model, const QuantizeFlags& flags) {
-  Generator generator(model,
-                      {.threads = flags.threads, .device = "cpu", .tokenizer = flags.tokenizer});
+double perplexity(const fs::path& model, const QuantizeFlags& flags,
+                  const AdapterChoice& adapters) {
+  Generator generator(model, {.threads = flags.threads,
+                              .device = "cpu",
+                              .tokenizer = flags.tokenizer,
+                              .adapters = adapters});
   DataConfig data;
   const auto& saved = generator.document();
   if (saved.contains("data"))
@@ -37,9 +42,10 @@ double perplexity(const fs::path& model, const QuantizeFlags& flags) {
   return text_loss(generator, flags.text, data, flags.threads, flags.quiet).perplexity();
 }
 
-void run_quantize(const QuantizeFlags& flags) {
+void run_quantize(const CLI::App& command, const QuantizeFlags& flags) {
+  check_adapter_flags(command, flags.adapters);
   const auto type = find_weight_type("--type", flags.type);
-  const auto source = open_model(flags.input);
+  const auto source = merged_model(open_model(flags.input), flags.adapters);
   if (fs::exists(flags.output))
     throw FileError(flags.output, "already exists; choose a new directory");
   const auto tokenizer = open_tokenizer(source, flags.tokenizer);
@@ -68,8 +74,8 @@ void run_quantize(const QuantizeFlags& flags) {
                                   {"wide_weights", one.wide},
                                   {"bytes", one.bytes}});
   if (!flags.text.empty()) {
-    result["perplexity_before"] = perplexity(flags.input, flags);
-    result["perplexity_after"] = perplexity(flags.output, flags);
+    result["perplexity_before"] = perplexity(flags.input, flags, flags.adapters);
+    result["perplexity_after"] = perplexity(flags.output, flags, {});
   }
   char line[160];
   if (flags.json) {
@@ -111,6 +117,7 @@ void add_quantize_command(CLI::App& app) {
   command->add_option("--type", flags->type, std::string(kWeightTypes) + " [int8]")
       ->type_name("NAME");
   command->add_option("--tokenizer", flags->tokenizer, tokenizer_flag_help())->type_name("PATH");
+  add_adapter_flags(*command, flags->adapters, "--merge");
   command->add_option("--text", flags->text, "print the perplexity on this text before and after")
       ->type_name("FILE");
   command->add_option("--threads", flags->threads, "CPU threads; 0 = automatic [0]")
@@ -118,7 +125,7 @@ void add_quantize_command(CLI::App& app) {
       ->check(at_least(0));
   command->add_flag("--json", flags->json, "print a JSON object");
   command->add_flag("--quiet", flags->quiet, "no progress");
-  command->callback([flags] { run_quantize(*flags); });
+  command->callback([command, flags] { run_quantize(*command, *flags); });
 }
 
 }  // namespace rwkvx

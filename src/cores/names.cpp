@@ -72,13 +72,16 @@ TensorFile with_official_names(const TensorFile& file) {
       throw CheckpointError(where + ": " + mark,
                             "the weights were converted for one device by ChatRWKV; expected the "
                             "original .pth that they were converted from");
-  const auto is_lora = [](const TensorView& tensor) {
-    return tensor.name.find("lora") != std::string::npos;
+  const auto is_beside = [](const TensorView& tensor) {
+    return tensor.name.find("lora") != std::string::npos || tensor.name.ends_with(".time_state");
   };
-  if (!tensors.empty() && std::all_of(tensors.begin(), tensors.end(), is_lora))
+  // What rwkvx writes beside a model says so; of other tools the names show it.
+  const auto format = file.metadata().find("format");
+  if ((format != file.metadata().end() && format->second.starts_with("rwkvx adapter")) ||
+      (!tensors.empty() && std::all_of(tensors.begin(), tensors.end(), is_beside)))
     throw CheckpointError(where,
-                          "holds LoRA matrices only; expected the whole model, with them merged "
-                          "into its weights");
+                          "is an adapter, expected the whole model that it is for; give that "
+                          "one, and this file with --adapter");
   if (recognize(tensors) == nullptr) {
     std::string known;
     for (const auto* core : all_cores())

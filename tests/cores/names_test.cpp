@@ -192,7 +192,7 @@ TEST(TensorFile, NamesOfWrappersAreDropped) {
 
 TEST(TensorFile, LoraMatricesAloneAreNoModel) {
   expect_refused(pth_with({"blocks.0.att.key.lora_A", "blocks.0.att.key.lora_B"}).build(),
-                 "holds LoRA matrices only");
+                 "is an adapter, expected the whole model");
 }
 
 TEST(TensorFile, ADirectoryOrAMissingFileIsAFileError) {
