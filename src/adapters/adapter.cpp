@@ -51,8 +51,7 @@ void check_lora(const Adapter& adapter, const std::string& where) {
     throw CheckpointError(where,
                           "expected a rank of 1 or more, got " + std::to_string(adapter.rank));
   if (!std::isfinite(adapter.alpha) || adapter.alpha <= 0)
-    throw CheckpointError(where,
-                          "expected an alpha above 0, got " + nlohmann::json(adapter.alpha).dump());
+    throw CheckpointError(where, "expected an alpha above 0, got " + alpha_text(adapter.alpha));
   for (const auto& tensor : adapter.tensors) {
     const auto half = lora_half(tensor.name);
     if (!half || (tensor.shape.size() == 2 && tensor.shape[half->second ? 1 : 0] == adapter.rank))

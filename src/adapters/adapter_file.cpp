@@ -9,6 +9,7 @@
 #include "rwkvx/base/field.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/formats/safetensors.h"
 
 namespace rwkvx {
@@ -70,7 +71,8 @@ Adapter read_ours(const TensorFile& file) {
   return adapter;
 }
 
-TensorFile open_adapter(const fs::path& path) {
+TensorFile open_adapter(const fs::path& given) {
+  const auto path = find_adapter(given);
   auto file = open_tensor_file(path);
   if (!is_ours(file) && !is_peft(file))
     throw CheckpointError(path.string(),
@@ -81,6 +83,29 @@ TensorFile open_adapter(const fs::path& path) {
 
 }  // namespace
 
+fs::path find_adapter(const fs::path& path) {
+  std::error_code error;
+  const bool folder = fs::is_directory(path, error);
+  if (folder && fs::exists(path / kAdapterFile, error)) return path / kAdapterFile;
+  if (!folder && fs::exists(path, error)) return path;
+  fs::path found;
+  try {
+    found = resolve_checkpoint(path) / kAdapterFile;
+  } catch (const CheckpointError&) {  // said below
+  }
+  if (found.empty() || !fs::exists(found, error))
+    throw CheckpointError(path.string(), folder ? "expected an adapter, got a directory without " +
+                                                      std::string(kAdapterFile)
+                                                : "there is no such adapter");
+  return found;
+}
+
+std::string alpha_text(double alpha) {
+  auto text = nlohmann::json(alpha).dump();
+  if (text.ends_with(".0")) text.resize(text.size() - 2);
+  return text;
+}
+
 bool is_adapter(const fs::path& path) {
   const auto file = open_tensor_file(path);
   return is_ours(file) || is_peft(file);
@@ -88,9 +113,12 @@ bool is_adapter(const fs::path& path) {
 
 bool looks_like_adapter(const fs::path& path) {
   std::error_code error;
-  if (!fs::is_regular_file(path, error)) return false;
+  const bool folder = fs::is_directory(path, error);
+  if (!folder && !fs::is_regular_file(path, error)) return false;
+  if (folder && fs::exists(path / kWeightsFile, error)) return false;
+  const auto file = folder ? path / kAdapterFile : path;
   try {
-    return is_adapter(path);
+    return fs::exists(file, error) && is_adapter(file);
   } catch (const Error&) {
     return false;  // whoever opens it says what is wrong with it
   }
@@ -99,7 +127,7 @@ bool looks_like_adapter(const fs::path& path) {
 Adapter read_adapter(const fs::path& path, std::optional<double> alpha) {
   const auto file = open_adapter(path);
   auto adapter = is_ours(file) ? read_ours(file) : read_peft(file, alpha);
-  check_adapter(adapter, path.string());
+  check_adapter(adapter, file.path().string());
   return adapter;
 }
 
@@ -113,7 +141,7 @@ void write_adapter(const fs::path& path, const Adapter& adapter) {
       {"format", kAdapterFormat}, {"kind", enum_name(adapter.kind)}, {"base", adapter.base_hash}};
   if (adapter.kind == AdapterKind::kLora) {
     metadata["rank"] = std::to_string(adapter.rank);
-    metadata["alpha"] = nlohmann::json(adapter.alpha).dump();
+    metadata["alpha"] = alpha_text(adapter.alpha);
   }
   if (adapter.kind == AdapterKind::kShift) metadata["shift"] = config_to_json(adapter.shift).dump();
   write_safetensors(path, views, metadata);
@@ -123,7 +151,7 @@ nlohmann::ordered_json describe_adapter(const fs::path& path) {
   const auto file = open_adapter(path);
   const auto adapter = read_adapter(path);
   nlohmann::ordered_json info = {
-      {"path", path.string()},
+      {"path", file.path().string()},
       {"adapter", enum_name(adapter.kind)},
       {"format", is_ours(file) ? kAdapterFormat : "RWKV-PEFT"},
       {"parameters", adapter.parameters()},
@@ -147,8 +175,7 @@ nlohmann::ordered_json describe_adapter(const fs::path& path) {
     if (is_ours(file))
       info["alpha"] = adapter.alpha;
     else
-      info["alpha"] = "not in the file; " + std::to_string(static_cast<int>(kPeftAlpha)) +
-                      " unless --adapter-alpha";
+      info["alpha"] = "not in the file; " + alpha_text(kPeftAlpha) + " unless --adapter-alpha";
     info["matrices"] = matrices;
     if (others > 0) info["whole tensors"] = others;
   } else {

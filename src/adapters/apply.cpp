@@ -22,8 +22,6 @@ namespace rwkvx {
 namespace fs = std::filesystem;
 namespace {
 
-std::string number_text(double value) { return nlohmann::json(value).dump(); }
-
 // A model's tensors, some of them others than in its file.
 class Adapted : public TensorFile::Contents {
  public:
@@ -88,11 +86,11 @@ class Application {
     if (use.scale != 1 && adapter.kind != AdapterKind::kLora)
       throw ConfigError(choice_.option,
                         where + " is an adapter of the kind " + enum_name(adapter.kind) +
-                            ", which has no scale; leave out :" + number_text(use.scale));
+                            ", which has no scale; leave out :" + alpha_text(use.scale));
     if (!adapter.stores_alpha) {
       alpha_used_ = true;
       if (!choice_.alpha)
-        log_warning(where + ": holds no alpha; " + number_text(adapter.alpha) +
+        log_warning(where + ": holds no alpha; " + alpha_text(adapter.alpha) +
                     " is taken, RWKV-PEFT's default for training; --adapter-alpha gives another");
     }
     if (adapter.kind == AdapterKind::kLora) apply_lora(adapter, use.scale, where);
@@ -190,7 +188,7 @@ class Application {
 
   void note(const Adapter& adapter, const AdapterUse& use) {
     Hasher hasher;
-    hasher.add("rwkvx adapted " + hash_ + adapter.hash() + number_text(use.scale));
+    hasher.add("rwkvx adapted " + hash_ + adapter.hash() + alpha_text(use.scale));
     hash_ = hasher.hex();
     known_.insert(hash_);
     applied_.push_back({{"file", use.path.filename().string()},

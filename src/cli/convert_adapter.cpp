@@ -1,7 +1,6 @@
 #include "cli/convert_adapter.h"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/output_file.h"
@@ -54,7 +53,7 @@ ConvertResult convert_adapter(const fs::path& in, const fs::path& out, const std
   }
   ConvertResult result;
   if (!adapter.stores_alpha && !alpha)
-    result.notes.push_back("the file holds no alpha; " + nlohmann::json(adapter.alpha).dump() +
+    result.notes.push_back("the file holds no alpha; " + alpha_text(adapter.alpha) +
                            " is taken, RWKV-PEFT's default for training; --adapter-alpha gives "
                            "another");
   if (format == "adapter") {
@@ -64,7 +63,7 @@ ConvertResult convert_adapter(const fs::path& in, const fs::path& out, const std
   } else {
     if (adapter.kind == AdapterKind::kLora && adapter.stores_alpha)
       result.notes.push_back("the format has no place for alpha: give " +
-                             nlohmann::json(adapter.alpha).dump() +
+                             alpha_text(adapter.alpha) +
                              " as --lora_alpha of RWKV-PEFT's merge.py, or as --adapter-alpha");
     write_peft(out, adapter);
   }

@@ -189,15 +189,19 @@ TEST_P(AdapterCommand, TravelsThroughTheLayoutOfRwkvPeft) {
   const auto to = run_program({"convert", a, path("a.pth")});
   ASSERT_EQ(to.status, 0) << to.err;
   EXPECT_THAT(to.out, HasSubstr("rwkv-peft"));
-  EXPECT_THAT(to.out, HasSubstr("give 8.0 as --lora_alpha"));
+  EXPECT_THAT(to.out, HasSubstr("give 8 as --lora_alpha"));
   run({"convert", path("a.pth"), path("b.safetensors"), "--adapter-alpha", "8", "--base", base_});
   EXPECT_EQ(read_file(path("b.safetensors")), read_file(a));
   const auto with = drawn(base_, {"--adapter", a});
   EXPECT_EQ(drawn(base_, {"--adapter", path("a.pth"), "--adapter-alpha", "8"}), with);
   const auto assumed = generate(base_, {"--adapter", path("a.pth")});
   EXPECT_EQ(assumed.status, 0);
-  EXPECT_THAT(assumed.err, HasSubstr("holds no alpha; 32.0 is taken"));
+  EXPECT_THAT(assumed.err, HasSubstr("holds no alpha; 32 is taken"));
   EXPECT_EQ(drawn(base_, {"--adapter", path("a.pth") + ":0.25"}), with);
+  fs::create_directory(path("folder"));
+  fs::copy_file(a, path("folder/adapter.safetensors"));
+  EXPECT_EQ(drawn(base_, {"--adapter", path("folder") + ":1"}), with);
+  EXPECT_EQ(json::parse(run_program({"info", "--model", path("folder"), "--json"}).out)["rank"], 4);
 }
 
 TEST_P(AdapterCommand, SaysWhatIsWrong) {
@@ -214,6 +218,9 @@ TEST_P(AdapterCommand, SaysWhatIsWrong) {
   expect_refused(generate(base_, {"--adapter", a, "--save-state", a}), 2, "--adapter");
   expect_refused(generate(a), 3, "is an adapter, expected the whole model that it is for");
   expect_refused(generate(base_, {"--adapter", base_}), 3, "is not an adapter");
+  expect_refused(generate(base_, {"--adapter", path("none")}), 3, "there is no such adapter");
+  expect_refused(generate(base_, {"--adapter", path("")}), 3,
+                 "a directory without adapter.safetensors");
   expect_refused(run_program({"convert", a, path("x.gguf")}), 2, "ends in .safetensors");
   expect_refused(run_program({"convert", a, path("x.pth"), "--to", "hf"}), 2,
                  "expected adapter or rwkv-peft");

@@ -61,17 +61,20 @@ void check_adapter(const Adapter& adapter, const ModelConfig& base, const std::s
 // The model with the adapter: that of the base, with the shift of a shift adapter.
 ModelConfig adapted_config(const Adapter& adapter, const ModelConfig& base);
 
+// The file that a path means: itself; the adapter.safetensors in a directory, or in the checkpoint
+// that resolve_checkpoint() finds for it. Throws CheckpointError where there is none.
+std::filesystem::path find_adapter(const std::filesystem::path& path);
 // Whether a file is an adapter, by its names and metadata. Throws as open_tensor_file() does.
 bool is_adapter(const std::filesystem::path& path);
-// The same, but false for what is no file of tensors.
+// The same, also of a directory that holds one and no model; false for what is no file of tensors.
 bool looks_like_adapter(const std::filesystem::path& path);
 
 // The alpha of a LoRA file that does not hold one, where none is given: RWKV-PEFT's own default.
 inline constexpr double kPeftAlpha = 32;
 
-// Reads an adapter: ours, or a .pth of RWKV-PEFT (LoRA or state tuning, see write_peft()). The
-// alpha of a file that holds none is `alpha`, or kPeftAlpha. Throws CheckpointError for what is no
-// adapter or wrong in itself, FileError.
+// Reads the adapter that find_adapter() finds: ours, or a .pth of RWKV-PEFT (LoRA or state tuning,
+// see write_peft()). The alpha of a file that holds none is `alpha`, or kPeftAlpha. Throws
+// CheckpointError for what is no adapter or wrong in itself, FileError.
 Adapter read_adapter(const std::filesystem::path& path, std::optional<double> alpha = {});
 
 // Writes ours, atomically: a safetensors file of float32 with checksums; the metadata has "format",
@@ -84,6 +87,9 @@ void write_adapter(const std::filesystem::path& path, const Adapter& adapter);
 //   state  blocks.0.att.time_state (H, value, key) in place of blocks.0.att.wkv, of RWKV-7
 // Throws CheckpointError for an adapter that it has no place for, FileError.
 void write_peft(const std::filesystem::path& path, const Adapter& adapter);
+
+// "32", "0.5": as messages and metadata have it.
+std::string alpha_text(double alpha);
 
 // What `rwkvx info` prints of an adapter.
 nlohmann::ordered_json describe_adapter(const std::filesystem::path& path);

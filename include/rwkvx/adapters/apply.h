@@ -28,7 +28,9 @@ struct AdapterUse {
 AdapterUse parse_adapter_use(const std::string& text, const std::string& option);
 
 struct AdaptedModel {
-  ModelSource source;                       // merged matrices are float32
+  // Merged matrices are float32, in memory that an Engine may take over: open the model again for a
+  // second use.
+  ModelSource source;
   std::optional<PlainState> initial_state;  // that texts begin with; nothing: as usual
 };
 
