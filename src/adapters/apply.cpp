@@ -232,8 +232,8 @@ ModelSource merged_model(ModelSource base, const AdapterChoice& choice) {
   auto adapted = with_adapters(std::move(base), choice);
   if (adapted.initial_state)
     throw ConfigError(choice.option,
-                      "an initial state cannot be merged: no format of weights has a place for it; "
-                      "keep the file and begin texts with generate --adapter");
+                      "an initial state cannot be merged: weights have no place for it; keep the "
+                      "file and begin texts with generate --adapter");
   return std::move(adapted.source);
 }
 

@@ -175,6 +175,8 @@ void Session::save(const std::filesystem::path& path) {
 void Session::load(const std::filesystem::path& path) {
   if (const auto tuned = read_initial_state(path, impl_->generator.rows)) {
     auto& generator = impl_->generator;
+    if (generator.initial)
+      throw DataError(path.string(), "is a second initial state beside the adapter's");
     impl_ = std::make_unique<Impl>(generator);
     impl_->state = generator.model->import_state(*tuned);
     generator.cache.reset();  // knows texts that begin without it

@@ -102,6 +102,8 @@ SavedState read_state(const fs::path& path, const StateOwner& owner, std::int64_
       throw DataError(path.string(), std::string("is a state of an earlier version (\"") + format +
                                          "\"), which is no longer read; make it again with "
                                          "--save-state");
+    if (format.starts_with("rwkvx adapter"))
+      throw DataError(path.string(), "is an adapter, expected a state file; use it with --adapter");
     if (format != kFormat)
       throw DataError(path.string(), std::string("expected a state file (\"") + kFormat +
                                          "\"), got \"" + format + "\"");

@@ -91,6 +91,24 @@ TEST_P(AdapterCommand, AMergedModelDrawsWhatTheAdapterDraws) {
   EXPECT_EQ(json::parse(info.out)["provenance"]["base"], hash_file(base_));
 }
 
+TEST_P(AdapterCommand, EveryFormatTakesTheMergedWeights) {
+  const auto a = lora();
+  const auto with = drawn(base_, {"--adapter", a});
+  run({"convert", base_, path("hf"), "--to", "hf", "--merge", a});
+  EXPECT_EQ(drawn(path("hf")), with);
+  if (GetParam() == "rwkv7") {
+    run({"convert", base_, path("m.gguf"), "--type", "f32", "--tokenizer", "byte", "--merge", a});
+    EXPECT_EQ(drawn(path("m.gguf")), with);
+  }
+  // Onto bfloat16, whose other weights stay as they are.
+  run({"convert", base_, path("half.pth"), "--type", "bf16"});
+  run({"convert", path("half.pth"), path("m.pth"), "--merge", a, "--adapter-any-base"});
+  EXPECT_EQ(drawn(path("half.pth"), {"--adapter", a, "--adapter-any-base"}), drawn(path("m.pth")));
+  const auto types = json::parse(run_program({"info", "--model", path("m.pth"), "--json"}).out);
+  EXPECT_GT(types["tensors"]["BF16"], 0);
+  EXPECT_GT(types["tensors"]["F32"], 0);
+}
+
 TEST_P(AdapterCommand, AStateBeginsTheText) {
   const auto s = state();
   const auto with = drawn(base_, {"--adapter", s});
@@ -105,7 +123,9 @@ TEST_P(AdapterCommand, AStateBeginsTheText) {
   ASSERT_EQ(other.status, 0) << other.err;
   EXPECT_EQ(drawn(base_, {"--adapter", path("s.pth")}), with);
   EXPECT_EQ(drawn(base_, {"--load-state", path("s.pth")}), with);
-  expect_refused(generate(base_, {"--load-state", s}), 3, "expected a state file");
+  expect_refused(generate(base_, {"--load-state", s}), 3, "use it with --adapter");
+  expect_refused(generate(base_, {"--load-state", path("s.pth"), "--adapter", s}), 3,
+                 "second initial state");
 }
 
 TEST_P(AdapterCommand, StatesAndCachesOfAnotherAdapterAreNotTaken) {

@@ -42,7 +42,7 @@ struct AdaptedModel {
 // of what has none and an alpha that no file needs; FileError.
 AdaptedModel with_adapters(ModelSource base, const AdapterChoice& choice);
 
-// The same for what convert and quantize write, which has no place for an initial state: throws
+// The same for convert, quantize and inspect, which have no place for an initial state: throws
 // ConfigError for one.
 ModelSource merged_model(ModelSource base, const AdapterChoice& choice);
 
