@@ -45,6 +45,8 @@ void check_lora(const Adapter& adapter, const std::string& where) {
     any = true;
     const auto other = half->stem + std::string(half->second ? kA : kB);
     if (!names.contains(other)) fail(where, tensor.name, "has no " + other + " beside it");
+    if (tensor.shape.size() != 2)
+      fail(where, tensor.name, "expected a matrix, got shape " + shape_text(tensor.shape));
   }
   if (!any) throw CheckpointError(where, "holds no pair of lora_A and lora_B");
   if (adapter.rank < 1)
@@ -54,8 +56,7 @@ void check_lora(const Adapter& adapter, const std::string& where) {
     throw CheckpointError(where, "expected an alpha above 0, got " + alpha_text(adapter.alpha));
   for (const auto& tensor : adapter.tensors) {
     const auto half = lora_half(tensor.name);
-    if (!half || (tensor.shape.size() == 2 && tensor.shape[half->second ? 1 : 0] == adapter.rank))
-      continue;
+    if (!half || tensor.shape[half->second ? 1 : 0] == adapter.rank) continue;
     const auto rank = std::to_string(adapter.rank);
     fail(where, tensor.name,
          "expected a matrix " +
@@ -202,7 +203,10 @@ void check_adapter(const Adapter& adapter, const std::string& where) {
       fail(where, tensor.name,
            "has " + std::to_string(tensor.values.size()) + " numbers, expected shape " +
                shape_text(tensor.shape));
-    if (tensor.values.empty()) fail(where, tensor.name, "is empty");
+    if (tensor.values.empty())
+      fail(where, tensor.name,
+           "is empty, of shape " + shape_text(tensor.shape) +
+               (lora_half(tensor.name) ? "; expected a rank of 1 or more" : ""));
     if (!std::ranges::all_of(tensor.values, [](float value) { return std::isfinite(value); }))
       fail(where, tensor.name, "holds a number that is not finite");
   }

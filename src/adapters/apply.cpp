@@ -70,7 +70,7 @@ class Application {
   Application(ModelSource base, const AdapterChoice& choice)
       : choice_(choice), model_{std::move(base), {}}, base_hash_(model_.source.hash()) {
     known_ = {base_hash_};
-    // A quantized model is told from the one that it was made from, but has its sizes.
+    // What a quantized model was made from has its sizes.
     const auto& document = std::as_const(model_.source.document);
     if (document.is_object() && document.contains("weights") && document["weights"].is_object() &&
         document["weights"].contains("of") && document["weights"]["of"].is_string())
@@ -109,6 +109,10 @@ class Application {
     source.weights_hash = hash_;
     auto& provenance = source.document["provenance"];
     if (!provenance.is_object()) provenance = nlohmann::json::object();
+    nlohmann::json before;  // where the base was merged itself
+    for (const char* key : {"base", "adapters", "before"})
+      if (provenance.contains(key)) before[key] = provenance[key];
+    if (!before.is_null()) provenance["before"] = before;
     provenance["base"] = base_hash_;
     provenance["adapters"] = applied_;
     return std::move(model_);

@@ -65,7 +65,9 @@ Adapter read_peft(const TensorFile& file, std::optional<double> alpha) {
     const auto half = lora_half(name);
     if (half && !half->second && adapter.rank == 0 && tensor.shape.size() == 2)
       adapter.rank = tensor.shape[0];
-    adapter.tensors.push_back({std::move(name), tensor.shape, to_float32(tensor)});
+    auto view = tensor;
+    view.name = where + ": " + name;  // for messages
+    adapter.tensors.push_back({std::move(name), tensor.shape, to_float32(view)});
   }
   if (lora) adapter.alpha = alpha.value_or(kPeftAlpha), adapter.stores_alpha = false;
   return adapter;
