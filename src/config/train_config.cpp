@@ -13,6 +13,8 @@ void TokenizerConfig::check(const std::string& where) const {
 }
 
 void DataConfig::check(const std::string& where) const {
+  if (format != DataFormat::kText && !weights.empty())
+    throw ConfigError(where + ".weights", "is for text; pairs and messages have a weight_field");
   if (weights.empty()) return;
   if (weights.size() != train.size())
     throw ConfigError(where + ".weights",
@@ -33,6 +35,17 @@ void TrainingConfig::check(const std::string& where) const {
                                                           nlohmann::json(learning_rate).dump());
   if (grad_checkpoint == GradCheckpoint::kBlock && operators != Operators::kFused)
     throw ConfigError(where + ".grad_checkpoint", "block needs operators = fused");
+  if (adapter != TrainAdapter::kNone && !freeze.empty())
+    throw ConfigError(where + ".freeze",
+                      "cannot be combined with adapter = " + enum_name(adapter) +
+                          ", which trains nothing of the model itself; leave one of them out");
+  if (adapter != TrainAdapter::kNone && init_from.empty())
+    throw ConfigError(where + ".adapter",
+                      enum_name(adapter) + " needs a model to adapt: set init_from");
+  if (adapter == TrainAdapter::kLora && lora_matrices.empty())
+    throw ConfigError(where + ".lora_matrices", "expected one name or more, got none");
+  if (best_by == BestBy::kRougeL && eval_generate == 0)
+    throw ConfigError(where + ".best_by", "rouge_l needs eval_generate above 0");
   parse_device_name(device, where + ".device");
   if (output.empty())
     throw ConfigError(where + ".output", "expected a directory name, got an empty text");

@@ -50,6 +50,10 @@ at::Tensor RwkvImpl::features(const at::Tensor& tokens, ModelState& state,
   at::Tensor handed_on;
   BlockContext context{
       shift_positions(config_, state.t, tokens.size(1), x.options()), {}, &handed_on};
+  if (dropout > 0 && at::GradMode::is_enabled()) {
+    context.dropout = dropout;
+    x = torch::dropout(x, dropout, /*train=*/true);
+  }
   x = layer_norm(x, ln0);
   for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
     if (observer)

@@ -51,6 +51,7 @@ struct Optimizer::Impl {
   std::vector<Segment> segments;
   std::vector<Task> tasks;
   at::Tensor values, grads, m, v;  // flat
+  std::ptrdiff_t extra_begin = 0;  // the first segment that is no parameter of the model
   int64_t steps = 0;
 
   at::Tensor view(const at::Tensor& flat, const Segment& segment) const {
@@ -60,7 +61,8 @@ struct Optimizer::Impl {
 };
 
 Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
-                     const std::function<bool(const ParameterRow&)>& trainable)
+                     const std::function<bool(const ParameterRow&)>& trainable,
+                     const std::vector<ExtraTensor>& extra)
     : impl_(std::make_unique<Impl>()) {
   const torch::NoGradGuard no_grad;
   impl_->config = config;
@@ -71,6 +73,15 @@ Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
         {row, size, learning_rate_scale(row, config), weight_decay_of(row, config)});
     size += (row.count() + kAlign - 1) / kAlign * kAlign;
   }
+  const auto parameters_end = impl_->segments.size();
+  impl_->extra_begin = static_cast<std::ptrdiff_t>(parameters_end);
+  for (const auto& one : extra) {
+    ParameterRow row;
+    row.name = one.name;
+    row.shape = one.tensor->sizes().vec();
+    impl_->segments.push_back({row, size, one.rate, one.decay});
+    size += (row.count() + kAlign - 1) / kAlign * kAlign;
+  }
   for (const auto& segment : impl_->segments)
     for (int64_t begin = 0; begin < segment.row.count(); begin += kTask)
       impl_->tasks.push_back(
@@ -79,17 +90,23 @@ Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
   auto parameters = model.named_parameters();
   const auto device = parameters.begin()->value().device();
   impl_->values = torch::zeros({size}, device);
-  for (const auto& segment : impl_->segments) {
-    auto& parameter = parameters[segment.row.name];
-    const auto place = impl_->view(impl_->values, segment);
-    place.copy_(parameter);
-    parameter.set_data(place);
+  std::vector<at::Tensor*> trained;
+  for (std::size_t i = 0; i < impl_->segments.size(); ++i)
+    trained.push_back(i < parameters_end ? &parameters[impl_->segments[i].row.name]
+                                         : extra[i - parameters_end].tensor);
+  for (std::size_t i = 0; i < trained.size(); ++i) {
+    const auto place = impl_->view(impl_->values, impl_->segments[i]);
+    place.copy_(*trained[i]);
+    trained[i]->set_data(place);
   }
   impl_->grads = torch::zeros({size}, device);
   impl_->m = torch::zeros({size}, device);
   impl_->v = torch::zeros({size}, device);
-  for (const auto& segment : impl_->segments)
-    parameters[segment.row.name].mutable_grad() = impl_->view(impl_->grads, segment);
+  for (auto& parameter : parameters) parameter.value().set_requires_grad(false);
+  for (std::size_t i = 0; i < trained.size(); ++i) {
+    trained[i]->set_requires_grad(true);
+    trained[i]->mutable_grad() = impl_->view(impl_->grads, impl_->segments[i]);
+  }
 }
 
 Optimizer::~Optimizer() = default;
@@ -148,6 +165,8 @@ std::vector<std::pair<std::string, at::Tensor>> Optimizer::moments() const {
   for (const auto& segment : impl_->segments) {
     all.emplace_back("m." + segment.row.name, impl_->view(impl_->m, segment));
     all.emplace_back("v." + segment.row.name, impl_->view(impl_->v, segment));
+    if (&segment - impl_->segments.data() >= impl_->extra_begin)
+      all.emplace_back("x." + segment.row.name, impl_->view(impl_->values, segment));
   }
   return all;
 }

@@ -15,6 +15,7 @@
 #include "rwkvx/base/version.h"
 #include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/cores/names.h"
+#include "rwkvx/data/supervised.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
 
@@ -134,9 +135,14 @@ PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& f
                       "already exists and was not trained by a run, so it is not replaced; name it "
                       "with tokenizer.path, or choose another --output");
   // All of the text is looked at before minutes are spent on the tokenizer.
-  check_lines(config.data.train, config.data, config.train.threads);
-  check_lines(config.data.valid, config.data, config.train.threads);
-  const auto pieces = read_pieces(config.data.train, config.data, training_part(config.data));
+  if (config.data.format == DataFormat::kText) {
+    check_lines(config.data.train, config.data, config.train.threads);
+    check_lines(config.data.valid, config.data, config.train.threads);
+  }
+  const auto part = training_part(config.data);
+  const auto pieces = config.data.format == DataFormat::kText
+                          ? read_pieces(config.data.train, config.data, part)
+                          : supervised_texts(config.data.train, config.data, part);
   const auto key = training_key(config, pieces);
   if (there && read_file(folder / kTrainedOnFile) == key) return {load_tokenizer(folder), ""};
   if (!quiet)
@@ -232,7 +238,12 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
   try {
     const auto state = read_json_file((directory.trainer() / kStateFile).string());
     progress.step = state.at("step");
+    // States of earlier versions do not have it: all steps were alike.
+    const auto accumulated = saved.document.at("train").value("grad_accum_steps", std::int64_t{1});
+    progress.next_batch = state.value("next_batch", progress.step * accumulated);
     progress.best_step = state.at("best_step");
+    progress.best_rouge_l = state.value("best_rouge_l", -1.0);
+    progress.without_better = state.value("validations_without_better", std::int64_t{0});
     if (!state.at("best_valid_loss").is_null()) progress.best_valid_loss = state["best_valid_loss"];
     if (!state.at("valid_loss").is_null()) progress.valid_loss = state["valid_loss"];
   } catch (const nlohmann::json::exception&) {
@@ -274,7 +285,8 @@ void RunFolder::begin(const TrainConfig& config, const Tokenizer& tokenizer,
 }
 
 void RunFolder::write_model(const fs::path& folder, const RwkvImpl& model,
-                            const Progression& progress) const {
+                            const Progression& progress, const Adapter* adapter) const {
+  if (adapter != nullptr) write_adapter(folder / kAdapterFile, *adapter);
   write_safetensors(folder / kWeightsFile, weight_views(model).views, {{"format", "rwkvx"}});
   fs::create_directories(folder / kTokenizerFolder);
   tokenizer_->save(folder / kTokenizerFolder);
@@ -299,10 +311,11 @@ void RunFolder::write_model(const fs::path& folder, const RwkvImpl& model,
 }
 
 fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
-                         const Progression& progress, std::int64_t good) const {
+                         const Progression& progress, std::int64_t good,
+                         const Adapter* adapter) const {
   const auto path = checkpoints() / step_name(progress.step);
   CheckpointWriter writer(path);
-  write_model(writer.path(), model, progress);
+  write_model(writer.path(), model, progress, adapter);
   const auto trainer = writer.path() / kTrainerFolder;
   fs::create_directories(trainer);
   HostTensors moments;
@@ -310,9 +323,12 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
   write_safetensors(trainer / kMomentsFile, moments.views);
   nlohmann::ordered_json state;
   state["step"] = progress.step;
+  state["next_batch"] = progress.next_batch;
   state["best_step"] = progress.best_step;
   state["best_valid_loss"] = finite_or_null(progress.best_valid_loss);
   state["valid_loss"] = finite_or_null(progress.valid_loss);
+  if (config_.train.eval_generate > 0) state["best_rouge_l"] = progress.best_rouge_l;
+  if (config_.train.patience > 0) state["validations_without_better"] = progress.without_better;
   write_file(trainer / kStateFile, state.dump(2) + "\n");
   writer.commit();
   prune(good);
@@ -332,9 +348,10 @@ void RunFolder::prune(std::int64_t good) const {
     if (*steps[i].step != last_good) remove_checkpoint(steps[i].path);
 }
 
-void RunFolder::save_best(const RwkvImpl& model, const Progression& progress) const {
+void RunFolder::save_best(const RwkvImpl& model, const Progression& progress,
+                          const Adapter* adapter) const {
   CheckpointWriter writer(checkpoints() / kBestName);
-  write_model(writer.path(), model, progress);
+  write_model(writer.path(), model, progress, adapter);
   writer.commit();
 }
 

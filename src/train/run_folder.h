@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "rwkvx/adapters/adapter.h"
 #include "rwkvx/base/lock.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/checkpoint/checkpoint_directory.h"
@@ -23,9 +24,12 @@ namespace rwkvx {
 // Where a run stands between two steps.
 struct Progression {
   std::int64_t step = 0;
+  std::int64_t next_batch = 0;  // where the next batch begins in the order of training
   std::int64_t best_step = 0;
   double best_valid_loss = std::numeric_limits<double>::infinity();
   double valid_loss = std::numeric_limits<double>::quiet_NaN();
+  double best_rouge_l = -1;         // where train.eval_generate asks for it
+  std::int64_t without_better = 0;  // validations since the best one
 };
 
 // The tokenizer a run uses: the file that the config names, the one that an earlier call trained in
@@ -63,21 +67,24 @@ class RunFolder {
   // lines of log.jsonl after `step` are removed. Tokenizer and tokens are kept by reference.
   void begin(const TrainConfig& config, const Tokenizer& tokenizer, const TokenSets& tokens,
              std::int64_t step);
-  // Writes checkpoints/step-…, and prunes; `good` as there.
+  // Writes checkpoints/step-…, and prunes; `good` as there. An adapter goes beside the weights,
+  // which are those of the model with it.
   std::filesystem::path save(const RwkvImpl& model, const Optimizer& optimizer,
-                             const Progression& progress, std::int64_t good) const;
+                             const Progression& progress, std::int64_t good,
+                             const Adapter* adapter = nullptr) const;
   // Removes all but the last keep_last checkpoints and the last good one, which is the newest of a
   // step up to `good`.
   void prune(std::int64_t good) const;
   // Writes checkpoints/best, which cannot be resumed from.
-  void save_best(const RwkvImpl& model, const Progression& progress) const;
+  void save_best(const RwkvImpl& model, const Progression& progress,
+                 const Adapter* adapter = nullptr) const;
   void log(const nlohmann::ordered_json& line);
 
  private:
   void look(const TrainOptions& options);
   void cut_log(std::int64_t step) const;
   void write_model(const std::filesystem::path& folder, const RwkvImpl& model,
-                   const Progression& progress) const;
+                   const Progression& progress, const Adapter* adapter) const;
   std::filesystem::path output_;
   MadeDirectories made_;
   FileLock lock_;

@@ -1,7 +1,6 @@
 #include "rwkvx/train/trainer.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/cross_entropy_loss.h>
 #include <c10/util/Exception.h>
 #include <malloc.h>
 #include <torch/types.h>
@@ -10,6 +9,7 @@
 #include <cmath>
 #include <csignal>
 #include <cstdio>
+#include <functional>
 #include <future>
 #include <new>
 #include <optional>
@@ -23,7 +23,6 @@
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/checkpoint/checkpoint_directory.h"
-#include "rwkvx/data/batcher.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/training_pass.h"
@@ -32,7 +31,11 @@
 #include "rwkvx/ops/threads.h"
 #include "rwkvx/train/init_from.h"
 #include "rwkvx/train/schedule.h"
+#include "train/computation.h"
+#include "train/prepared_data.h"
+#include "train/response_check.h"
 #include "train/run_folder.h"
+#include "train/tuning.h"
 
 namespace rwkvx {
 namespace {
@@ -69,33 +72,23 @@ TrainConfig resolved(const TrainConfig& given, const Tokenizer& tokenizer) {
   return config;
 }
 
-// Batches one ahead: while a step runs, the next batch is read from the token file.
+// Batches one ahead: while a step runs, the next batch is read.
 class BatchAhead {
  public:
-  struct Batch {
-    std::int64_t index = -1;
-    std::vector<std::int64_t> inputs, targets;
-  };
-  BatchAhead(const Batcher& batches, std::int64_t tokens) : batches_(batches) {
-    for (auto* batch : {&current_, &next_})
-      for (auto* ids : {&batch->inputs, &batch->targets}) ids->resize(static_cast<size_t>(tokens));
-  }
+  explicit BatchAhead(const TrainingBatches& batches) : batches_(batches) {}
   // Valid until the next call.
-  const Batch& get(std::int64_t index) {
+  const TokenBatch& get(std::int64_t position) {
     if (reading_.valid()) reading_.get();
-    if (next_.index != index) read(next_, index);
+    if (next_.position != position) batches_.fill(position, next_);
     std::swap(current_, next_);
-    reading_ = std::async(std::launch::async, [this, index] { read(next_, index + 1); });
+    reading_ = std::async(std::launch::async,
+                          [this, next = current_.next] { batches_.fill(next, next_); });
     return current_;
   }
 
  private:
-  void read(Batch& batch, std::int64_t index) const {
-    batches_.fill(index, batch.inputs.data(), batch.targets.data());
-    batch.index = index;
-  }
-  const Batcher& batches_;
-  Batch current_, next_;
+  const TrainingBatches& batches_;
+  TokenBatch current_, next_;
   std::future<void> reading_;  // waits in its destructor
 };
 
@@ -150,33 +143,36 @@ class Run {
                  "; model.shift.kind=none leaves it out");
     }
     model_->to(device_);
-    optimizer_ = std::make_unique<Optimizer>(*model_, t);
+    tuning_ = std::make_unique<Tuning>(model_, t);
+    if (from.source) base_hash_ = from.source->hash();
+    optimizer_ = std::make_unique<Optimizer>(
+        *model_, t, [&](const ParameterRow& row) { return tuning_->trains(row); },
+        tuning_->extra());
     if (folder_ != nullptr && folder_->resume_from()) {
       folder_->restore(*model_, *optimizer_, *prepared.tokenizer, progress_);
+      // A checkpoint's weights are those with the adapter; training goes on beside the base.
+      if (from.source && t.adapter == TrainAdapter::kLora)
+        load_weights(*model_, from.source->file, /*allow_new_shift=*/true);
       verified_ = progress_.step - 1;  // the steps that led there were finite
     }
-    sets_ = build_token_sets(config_.data, *prepared.tokenizer, place.data(), t.threads, quiet,
-                             [&](const TokenSets& sets) {
-                               check_length(config_.data.train.front(), sets.train_manifest.tokens,
-                                            t.ctx_len);
-                             });
+    data_ = prepare_data(config_, *prepared.tokenizer, place.data(), quiet);
     save_trained(prepared, place.tokenizer());
     tokenizer_ = std::move(prepared.tokenizer);
-    for (const auto* tokens : {sets_.train_tokens.get(), sets_.valid_tokens.get()})
-      tokens->check_vocab(config_.model.vocab_size);
-    batches_.emplace(sets_.mixture, t.ctx_len, t.batch_size, static_cast<std::uint64_t>(t.seed));
-    ahead_.emplace(*batches_, t.batch_size * t.ctx_len);
-    checks_.emplace(valid_tokens(), t.ctx_len, t.batch_size, t.eval_tokens);
+    ahead_.emplace(*data_.batches);
+    if (t.eval_generate > 0) prompts_ = supervised_prompts(config_.data, t.eval_generate);
 
-    const TrainingPassOptions options{t.grad_checkpoint == GradCheckpoint::kBlock, t.l2wrap};
-    const std::int64_t tokens = t.batch_size * t.ctx_len;
-    if (t.operators != Operators::kFused || !device_.is_cpu() ||
-        !TrainingPass::supports(config_.model))
+    fused_ = t.operators == Operators::kFused && device_.is_cpu() &&
+             TrainingPass::supports(config_.model);
+    if (!fused_) {
+      computation_ = module_computation(model_, t, tuning_->additions());
       return;
+    }
     ::malloc_trim(0);  // what training the tokenizer and reading the text left behind
-    memory_ = resident_memory_bytes() + kWorkspaceBytes +
-              TrainingPass::buffer_bytes(config_.model, tokens, t.ctx_len, options);
-    pass_ = std::make_unique<TrainingPass>(*model_, tokens, t.ctx_len, options);
+    memory_ = resident_memory_bytes() + kWorkspaceBytes;
+    computation_ = fused_computation(
+        model_, t, {t.batch_size * t.ctx_len, t.ctx_len, data_.batches->most_sequences()},
+        tuning_->additions());
+    memory_ += computation_->buffer_bytes();
   }
 
   TrainResult train(const TrainOptions& options);
@@ -186,8 +182,6 @@ class Run {
   std::int64_t step_tokens() const {
     return config_.train.grad_accum_steps * config_.train.batch_size * config_.train.ctx_len;
   }
-  const TokenSource& train_tokens() const { return *sets_.train_tokens; }
-  const TokenSource& valid_tokens() const { return *sets_.valid_tokens; }
   bool asked_to_stop() const {
     if (!quiet_ && messages_closed()) interrupt_by(SIGPIPE);
     return interrupted();
@@ -195,9 +189,7 @@ class Run {
   bool bfloat16() const {
     return uses_bfloat16(enum_name(config_.train.precision), device_, "train.precision");
   }
-  at::Tensor logits(const std::int64_t* inputs, int64_t B, int64_t T);
-  at::Tensor targets_on_device(const std::int64_t* targets, int64_t count) const;
-  double batch_gradients(const std::int64_t* inputs, const std::int64_t* targets);
+  double gradients();
   double step();
   std::optional<double> validate();
   [[noreturn]] void not_finite(std::int64_t step, const std::string& what);
@@ -205,6 +197,9 @@ class Run {
   nlohmann::ordered_json log_line(double loss, double seconds, std::int64_t steps) const;
   void log(const nlohmann::ordered_json& line);
   void save();
+  void with_adapter(const std::function<void(const Adapter*)>& save);
+  std::optional<ResponseScore> check_responses();
+  bool out_of_patience() const;
   void validate_and_keep_best();
 
   c10::Device device_;
@@ -212,13 +207,15 @@ class Run {
   bool quiet_;
   std::unique_ptr<Tokenizer> tokenizer_;
   TrainConfig config_;
-  TokenSets sets_;
-  std::optional<Batcher> batches_;
+  PreparedData data_;
   std::optional<BatchAhead> ahead_;
-  std::optional<EvaluationBatches> checks_;
   Rwkv model_{nullptr};
+  std::unique_ptr<Tuning> tuning_;
+  std::string base_hash_;  // of the model that an adapter is for
   std::unique_ptr<Optimizer> optimizer_;
-  std::unique_ptr<TrainingPass> pass_;  // none where the reference modules train
+  std::vector<SupervisedPrompt> prompts_;  // answered at each validation
+  bool fused_ = false;                     // or the reference modules train
+  std::unique_ptr<Computation> computation_;
   Progression progress_;
   double grad_norm_ = 0, rate_ = 0;
   double memory_ = 0;  // expected at the peak, bytes; 0 where the modules train
@@ -228,47 +225,38 @@ class Run {
   std::filesystem::path checkpoint_;  // itself
 };
 
-// The modules' logits, (B T, V) float32.
-at::Tensor Run::logits(const std::int64_t* inputs, int64_t B, int64_t T) {
-  std::optional<MixedPrecision> mixed;
-  if (bfloat16()) mixed.emplace(device_);
-  const ReferenceOperators reference(config_.train.operators == Operators::kReference);
-  auto state = model_->start(B);
-  const auto tokens = torch::from_blob(const_cast<int64_t*>(inputs), {B, T}, torch::kInt64);
-  return model_->forward(tokens.to(device_), state).to(torch::kFloat32).view({B * T, -1});
-}
-
-at::Tensor Run::targets_on_device(const std::int64_t* targets, int64_t count) const {
-  return torch::from_blob(const_cast<int64_t*>(targets), {count}, torch::kInt64).to(device_);
-}
-
-// The loss of one batch, and its gradient divided by the number of accumulated batches.
-double Run::batch_gradients(const std::int64_t* inputs, const std::int64_t* targets) {
-  const auto& c = config_.train;
-  const int64_t B = c.batch_size, T = c.ctx_len;
-  const double share = 1 / static_cast<double>(c.grad_accum_steps);
-  if (pass_ != nullptr) return pass_->loss_and_gradients(inputs, targets, B, T, share);
-  const auto scores = logits(inputs, B, T);  // (B T, V)
-  const auto loss = at::cross_entropy_loss(scores, targets_on_device(targets, B * T));
-  auto total = loss * share;
-  if (c.l2wrap > 0) {
-    const auto largest = std::get<0>(scores.max(/*dim=*/1));
-    total = total + (0.5 * c.l2wrap * share) * largest.square().mean();
+// The gradients of a step's batches; the mean loss.
+double Run::gradients() {
+  const auto parts = config_.train.grad_accum_steps;
+  double loss = 0;
+  if (!data_.weighted) {
+    // Every batch counts the same.
+    for (std::int64_t part = 0; part < parts; ++part) {
+      const auto& batch = ahead_->get(progress_.next_batch);
+      loss += computation_->gradients(batch, 1 / static_cast<double>(parts), batch.weight);
+      progress_.next_batch = batch.next;
+      if (!std::isfinite(loss)) break;
+    }
+    return loss / static_cast<double>(parts);
   }
-  total.backward();
-  return loss.item<double>();
+  // Every token with a loss counts the same.
+  std::vector<TokenBatch> batches;
+  double weight = 0;
+  for (std::int64_t part = 0; part < parts; ++part) {
+    batches.push_back(ahead_->get(progress_.next_batch));
+    progress_.next_batch = batches.back().next;
+    weight += batches.back().weight;
+  }
+  if (weight == 0) return 0;
+  for (const auto& batch : batches) loss += computation_->gradients(batch, 1, weight);
+  return loss;
 }
 
 // One optimizer step; the mean loss over its batches.
 double Run::step() {
   const auto& c = config_.train;
-  double loss_sum = 0;
-  for (std::int64_t part = 0; part < c.grad_accum_steps; ++part) {
-    const auto& batch = ahead_->get(progress_.step * c.grad_accum_steps + part);
-    const double loss = batch_gradients(batch.inputs.data(), batch.targets.data());
-    if (!std::isfinite(loss)) not_finite(progress_.step + 1, "the loss is " + std::to_string(loss));
-    loss_sum += loss;
-  }
+  const double loss = gradients();
+  if (!std::isfinite(loss)) not_finite(progress_.step + 1, "the loss is " + std::to_string(loss));
   grad_norm_ = optimizer_->grad_norm();
   if (!std::isfinite(grad_norm_))
     not_finite(progress_.step + 1, "the gradient's norm is not finite");
@@ -276,7 +264,7 @@ double Run::step() {
   rate_ = scheduled_rate(c, progress_.step);
   optimizer_->step(rate_, grad_norm_);
   ++progress_.step;
-  return loss_sum / static_cast<double>(c.grad_accum_steps);
+  return loss;
 }
 
 std::string Run::last_good() const {
@@ -302,28 +290,19 @@ void Run::not_finite(std::int64_t step, const std::string& what) {
                   "; last good checkpoint: " + good + "; a smaller learning_rate usually helps");
 }
 
-// Mean loss over the validation windows, each from an empty state; none where a signal came.
+// Mean loss over the validation text, each window or document from an empty state; none where a
+// signal came.
 std::optional<double> Run::validate() {
-  const torch::NoGradGuard no_grad;
-  double sum = 0;
-  std::vector<std::int64_t> inputs, targets;
-  for (std::int64_t i = 0; i < checks_->batches() && !asked_to_stop(); ++i) {
-    const auto shape = checks_->shape(i);
-    inputs.resize(static_cast<size_t>(shape.rows * shape.length));
-    targets.resize(inputs.size());
-    checks_->fill(i, inputs.data(), targets.data());
-    const double tokens = static_cast<double>(inputs.size());
-    if (pass_ != nullptr) {
-      sum += tokens * pass_->loss(inputs.data(), targets.data(), shape.rows, shape.length);
-      continue;
-    }
-    sum += tokens *
-           at::cross_entropy_loss(logits(inputs.data(), shape.rows, shape.length),
-                                  targets_on_device(targets.data(), shape.rows * shape.length))
-               .item<double>();
+  double sum = 0, weight = 0;
+  TokenBatch batch;
+  for (std::int64_t i = 0; i < data_.checks->batches() && !asked_to_stop(); ++i) {
+    data_.checks->fill(i, batch);
+    if (batch.weight == 0) continue;
+    sum += batch.weight * computation_->loss(batch);
+    weight += batch.weight;
   }
   if (interrupted()) return std::nullopt;
-  return sum / static_cast<double>(checks_->targets());
+  return sum / weight;
 }
 
 nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t steps) const {
@@ -355,13 +334,39 @@ void Run::save() {
   if (!optimizer_->first_not_finite().empty())
     not_finite(progress_.step, "the parameters are not finite any more");
   try {
-    checkpoint_ = folder_->save(*model_, *optimizer_, progress_, verified_);
+    with_adapter([&](const Adapter* adapter) {
+      checkpoint_ = folder_->save(*model_, *optimizer_, progress_, verified_, adapter);
+    });
   } catch (const FileError& error) {
     throw FileError("", "step " + std::to_string(progress_.step) +
                             " could not be saved: " + error.what() +
                             "; earlier checkpoints are kept, the last good one: " + last_good());
   }
   saved_ = progress_.step;
+}
+
+// Calls save(adapter) while the model has what was trained beside it; null where there is none.
+void Run::with_adapter(const std::function<void(const Adapter*)>& save) {
+  if (config_.train.adapter == TrainAdapter::kNone) return save(nullptr);
+  const auto adapter = tuning_->adapter(model_, base_hash_);
+  tuning_->merge();
+  save(&adapter);
+  tuning_->split();
+}
+
+std::optional<ResponseScore> Run::check_responses() {
+  if (prompts_.empty()) return std::nullopt;
+  tuning_->merge();
+  auto score = score_responses(model_, tuning_->additions().state.get(), *tokenizer_, prompts_,
+                               config_.train.ctx_len, [&] { return asked_to_stop(); });
+  tuning_->split();
+  return score;
+}
+
+// Whether validations got no better for as long as train.patience has it.
+bool Run::out_of_patience() const {
+  const auto patience = config_.train.patience;
+  return patience > 0 && progress_.without_better >= patience;
 }
 
 void Run::validate_and_keep_best() {
@@ -372,21 +377,34 @@ void Run::validate_and_keep_best() {
     not_finite(progress_.step, "the validation loss is " + std::to_string(loss));
   verified_ = std::max(verified_, progress_.step);
   progress_.valid_loss = loss;
-  const bool best = loss < progress_.best_valid_loss;
+  const auto responses = check_responses();
+  if (!prompts_.empty() && !responses) return;
+  const bool by_rouge = config_.train.best_by == BestBy::kRougeL;
+  const bool best =
+      by_rouge ? responses->rouge_l > progress_.best_rouge_l : loss < progress_.best_valid_loss;
+  progress_.without_better = best ? 0 : progress_.without_better + 1;
+  if (responses) progress_.best_rouge_l = std::max(progress_.best_rouge_l, responses->rouge_l);
   if (best) {
     progress_.best_valid_loss = loss;
     progress_.best_step = progress_.step;
-    folder_->save_best(*model_, progress_);
+    with_adapter([&](const Adapter* adapter) { folder_->save_best(*model_, progress_, adapter); });
   }
-  log({{"step", progress_.step},
-       {"tokens", progress_.step * step_tokens()},
-       {"valid_loss", loss},
-       {"valid_perplexity", std::exp(loss)},
-       {"best", best}});
+  nlohmann::ordered_json line = {{"step", progress_.step},
+                                 {"tokens", progress_.step * step_tokens()},
+                                 {"valid_loss", loss},
+                                 {"valid_perplexity", std::exp(loss)},
+                                 {"best", best}};
+  if (responses) {
+    line["rouge_l"] = responses->rouge_l;
+    line["sample"] = {{"prompt", prompts_.front().prompt},
+                      {"response", responses->responses.front()}};
+  }
+  log(line);
   if (quiet_) return;
-  char text[120];
-  std::snprintf(text, sizeof text, "step %lld: validation loss %.4f, perplexity %.2f%s",
-                static_cast<long long>(progress_.step), loss, std::exp(loss),
+  char text[160], rouge[40] = "";
+  if (responses) std::snprintf(rouge, sizeof rouge, ", ROUGE-L %.4f", responses->rouge_l);
+  std::snprintf(text, sizeof text, "step %lld: validation loss %.4f, perplexity %.2f%s%s",
+                static_cast<long long>(progress_.step), loss, std::exp(loss), rouge,
                 best ? ", the best so far" : "");
   log_info(text);
 }
@@ -398,21 +416,23 @@ TrainResult Run::train(const TrainOptions& options) {
     checkpoint_ = *folder_->resume_from();
     saved_ = progress_.step;
   }
-  folder_->begin(config_, *tokenizer_, sets_, progress_.step);
+  folder_->begin(config_, *tokenizer_, data_.sets, progress_.step);
   if (const auto warning = device_warning(device_, bfloat16()); !warning.empty() && !quiet_)
     log_warning(warning);
   if (!quiet_) {
-    log_info(count_text(parameter_count(config_.model)) + " parameters, vocabulary " +
-             count_text(config_.model.vocab_size) + "; training text " +
-             count_text(train_tokens().size()) + " tokens, validation " +
-             count_text(valid_tokens().size()) +
+    const auto all = parameter_count(config_.model), trained = tuning_->parameters();
+    log_info(count_text(all) + " parameters" +
+             (trained == all ? "" : ", of which " + count_text(trained) + " are trained") +
+             ", vocabulary " + count_text(config_.model.vocab_size) + "; training text " +
+             count_text(data_.train_tokens) + " tokens, validation " +
+             count_text(data_.valid_tokens) +
              (memory_ > 0 ? "; memory " + bytes_text(memory_) : "") +
              (device_.is_cpu()
                   ? ""
                   : "; on " + device_.str() + " in " + (bfloat16() ? "bfloat16" : "float32")));
     if (resumed) log_info("resuming from step " + std::to_string(progress_.step));
   }
-  if (c.operators == Operators::kFused && device_.is_cpu() && pass_ == nullptr)
+  if (c.operators == Operators::kFused && device_.is_cpu() && !fused_)
     log_warning("train.operators: " + slow_training_note(config_.model));
 
   const std::int64_t last = options.stop_after > 0
@@ -423,7 +443,7 @@ TrainResult Run::train(const TrainOptions& options) {
   {
     Progress bar("training", c.max_steps, quiet_);
     bar.start_from(progress_.step);
-    while (progress_.step < last && !asked_to_stop()) {
+    while (progress_.step < last && !asked_to_stop() && !out_of_patience()) {
       const auto start = Clock::now();
       const double loss = step();
       seconds += seconds_since(start);
@@ -457,7 +477,7 @@ TrainResult Run::train(const TrainOptions& options) {
   result.valid_loss = progress_.valid_loss;
   result.best_valid_loss = progress_.best_valid_loss;
   result.best_step = progress_.best_step;
-  result.finished = progress_.step >= c.max_steps;
+  result.finished = progress_.step >= c.max_steps || out_of_patience();
   result.signal = interrupt_signal();
   return result;
 }
@@ -466,11 +486,11 @@ TrainEstimate Run::estimate() {
   TrainEstimate estimate;
   estimate.parameters = parameter_count(config_.model);
   estimate.vocab_size = config_.model.vocab_size;
-  estimate.train_tokens = train_tokens().size();
-  estimate.valid_tokens = valid_tokens().size();
+  estimate.train_tokens = data_.train_tokens;
+  estimate.valid_tokens = data_.valid_tokens;
   estimate.tokens_per_step = step_tokens();
   estimate.epochs = static_cast<double>(step_tokens() * config_.train.max_steps) /
-                    static_cast<double>(train_tokens().size());
+                    static_cast<double>(data_.train_tokens);
   step();  // the first one also pays for warming up
   const auto start = Clock::now();
   step();

@@ -59,7 +59,25 @@ struct TokenizerConfig {
   void check(const std::string& where) const;
 };
 
+enum class DataFormat { kText, kPairs, kMessages };
+constexpr std::string_view enum_names(DataFormat) { return "text|pairs|messages"; }
+
+enum class LossOn { kResponses, kAll };
+constexpr std::string_view enum_names(LossOn) { return "responses|all"; }
+
+// What happens to a document of pairs or messages with more than ctx_len tokens.
+enum class TooLong { kCutPrompt, kCutResponse, kSkip };
+constexpr std::string_view enum_names(TooLong) { return "cut_prompt|cut_response|skip"; }
+
 struct DataConfig {
+  DataFormat format = DataFormat::kText;
+  std::string prompt_field = "prompt";
+  std::string response_field = "response";
+  std::string messages_field = "messages";
+  std::string weight_field = "weight";
+  std::string chat_template = "plain";
+  LossOn loss_on = LossOn::kResponses;
+  TooLong too_long = TooLong::kCutPrompt;
   std::vector<std::string> train;
   std::vector<double> weights;
   std::vector<std::string> valid;
@@ -71,7 +89,30 @@ struct DataConfig {
 
   static constexpr auto fields() {
     using C = DataConfig;
+    using S = Field<C, std::string>;
     return std::tuple{
+        added(Field<C, DataFormat>{
+            "format", &C::format,
+            "text, or .jsonl lines of pairs (prompt and response) or of messages (role and "
+            "content), each a document of its own"}),
+        added(S{"prompt_field", &C::prompt_field, "of pairs: field that holds the prompt"}),
+        added(S{"response_field", &C::response_field,
+                "of pairs: field that holds the response, or an array of responses, each of which "
+                "makes a pair"}),
+        added(S{"messages_field", &C::messages_field, "field that holds the messages"}),
+        added(S{"weight_field", &C::weight_field,
+                "of pairs and messages: field of a line or a message that, where it is there, "
+                "holds the weight of its responses' losses"}),
+        added(S{"template", &C::chat_template,
+                "how pairs and messages become text: plain, chatml, user_assistant, or a text with "
+                "{prompt} and {response}, for messages with {role} and {content}"}),
+        added(Field<C, LossOn>{"loss_on", &C::loss_on,
+                               "of pairs and messages: tokens that are learned, those of the "
+                               "responses or all"}),
+        added(Field<C, TooLong>{
+            "too_long", &C::too_long,
+            "what happens to pairs and messages of more than ctx_len tokens: the prompt loses its "
+            "beginning, the response its end, or the line is left out; all are counted"}),
         Field<C, std::vector<std::string>>{"train", &C::train,
                                            "training text: files (.txt, .jsonl, .npy, token files "
                                            ".idx), directories or patterns with *"},
@@ -105,6 +146,17 @@ constexpr std::string_view enum_names(Operators) { return "fused|reference"; }
 enum class GradCheckpoint { kNone, kBlock };
 constexpr std::string_view enum_names(GradCheckpoint) { return "none|block"; }
 
+// What is trained in place of the model.
+enum class TrainAdapter { kNone, kLora, kState, kShift };
+constexpr std::string_view enum_names(TrainAdapter) { return "none|lora|state|shift"; }
+
+// What becomes of the gradient where a sequence is cut into segments.
+enum class Bptt { kTruncated, kFull };
+constexpr std::string_view enum_names(Bptt) { return "truncated|full"; }
+
+enum class BestBy { kLoss, kRougeL };
+constexpr std::string_view enum_names(BestBy) { return "loss|rouge_l"; }
+
 enum class Precision { kAuto, kBf16, kF32 };
 constexpr std::string_view enum_names(Precision) { return "auto|bf16|f32"; }
 
@@ -128,9 +180,20 @@ struct TrainingConfig {
   double shift_lr_scale = 3.0;
   bool layerwise_lr = true;
   double l2wrap = 0.0;
+  double dropout = 0.0;
+  std::vector<std::string> freeze;
+  TrainAdapter adapter = TrainAdapter::kNone;
+  std::int64_t lora_rank = 16;
+  double lora_alpha = 32;
+  std::vector<std::string> lora_matrices = {"att", "ffn"};
+  std::int64_t segment_tokens = 0;
+  Bptt bptt = Bptt::kTruncated;
   std::int64_t log_every = 10;
   std::int64_t eval_every = 100;
   std::int64_t eval_tokens = 65536;
+  std::int64_t eval_generate = 0;
+  BestBy best_by = BestBy::kLoss;
+  std::int64_t patience = 0;
   std::int64_t save_every = 500;
   std::int64_t keep_last = 2;
   Operators operators = Operators::kFused;
@@ -176,9 +239,47 @@ struct TrainingConfig {
             "train the decays at 2 and the bonuses at 3 times the learning rate, as RWKV-LM does"},
         D{"l2wrap", &C::l2wrap,
           "penalty on each position's largest logit (RWKV-LM uses 1e-4); 0 = none", 0, 1},
+        added(D{"dropout", &C::dropout,
+                "share of the residual stream's numbers that are zeroed behind the embedding and "
+                "behind each part of a block while training",
+                0, 0.95}),
+        added(Field<C, std::vector<std::string>>{
+            "freeze", &C::freeze,
+            "names of parameters that are not trained: core = all but the enhancement, parts of "
+            "names (att.key), or patterns with * (blocks.0.*)"}),
+        added(Field<C, TrainAdapter>{
+            "adapter", &C::adapter,
+            "what is trained in place of the model, and saved in a file of its own: LoRA, the "
+            "state that sequences start from, or the shift; none = the model"}),
+        added(I{"lora_rank", &C::lora_rank, "LoRA: rank of what is added to a matrix", 1, 4096}),
+        added(D{"lora_alpha", &C::lora_alpha, "LoRA: alpha / rank multiplies what is added", 1e-6,
+                1e6}),
+        added(Field<C, std::vector<std::string>>{
+            "lora_matrices", &C::lora_matrices,
+            "LoRA: the matrices, by parts of their names or patterns with *"}),
+        added(I{"segment_tokens", &C::segment_tokens,
+                "tokens of a sequence that go through the model together, the state carried on; "
+                "less memory for long sequences; 0 = all",
+                0, 1 << 24}),
+        added(Field<C, Bptt>{
+            "bptt", &C::bptt,
+            "gradient where a sequence is cut into segments: truncated there, or full, which runs "
+            "each segment twice"}),
         I{"log_every", &C::log_every, "steps between lines of log.jsonl", 1, 1e12},
         I{"eval_every", &C::eval_every, "steps between validations; 0 = only at the end", 0, 1e12},
         I{"eval_tokens", &C::eval_tokens, "tokens per validation; 0 = all", 0, 1e12},
+        added(I{"eval_generate", &C::eval_generate,
+                "of pairs: validation prompts that are answered at each validation, greedily, to "
+                "log the ROUGE-L of the responses; 0 = none",
+                0, 1e9}),
+        added(
+            Field<C, BestBy>{"best_by", &C::best_by,
+                             "what makes a checkpoint the best one: the lowest validation loss or "
+                             "the highest ROUGE-L"}),
+        added(I{"patience", &C::patience,
+                "validations in a row without a better one after which the run ends; 0 = no such "
+                "end",
+                0, 1e9}),
         I{"save_every", &C::save_every, "steps between checkpoints; 0 = only at the end", 0, 1e12},
         I{"keep_last", &C::keep_last, "number of latest checkpoints kept besides the best", 1,
           1000000},

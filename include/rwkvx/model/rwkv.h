@@ -42,6 +42,10 @@ class RwkvImpl : public torch::nn::Module {
     return blocks_[static_cast<size_t>(layer)];
   }
 
+  // Of the residual stream, while gradients are wanted: RWKV-LM's (behind the embedding and behind
+  // each addition).
+  double dropout = 0;
+
   at::Tensor emb;              // (V, C)
   NormParameters ln0, ln_out;  // of the embedding, and before the head
   at::Tensor head;             // (V, C)

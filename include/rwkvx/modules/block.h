@@ -28,6 +28,9 @@ struct BlockContext {
   // What the first block hands to the others of a call beside x, where a core has such a thing:
   // RWKV-7's values.
   at::Tensor* handed_on = nullptr;
+  double dropout = 0;  // of the residual stream, behind each addition
+
+  at::Tensor dropped(const at::Tensor& x) const;
 };
 
 // Registers a tensor of zeros for every row, "att.key.weight" as parameter `weight` of the

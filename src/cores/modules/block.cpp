@@ -10,6 +10,10 @@ class PartImpl : public torch::nn::Module {};
 
 }  // namespace
 
+at::Tensor BlockContext::dropped(const at::Tensor& x) const {
+  return dropout > 0 ? torch::dropout(x, dropout, /*train=*/true) : x;
+}
+
 std::vector<at::Tensor> register_rows(torch::nn::Module& module,
                                       const std::vector<ParameterRow>& rows) {
   std::vector<at::Tensor> tensors;

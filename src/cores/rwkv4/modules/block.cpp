@@ -28,8 +28,8 @@ Rwkv4BlockImpl::Rwkv4BlockImpl(const ModelConfig& config, int64_t layer)
 }
 
 at::Tensor Rwkv4BlockImpl::forward(at::Tensor x, const BlockContext& context, LayerState& state) {
-  x = x + time_mix(layer_norm(x, ln1), context, state);        // (B, T, C)
-  return x + channel_mix(layer_norm(x, ln2), context, state);  // (B, T, C)
+  x = context.dropped(x + time_mix(layer_norm(x, ln1), context, state));        // (B, T, C)
+  return context.dropped(x + channel_mix(layer_norm(x, ln2), context, state));  // (B, T, C)
 }
 
 at::Tensor Rwkv4BlockImpl::time_mix(const at::Tensor& x, const BlockContext& context,

@@ -46,8 +46,8 @@ Rwkv7BlockImpl::Rwkv7BlockImpl(const ModelConfig& config, int64_t layer)
 }
 
 at::Tensor Rwkv7BlockImpl::forward(at::Tensor x, const BlockContext& context, LayerState& state) {
-  x = x + time_mix(layer_norm(x, ln1), context, state);        // (B, T, C)
-  return x + channel_mix(layer_norm(x, ln2), context, state);  // (B, T, C)
+  x = context.dropped(x + time_mix(layer_norm(x, ln1), context, state));        // (B, T, C)
+  return context.dropped(x + channel_mix(layer_norm(x, ln2), context, state));  // (B, T, C)
 }
 
 at::Tensor Rwkv7BlockImpl::time_mix(const at::Tensor& x, const BlockContext& context,
