@@ -33,6 +33,9 @@ void TrainingConfig::check(const std::string& where) const {
   if (final_learning_rate > learning_rate)
     throw ConfigError(where + ".final_learning_rate", "must not be larger than learning_rate = " +
                                                           nlohmann::json(learning_rate).dump());
+  if (max_steps == 0 && max_tokens == 0 && epochs == 0)
+    throw ConfigError(where + ".max_steps",
+                      "expected a length of the run, got 0; set max_steps, max_tokens or epochs");
   if (grad_checkpoint == GradCheckpoint::kBlock && operators != Operators::kFused)
     throw ConfigError(where + ".grad_checkpoint", "block needs operators = fused");
   if (adapter != TrainAdapter::kNone && !freeze.empty())

@@ -217,6 +217,11 @@ StudyFile read_study_file(const std::string& path) {
     if (document["base"].contains("data"))
       throw ConfigError(where + "base.data", "belongs in the section \"data\"");
   }
+  const auto& train = file.base.train;
+  if (train.max_steps == 0 || train.max_tokens > 0 || train.epochs > 0)
+    throw ConfigError(where + "base.train",
+                      "the length of a study's trainings is max_steps; set "
+                      "it above 0, and neither max_tokens nor epochs");
   file.base.train.output = TrainingConfig().output;  // each cell has its own folder
   file.base.train.eval_every = 0;
   file.base.train.save_every = 0;

@@ -238,9 +238,15 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
   try {
     const auto state = read_json_file((directory.trainer() / kStateFile).string());
     progress.step = state.at("step");
-    // States of earlier versions do not have it: all steps were alike.
-    const auto accumulated = saved.document.at("train").value("grad_accum_steps", std::int64_t{1});
-    progress.next_batch = state.value("next_batch", progress.step * accumulated);
+    // States of earlier versions have neither: all steps were alike.
+    const auto& train = saved.document.at("train");
+    const std::int64_t batches =
+        progress.step *
+        train.value("grad_accum_steps", train.value("accumulation", std::int64_t{1}));
+    progress.next_batch = state.value("next_batch", batches);
+    progress.tokens =
+        state.value("trained_tokens", batches * train.at("batch_size").get<std::int64_t>() *
+                                          train.at("ctx_len").get<std::int64_t>());
     progress.best_step = state.at("best_step");
     progress.best_rouge_l = state.value("best_rouge_l", -1.0);
     progress.without_better = state.value("validations_without_better", std::int64_t{0});
@@ -299,8 +305,7 @@ void RunFolder::write_model(const fs::path& folder, const RwkvImpl& model,
   document["data"] = config_to_json(config_.data);
   document["train"] = config_to_json(config_.train);
   document["provenance"] = {{"step", progress.step},
-                            {"tokens", progress.step * config_.train.grad_accum_steps *
-                                           config_.train.batch_size * config_.train.ctx_len},
+                            {"tokens", progress.tokens},
                             {"valid_loss", finite_or_null(progress.valid_loss)},
                             {"train_text", tokens_->train_manifest.hash},
                             {"valid_text", tokens_->valid_manifest.hash},
@@ -323,6 +328,7 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
   write_safetensors(trainer / kMomentsFile, moments.views);
   nlohmann::ordered_json state;
   state["step"] = progress.step;
+  state["trained_tokens"] = progress.tokens;
   state["next_batch"] = progress.next_batch;
   state["best_step"] = progress.best_step;
   state["best_valid_loss"] = finite_or_null(progress.best_valid_loss);

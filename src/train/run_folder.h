@@ -24,6 +24,7 @@ namespace rwkvx {
 // Where a run stands between two steps.
 struct Progression {
   std::int64_t step = 0;
+  std::int64_t tokens = 0;      // trained on
   std::int64_t next_batch = 0;  // where the next batch begins in the order of training
   std::int64_t best_step = 0;
   double best_valid_loss = std::numeric_limits<double>::infinity();

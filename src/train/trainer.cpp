@@ -160,6 +160,7 @@ class Run {
     tokenizer_ = std::move(prepared.tokenizer);
     ahead_.emplace(*data_.batches);
     if (t.eval_generate > 0) prompts_ = supervised_prompts(config_.data, t.eval_generate);
+    budget_ = training_budget(t, step_tokens(), data_.train_tokens);
 
     fused_ = t.operators == Operators::kFused && device_.is_cpu() &&
              TrainingPass::supports(config_.model);
@@ -189,12 +190,13 @@ class Run {
   bool bfloat16() const {
     return uses_bfloat16(enum_name(config_.train.precision), device_, "train.precision");
   }
+  void take(const TokenBatch& batch);
   double gradients();
   double step();
   std::optional<double> validate();
   [[noreturn]] void not_finite(std::int64_t step, const std::string& what);
   std::string last_good() const;
-  nlohmann::ordered_json log_line(double loss, double seconds, std::int64_t steps) const;
+  nlohmann::ordered_json log_line(double loss, double seconds, std::int64_t tokens) const;
   void log(const nlohmann::ordered_json& line);
   void save();
   void with_adapter(const std::function<void(const Adapter*)>& save);
@@ -216,7 +218,9 @@ class Run {
   std::vector<SupervisedPrompt> prompts_;  // answered at each validation
   bool fused_ = false;                     // or the reference modules train
   std::unique_ptr<Computation> computation_;
+  TrainingBudget budget_;
   Progression progress_;
+  std::int64_t step_tokens_ = 0;  // of the step in progress
   double grad_norm_ = 0, rate_ = 0;
   double memory_ = 0;  // expected at the peak, bytes; 0 where the modules train
   // The last step from which a pass was finite: checkpoints up to it are good.
@@ -224,6 +228,12 @@ class Run {
   std::int64_t saved_ = -1;           // the step of the newest checkpoint
   std::filesystem::path checkpoint_;  // itself
 };
+
+// The batch is one of the step in progress.
+void Run::take(const TokenBatch& batch) {
+  progress_.next_batch = batch.next;
+  step_tokens_ += static_cast<std::int64_t>(batch.inputs.size());
+}
 
 // The gradients of a step's batches; the mean loss.
 double Run::gradients() {
@@ -234,7 +244,7 @@ double Run::gradients() {
     for (std::int64_t part = 0; part < parts; ++part) {
       const auto& batch = ahead_->get(progress_.next_batch);
       loss += computation_->gradients(batch, 1 / static_cast<double>(parts), batch.weight);
-      progress_.next_batch = batch.next;
+      take(batch);
       if (!std::isfinite(loss)) break;
     }
     return loss / static_cast<double>(parts);
@@ -244,7 +254,7 @@ double Run::gradients() {
   double weight = 0;
   for (std::int64_t part = 0; part < parts; ++part) {
     batches.push_back(ahead_->get(progress_.next_batch));
-    progress_.next_batch = batches.back().next;
+    take(batches.back());
     weight += batches.back().weight;
   }
   if (weight == 0) return 0;
@@ -255,15 +265,17 @@ double Run::gradients() {
 // One optimizer step; the mean loss over its batches.
 double Run::step() {
   const auto& c = config_.train;
+  step_tokens_ = 0;
   const double loss = gradients();
   if (!std::isfinite(loss)) not_finite(progress_.step + 1, "the loss is " + std::to_string(loss));
   grad_norm_ = optimizer_->grad_norm();
   if (!std::isfinite(grad_norm_))
     not_finite(progress_.step + 1, "the gradient's norm is not finite");
   verified_ = std::max(verified_, progress_.step);
-  rate_ = scheduled_rate(c, progress_.step);
+  rate_ = scheduled_rate(c, budget_, progress_.step, progress_.tokens);
   optimizer_->step(rate_, grad_norm_);
   ++progress_.step;
+  progress_.tokens += step_tokens_;
   return loss;
 }
 
@@ -305,14 +317,14 @@ std::optional<double> Run::validate() {
   return sum / weight;
 }
 
-nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t steps) const {
+nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t tokens) const {
   nlohmann::ordered_json line = {
       {"step", progress_.step},
-      {"tokens", progress_.step * step_tokens()},
+      {"tokens", progress_.tokens},
       {"loss", loss},
       {"learning_rate", rate_},
       {"grad_norm", grad_norm_},
-      {"tokens_per_second", seconds > 0 ? static_cast<double>(steps * step_tokens()) / seconds : 0},
+      {"tokens_per_second", seconds > 0 ? static_cast<double>(tokens) / seconds : 0},
       {"peak_memory_bytes", static_cast<std::int64_t>(peak_memory_bytes())}};
   if (!device_.is_cpu())
     line["peak_device_memory_bytes"] = static_cast<std::int64_t>(peak_device_memory_bytes(device_));
@@ -390,7 +402,7 @@ void Run::validate_and_keep_best() {
     with_adapter([&](const Adapter* adapter) { folder_->save_best(*model_, progress_, adapter); });
   }
   nlohmann::ordered_json line = {{"step", progress_.step},
-                                 {"tokens", progress_.step * step_tokens()},
+                                 {"tokens", progress_.tokens},
                                  {"valid_loss", loss},
                                  {"valid_perplexity", std::exp(loss)},
                                  {"best", best}};
@@ -435,15 +447,17 @@ TrainResult Run::train(const TrainOptions& options) {
   if (c.operators == Operators::kFused && device_.is_cpu() && !fused_)
     log_warning("train.operators: " + slow_training_note(config_.model));
 
-  const std::int64_t last = options.stop_after > 0
-                                ? std::min(c.max_steps, progress_.step + options.stop_after)
-                                : c.max_steps;
-  std::int64_t logged = progress_.step;
+  if ((c.max_tokens > 0 || c.epochs > 0) && !quiet_)
+    log_info("the run ends after " + budget_.text() + ", which sets the length of the schedule");
+  const auto stop_at = options.stop_after > 0 ? progress_.step + options.stop_after
+                                              : std::numeric_limits<std::int64_t>::max();
+  const auto ended = [&] { return budget_.reached(progress_.step, progress_.tokens) || out_of_patience(); };
+  std::int64_t logged = progress_.step, logged_tokens = progress_.tokens;
   double loss_sum = 0, seconds = 0;
   {
-    Progress bar("training", c.max_steps, quiet_);
+    Progress bar("training", budget_.expected_steps(), quiet_);
     bar.start_from(progress_.step);
-    while (progress_.step < last && !asked_to_stop() && !out_of_patience()) {
+    while (!ended() && progress_.step < stop_at && !asked_to_stop()) {
       const auto start = Clock::now();
       const double loss = step();
       seconds += seconds_since(start);
@@ -451,20 +465,21 @@ TrainResult Run::train(const TrainOptions& options) {
       if (saved_ == progress_.step - 1) folder_->prune(verified_);
       loss_sum += loss;
       char note[96];
-      std::snprintf(
-          note, sizeof note, "step %lld  loss %.4f  %s tokens/s",
-          static_cast<long long>(progress_.step), loss,
-          count_text(static_cast<std::int64_t>(
-                         static_cast<double>((progress_.step - logged) * step_tokens()) / seconds))
-              .c_str());
+      std::snprintf(note, sizeof note, "step %lld  loss %.4f  %s tokens/s",
+                    static_cast<long long>(progress_.step), loss,
+                    count_text(static_cast<std::int64_t>(
+                                   static_cast<double>(progress_.tokens - logged_tokens) / seconds))
+                        .c_str());
       bar.update(progress_.step, note);
-      if (progress_.step % c.log_every == 0 || progress_.step == last) {
+      const bool end = ended();
+      if (progress_.step % c.log_every == 0 || end || progress_.step == stop_at) {
         const auto steps = progress_.step - logged;
-        log(log_line(loss_sum / static_cast<double>(steps), seconds, steps));
+        log(log_line(loss_sum / static_cast<double>(steps), seconds,
+                     progress_.tokens - logged_tokens));
         logged = progress_.step;
+        logged_tokens = progress_.tokens;
         loss_sum = seconds = 0;
       }
-      const bool end = progress_.step == c.max_steps;
       if (end || (c.eval_every > 0 && progress_.step % c.eval_every == 0)) validate_and_keep_best();
       if (!end && c.save_every > 0 && progress_.step % c.save_every == 0) save();
     }
@@ -477,7 +492,7 @@ TrainResult Run::train(const TrainOptions& options) {
   result.valid_loss = progress_.valid_loss;
   result.best_valid_loss = progress_.best_valid_loss;
   result.best_step = progress_.best_step;
-  result.finished = progress_.step >= c.max_steps || out_of_patience();
+  result.finished = ended();
   result.signal = interrupt_signal();
   return result;
 }
@@ -489,7 +504,8 @@ TrainEstimate Run::estimate() {
   estimate.train_tokens = data_.train_tokens;
   estimate.valid_tokens = data_.valid_tokens;
   estimate.tokens_per_step = step_tokens();
-  estimate.epochs = static_cast<double>(step_tokens() * config_.train.max_steps) /
+  estimate.steps = budget_.expected_steps();
+  estimate.epochs = static_cast<double>(step_tokens() * estimate.steps) /
                     static_cast<double>(data_.train_tokens);
   step();  // the first one also pays for warming up
   const auto start = Clock::now();

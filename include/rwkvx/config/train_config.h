@@ -168,10 +168,14 @@ struct TrainingConfig {
   std::int64_t batch_size = 8;
   std::int64_t grad_accum_steps = 1;
   std::int64_t max_steps = 1000;
+  std::int64_t max_tokens = 0;
+  double epochs = 0;
   double learning_rate = 1e-3;
   double final_learning_rate = 1e-4;
   Schedule lr_schedule = Schedule::kCosine;
+  double decay_share = 0.2;
   std::int64_t warmup_steps = 40;
+  std::int64_t warmup_tokens = 0;
   double beta1 = 0.9;
   double beta2 = 0.99;
   double epsilon = 1e-8;
@@ -218,14 +222,24 @@ struct TrainingConfig {
         I{"batch_size", &C::batch_size, "sequences per forward pass", 1, 1 << 20},
         renamed("accumulation", I{"grad_accum_steps", &C::grad_accum_steps,
                                   "forward passes accumulated into one step", 1, 1 << 20}),
-        I{"max_steps", &C::max_steps, "optimizer steps", 1, 1e12},
+        I{"max_steps", &C::max_steps,
+          "optimizer steps; the first of max_steps, max_tokens and epochs that is reached ends the "
+          "run, 0 = not set",
+          0, 1e12},
+        added(I{"max_tokens", &C::max_tokens, "tokens to train on; 0 = not set", 0, 1e15}),
+        added(D{"epochs", &C::epochs, "passes over the training text; 0 = not set", 0, 1e6}),
         D{"learning_rate", &C::learning_rate, "peak learning rate", 0, 10},
         D{"final_learning_rate", &C::final_learning_rate,
           "learning rate at the end of the schedule", 0, 10},
         added(Field<C, Schedule>{"lr_schedule", &C::lr_schedule,
                                  "shape of the learning rate after the warm-up"}),
+        added(D{"decay_share", &C::decay_share,
+                "wsd: share of the run after the warm-up in which the rate falls, at its end",
+                0.001, 1}),
         I{"warmup_steps", &C::warmup_steps, "warm-up from 20 % to 100 % of the learning rate", 0,
           1e12},
+        added(I{"warmup_tokens", &C::warmup_tokens, "the same in tokens; 0 = as warmup_steps says",
+                0, 1e15}),
         D{"beta1", &C::beta1, "AdamW: decay of the first moment", 0, 0.999999},
         D{"beta2", &C::beta2, "AdamW: decay of the second moment", 0, 0.999999999},
         D{"epsilon", &C::epsilon, "AdamW: added to the square root of the second moment", 1e-30, 1},

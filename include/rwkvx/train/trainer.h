@@ -22,7 +22,7 @@ struct TrainResult {
   double valid_loss = 0;  // natural-log loss per token of the last validation, NaN for none
   double best_valid_loss = 0;
   std::int64_t best_step = 0;
-  bool finished = false;             // max_steps reached
+  bool finished = false;             // the end of its budget reached
   int signal = 0;                    // that ended it early, 0 for none
   std::filesystem::path checkpoint;  // the last one written
 };
@@ -47,6 +47,7 @@ struct TrainEstimate {
   std::int64_t parameters = 0, vocab_size = 0;
   std::int64_t train_tokens = 0, valid_tokens = 0;
   std::int64_t tokens_per_step = 0;
+  std::int64_t steps = 0;   // of the run, if all batches are full
   double epochs = 0;        // passes over the training tokens
   double memory_bytes = 0;  // resident, at the peak of a step
   double seconds_per_step = 0;

@@ -36,8 +36,8 @@ TrainConfig read_config(const TrainFlags& flags) {
   return config;
 }
 
-void print_estimate(const TrainConfig& config, const TrainEstimate& e) {
-  const double steps = static_cast<double>(config.train.max_steps);
+void print_estimate(const TrainEstimate& e) {
+  const double steps = static_cast<double>(e.steps);
   char number[64];
   const auto formatted = [&](const char* format, double value) {
     std::snprintf(number, sizeof number, format, value);
@@ -48,7 +48,7 @@ void print_estimate(const TrainConfig& config, const TrainEstimate& e) {
   print_row("training text", count_text(e.train_tokens) + " tokens");
   print_row("validation text", count_text(e.valid_tokens) + " tokens");
   print_row("tokens per step", count_text(e.tokens_per_step));
-  print_row("steps", count_text(config.train.max_steps) + " (" + formatted("%.2f", e.epochs) +
+  print_row("steps", count_text(e.steps) + " (" + formatted("%.2f", e.epochs) +
                          " passes over the training text)");
   print_row("memory", bytes_text(e.memory_bytes) + " at the peak");
   print_row(
@@ -75,7 +75,7 @@ void run_train(const TrainFlags& flags) {
     return finish_output();
   }
   if (flags.dry_run) {
-    print_estimate(config, estimate_training(config, flags.options.quiet));
+    print_estimate(estimate_training(config, flags.options.quiet));
     return finish_output();
   }
   const auto result = train(config, flags.options);
