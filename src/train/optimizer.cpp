@@ -17,10 +17,13 @@ constexpr int64_t kTask = 1 << 16;
 // Every parameter starts at a whole cache line of the flat buffers.
 constexpr int64_t kAlign = 16;
 
+// Something trained: its place in the flat buffers.
 struct Segment {
-  ParameterRow row;
-  int64_t offset = 0;
+  std::string name;
+  std::vector<int64_t> shape;
+  int64_t offset = 0, count = 0;
   double rate_scale = 1, decay = 0;
+  bool extra = false;  // no parameter of the model
 };
 
 struct Task {
@@ -55,58 +58,55 @@ struct Optimizer::Impl {
   int64_t steps = 0;
 
   at::Tensor view(const at::Tensor& flat, const Segment& segment) const {
-    return flat.slice(0, segment.offset, segment.offset + segment.row.count())
-        .view(segment.row.shape);
+    return flat.slice(0, segment.offset, segment.offset + segment.count).view(segment.shape);
   }
 };
 
 Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
                      const std::function<bool(const ParameterRow&)>& trainable,
-                     const std::vector<ExtraTensor>& extra)
+                     const std::vector<ExtraParameter>& extra)
     : impl_(std::make_unique<Impl>()) {
   const torch::NoGradGuard no_grad;
   impl_->config = config;
-  int64_t size = 0;
-  for (const auto& row : describe_parameters(model.config())) {
-    if (trainable && !trainable(row)) continue;
-    impl_->segments.push_back(
-        {row, size, learning_rate_scale(row, config), weight_decay_of(row, config)});
-    size += (row.count() + kAlign - 1) / kAlign * kAlign;
-  }
-  const auto parameters_end = impl_->segments.size();
-  impl_->extra_begin = static_cast<std::ptrdiff_t>(parameters_end);
-  for (const auto& one : extra) {
-    ParameterRow row;
-    row.name = one.name;
-    row.shape = one.tensor->sizes().vec();
-    impl_->segments.push_back({row, size, one.rate, one.decay});
-    size += (row.count() + kAlign - 1) / kAlign * kAlign;
-  }
-  for (const auto& segment : impl_->segments)
-    for (int64_t begin = 0; begin < segment.row.count(); begin += kTask)
-      impl_->tasks.push_back(
-          {segment.offset + begin, std::min(kTask, segment.row.count() - begin), &segment});
-  // The parameters move first, so that their old places are free before the other buffers exist.
   auto parameters = model.named_parameters();
   const auto device = parameters.begin()->value().device();
+  std::vector<at::Tensor> trained;
+  int64_t size = 0;
+  const auto add = [&](const at::Tensor& tensor, const std::string& name, double rate,
+                       double decay) {
+    impl_->segments.push_back({name, tensor.sizes().vec(), size, tensor.numel(), rate, decay});
+    impl_->segments.back().extra = parameters.find(name) == nullptr;
+    trained.push_back(tensor);
+    size += (tensor.numel() + kAlign - 1) / kAlign * kAlign;
+  };
+  for (const auto& row : describe_parameters(model.config())) {
+    auto& parameter = parameters[row.name];
+    if (trainable && !trainable(row))
+      parameter.set_requires_grad(false);
+    else
+      add(parameter, row.name, learning_rate_scale(row, config), weight_decay_of(row, config));
+  }
+  for (const auto& one : extra) {
+    TORCH_CHECK(one.tensor.defined() && one.tensor.scalar_type() == torch::kFloat32,
+                "Optimizer: ", one.name, " must be float32");
+    add(one.tensor, one.name, one.rate, one.decay);
+  }
+  for (const auto& segment : impl_->segments)
+    for (int64_t begin = 0; begin < segment.count; begin += kTask)
+      impl_->tasks.push_back(
+          {segment.offset + begin, std::min(kTask, segment.count - begin), &segment});
+  // What is trained moves first, so that its old places are free before the other buffers exist.
   impl_->values = torch::zeros({size}, device);
-  std::vector<at::Tensor*> trained;
-  for (std::size_t i = 0; i < impl_->segments.size(); ++i)
-    trained.push_back(i < parameters_end ? &parameters[impl_->segments[i].row.name]
-                                         : extra[i - parameters_end].tensor);
-  for (std::size_t i = 0; i < trained.size(); ++i) {
+  for (size_t i = 0; i < trained.size(); ++i) {
     const auto place = impl_->view(impl_->values, impl_->segments[i]);
-    place.copy_(*trained[i]);
-    trained[i]->set_data(place);
+    place.copy_(trained[i]);
+    trained[i].set_data(place);
   }
   impl_->grads = torch::zeros({size}, device);
   impl_->m = torch::zeros({size}, device);
   impl_->v = torch::zeros({size}, device);
-  for (auto& parameter : parameters) parameter.value().set_requires_grad(false);
-  for (std::size_t i = 0; i < trained.size(); ++i) {
-    trained[i]->set_requires_grad(true);
-    trained[i]->mutable_grad() = impl_->view(impl_->grads, impl_->segments[i]);
-  }
+  for (size_t i = 0; i < trained.size(); ++i)
+    trained[i].mutable_grad() = impl_->view(impl_->grads, impl_->segments[i]);
 }
 
 Optimizer::~Optimizer() = default;
@@ -137,7 +137,7 @@ void Optimizer::step(double rate, double norm) {
                      config.beta1,  config.beta2, config.epsilon, m_scale,  v_scale};
     for (const auto& segment : impl_->segments)
       all.groups.push_back(
-          {segment.offset, segment.row.count(), rate * segment.rate_scale, segment.decay});
+          {segment.offset, segment.count, rate * segment.rate_scale, segment.decay});
     adamw_step(all);
     return;
   }
@@ -163,10 +163,9 @@ void Optimizer::set_steps(std::int64_t steps) { impl_->steps = steps; }
 std::vector<std::pair<std::string, at::Tensor>> Optimizer::moments() const {
   std::vector<std::pair<std::string, at::Tensor>> all;
   for (const auto& segment : impl_->segments) {
-    all.emplace_back("m." + segment.row.name, impl_->view(impl_->m, segment));
-    all.emplace_back("v." + segment.row.name, impl_->view(impl_->v, segment));
-    if (&segment - impl_->segments.data() >= impl_->extra_begin)
-      all.emplace_back("x." + segment.row.name, impl_->view(impl_->values, segment));
+    all.emplace_back("m." + segment.name, impl_->view(impl_->m, segment));
+    all.emplace_back("v." + segment.name, impl_->view(impl_->v, segment));
+    if (segment.extra) all.emplace_back("x." + segment.name, impl_->view(impl_->values, segment));
   }
   return all;
 }
@@ -176,7 +175,7 @@ std::string Optimizer::first_not_finite() const {
        {std::pair{impl_->values, "parameter "}, std::pair{impl_->grads, "gradient of "}})
     for (const auto& segment : impl_->segments)
       if (!torch::isfinite(impl_->view(flat, segment)).all().item<bool>())
-        return what + segment.row.name;
+        return what + segment.name;
   return "";
 }
 

@@ -5,7 +5,8 @@
 namespace rwkvx {
 namespace {
 
-PreparedData documents(const TrainConfig& config, const Tokenizer& tokenizer, bool quiet) {
+PreparedData documents(const TrainConfig& config, const Tokenizer& tokenizer, bool quiet,
+                       const TokenSetsCheck& check) {
   const auto& d = config.data;
   const auto& t = config.train;
   if (d.train.empty())
@@ -24,6 +25,7 @@ PreparedData documents(const TrainConfig& config, const Tokenizer& tokenizer, bo
       d.valid.empty() ? read(d.train, TextPart::kValid) : read(d.valid, TextPart::kAll);
   data.sets.train_manifest = data.train_documents->manifest;
   data.sets.valid_manifest = data.valid_documents->manifest;
+  check(data.sets);
   const auto tokens = t.batch_size * t.ctx_len;
   data.batches = packed_batches(*data.train_documents, tokens, static_cast<std::uint64_t>(t.seed));
   data.checks = packed_checks(*data.valid_documents, tokens, t.eval_tokens);
@@ -36,13 +38,15 @@ PreparedData documents(const TrainConfig& config, const Tokenizer& tokenizer, bo
 }  // namespace
 
 PreparedData prepare_data(const TrainConfig& config, const Tokenizer& tokenizer,
-                          const std::filesystem::path& folder, bool quiet) {
-  if (config.data.format != DataFormat::kText) return documents(config, tokenizer, quiet);
+                          const std::filesystem::path& folder, bool quiet,
+                          const TokenSetsCheck& check) {
+  if (config.data.format != DataFormat::kText) return documents(config, tokenizer, quiet, check);
   const auto& t = config.train;
   PreparedData data;
   data.sets = build_token_sets(
       config.data, tokenizer, folder, t.threads, quiet, [&](const TokenSets& sets) {
         check_length(config.data.train.front(), sets.train_manifest.tokens, t.ctx_len);
+        check(sets);
       });
   const auto &train = *data.sets.train_tokens, &valid = *data.sets.valid_tokens;
   for (const auto* tokens : {&train, &valid}) tokens->check_vocab(config.model.vocab_size);

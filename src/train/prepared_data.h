@@ -21,9 +21,10 @@ struct PreparedData {
 };
 
 // Builds token files in `folder`, or reads pairs and messages into memory. config.model.vocab_size
-// is set. Throws as build_token_sets() and read_supervised() do, and DataError for a text that is
-// too short or ids that the model does not have.
+// is set; `check` as there. Throws as build_token_sets() and read_supervised() do, and DataError
+// for a text that is too short or ids that the model does not have.
 PreparedData prepare_data(const TrainConfig& config, const Tokenizer& tokenizer,
-                          const std::filesystem::path& folder, bool quiet);
+                          const std::filesystem::path& folder, bool quiet,
+                          const TokenSetsCheck& check);
 
 }  // namespace rwkvx

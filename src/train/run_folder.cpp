@@ -18,6 +18,7 @@
 #include "rwkvx/data/supervised.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
+#include "train/changed_settings.h"
 
 namespace rwkvx {
 namespace {
@@ -213,7 +214,7 @@ void RunFolder::look(const TrainOptions& options) {
 }
 
 void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& tokenizer,
-                        Progression& progress) const {
+                        const TrainConfig& config, Progression& progress) {
   const auto& newest = resume_from_;
   const auto directory = open_checkpoint(*newest, Verification::kTensors);
   const auto saved = read_checkpoint_config(directory.path);
@@ -225,6 +226,11 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
     throw ConfigError(newest->string(), "was trained with another tokenizer");
   if (!directory.has_trainer())
     throw CheckpointError(newest->string(), "holds no trainer state, so it cannot be resumed from");
+  const auto changes = changed_settings(saved.document, config);
+  refuse_fixed_settings(changes, newest->string());
+  if (!changes.empty())
+    log_warning("resuming " + newest->string() + " with other settings: " + changes_text(changes));
+  provenance_ = saved.document.value("provenance", nlohmann::json::object());
   load_weights(model, open_tensors(directory.weights()));
   const auto moments = read_safetensors(directory.trainer() / kMomentsFile);
   for (const auto& [name, tensor] : optimizer.moments()) {
@@ -252,6 +258,9 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
     progress.without_better = state.value("validations_without_better", std::int64_t{0});
     if (!state.at("best_valid_loss").is_null()) progress.best_valid_loss = state["best_valid_loss"];
     if (!state.at("valid_loss").is_null()) progress.valid_loss = state["valid_loss"];
+    progress.best_of = state.value(
+        "best_of", validation_key(provenance_.value("valid_text", ""),
+                                  train.value("eval_tokens", TrainingConfig().eval_tokens)));
   } catch (const nlohmann::json::exception&) {
     throw CheckpointError((directory.trainer() / kStateFile).string(),
                           "is not the state of a training run");
@@ -265,6 +274,28 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
   log_warning((checkpoints() / kBestName).string() +
               " is missing or damaged; the next validation writes it anew");
   progress.best_valid_loss = std::numeric_limits<double>::infinity();
+}
+
+void RunFolder::check_texts(const TokenSets& tokens, const TrainConfig& config,
+                            Progression& progress) const {
+  if (!resume_from_) return;
+  const auto before = provenance_.value("train_text", "");
+  if (!before.empty() && before != tokens.train_manifest.hash)
+    throw ConfigError("data.train",
+                      "is another text than that of " + resume_from_->string() +
+                          ", or is read in another way; a resumed run cannot change it; set it "
+                          "back, or begin a new run with train.init_from = " +
+                          resume_from_->string());
+  const auto key = validation_key(tokens.valid_manifest.hash, config.train.eval_tokens);
+  if (progress.best_of != key && progress.best_step > 0) {
+    log_warning(
+        "the validation text or eval_tokens is another one than that of the best loss so "
+        "far, which is not compared: the next validation begins a new " +
+        (checkpoints() / kBestName).string());
+    progress.best_step = 0;
+    progress.best_valid_loss = std::numeric_limits<double>::infinity();
+    progress.valid_loss = std::numeric_limits<double>::quiet_NaN();
+  }
 }
 
 void RunFolder::begin(const TrainConfig& config, const Tokenizer& tokenizer,
@@ -335,6 +366,7 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
   state["valid_loss"] = finite_or_null(progress.valid_loss);
   if (config_.train.eval_generate > 0) state["best_rouge_l"] = progress.best_rouge_l;
   if (config_.train.patience > 0) state["validations_without_better"] = progress.without_better;
+  state["best_of"] = validation_key(tokens_->valid_manifest.hash, config_.train.eval_tokens);
   write_file(trainer / kStateFile, state.dump(2) + "\n");
   writer.commit();
   prune(good);

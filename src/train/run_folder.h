@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,6 +32,7 @@ struct Progression {
   double valid_loss = std::numeric_limits<double>::quiet_NaN();
   double best_rouge_l = -1;         // where train.eval_generate asks for it
   std::int64_t without_better = 0;  // validations since the best one
+  std::string best_of;              // what the best loss was measured on: validation_key()
 };
 
 // The tokenizer a run uses: the file that the config names, the one that an earlier call trained in
@@ -59,10 +61,14 @@ class RunFolder {
   std::filesystem::path checkpoints() const { return output_ / kCheckpointsFolder; }
   // The newest intact checkpoint, where the run goes on from one.
   const std::optional<std::filesystem::path>& resume_from() const { return resume_from_; }
-  // Loads it. Throws ConfigError where its model or tokenizer is another one, naming the first
-  // setting that differs.
+  // Loads it. Throws ConfigError where its model or tokenizer is another one, or where a setting
+  // differs that a resumed run cannot change, naming the first; names those that it can in a
+  // warning.
   void restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& tokenizer,
-               Progression& progress) const;
+               const TrainConfig& config, Progression& progress);
+  // Of a resumed run: throws ConfigError where the training text is another one. The best loss
+  // starts anew where it was measured on something else.
+  void check_texts(const TokenSets& tokens, const TrainConfig& config, Progression& progress) const;
   // The first changes: the checkpoints of an earlier run go (overwrite) or the damaged ones that
   // were passed over are set aside (resume), each with a warning; the settings are written; the
   // lines of log.jsonl after `step` are removed. Tokenizer and tokens are kept by reference.
@@ -90,6 +96,7 @@ class RunFolder {
   MadeDirectories made_;
   FileLock lock_;
   std::optional<std::filesystem::path> resume_from_;
+  nlohmann::json provenance_;  // of the checkpoint that was restored
   std::vector<DamagedCheckpoint> damaged_;
   std::optional<AppendFile> log_;
   TrainConfig config_;

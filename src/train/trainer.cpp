@@ -149,13 +149,16 @@ class Run {
         *model_, t, [&](const ParameterRow& row) { return tuning_->trains(row); },
         tuning_->extra());
     if (folder_ != nullptr && folder_->resume_from()) {
-      folder_->restore(*model_, *optimizer_, *prepared.tokenizer, progress_);
+      folder_->restore(*model_, *optimizer_, *prepared.tokenizer, config_, progress_);
       // A checkpoint's weights are those with the adapter; training goes on beside the base.
       if (from.source && t.adapter == TrainAdapter::kLora)
         load_weights(*model_, from.source->file, /*allow_new_shift=*/true);
       verified_ = progress_.step - 1;  // the steps that led there were finite
     }
-    data_ = prepare_data(config_, *prepared.tokenizer, place.data(), quiet);
+    data_ =
+        prepare_data(config_, *prepared.tokenizer, place.data(), quiet, [&](const TokenSets& sets) {
+          if (folder_ != nullptr) folder_->check_texts(sets, config_, progress_);
+        });
     save_trained(prepared, place.tokenizer());
     tokenizer_ = std::move(prepared.tokenizer);
     ahead_.emplace(*data_.batches);
@@ -451,7 +454,9 @@ TrainResult Run::train(const TrainOptions& options) {
     log_info("the run ends after " + budget_.text() + ", which sets the length of the schedule");
   const auto stop_at = options.stop_after > 0 ? progress_.step + options.stop_after
                                               : std::numeric_limits<std::int64_t>::max();
-  const auto ended = [&] { return budget_.reached(progress_.step, progress_.tokens) || out_of_patience(); };
+  const auto ended = [&] {
+    return budget_.reached(progress_.step, progress_.tokens) || out_of_patience();
+  };
   std::int64_t logged = progress_.step, logged_tokens = progress_.tokens;
   double loss_sum = 0, seconds = 0;
   {
@@ -505,8 +510,8 @@ TrainEstimate Run::estimate() {
   estimate.valid_tokens = data_.valid_tokens;
   estimate.tokens_per_step = step_tokens();
   estimate.steps = budget_.expected_steps();
-  estimate.epochs = static_cast<double>(step_tokens() * estimate.steps) /
-                    static_cast<double>(data_.train_tokens);
+  estimate.epochs =
+      static_cast<double>(step_tokens() * estimate.steps) / static_cast<double>(data_.train_tokens);
   step();  // the first one also pays for warming up
   const auto start = Clock::now();
   step();

@@ -60,7 +60,7 @@ LearnedState learned_state(const Rwkv& model) {
   const auto options = model->head.options().requires_grad(false);
   const auto shape = rows[state.row].shape;
   for (std::int64_t layer = 0; layer < config.n_layer; ++layer)
-    state.layers.push_back(torch::zeros(shape, options));
+    state.layers.push_back(torch::zeros(shape, options).set_requires_grad(true));
   // A state of three rows is RWKV-4's p, q, o: the weighted sum p is learned.
   if (shape.size() == 2 && shape[0] == 3) {
     state.mask = torch::zeros(shape, options);
@@ -135,15 +135,15 @@ void Tuning::add_lora(Rwkv& model) {
     if (!met[i]) refuse_pattern("train.lora_matrices", config_.lora_matrices[i], "matrix");
 }
 
-std::vector<ExtraTensor> Tuning::extra() {
-  std::vector<ExtraTensor> all;
-  for (auto& [name, adapter] : additions_.adapters) {
-    all.push_back({lora_a_name(name), &adapter.a});
-    all.push_back({lora_b_name(name), &adapter.b});
+std::vector<ExtraParameter> Tuning::extra() const {
+  std::vector<ExtraParameter> all;
+  for (const auto& [name, adapter] : additions_.adapters) {
+    all.push_back({lora_a_name(name), adapter.a});
+    all.push_back({lora_b_name(name), adapter.b});
   }
   if (additions_.state != nullptr)
     for (std::size_t l = 0; l < additions_.state->layers.size(); ++l)
-      all.push_back({"blocks." + std::to_string(l) + "." + kWkvRow, &additions_.state->layers[l]});
+      all.push_back({"blocks." + std::to_string(l) + "." + kWkvRow, additions_.state->layers[l]});
   return all;
 }
 

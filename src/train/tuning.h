@@ -25,7 +25,7 @@ class Tuning {
   bool trains(const ParameterRow& row) const;
   const Additions& additions() const { return additions_; }
   // Tensors to train that are no parameters of the model.
-  std::vector<ExtraTensor> extra();
+  std::vector<ExtraParameter> extra() const;
   // The numbers that are trained.
   std::int64_t parameters() const;
   // What was trained, as a file; `base_hash` is that of the model it belongs to. Throws where

@@ -3,6 +3,10 @@
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <cmath>
+#include <limits>
+#include <map>
+
 #include "rwkvx/model/rwkv.h"
 
 namespace rwkvx {
@@ -30,6 +34,7 @@ TEST(Optimizer, LeavesFrozenParametersAloneAndKeepsNothingOfThem) {
   for (const auto& row : describe_parameters(model->config())) {
     auto gradient = model->named_parameters()[row.name].grad();
     EXPECT_EQ(gradient.defined(), trained(row)) << row.name;
+    EXPECT_EQ(model->named_parameters()[row.name].requires_grad(), trained(row)) << row.name;
     if (!gradient.defined()) continue;
     gradient.fill_(0.5);
     ++count;
@@ -43,6 +48,30 @@ TEST(Optimizer, LeavesFrozenParametersAloneAndKeepsNothingOfThem) {
   for (const auto& row : describe_parameters(model->config()))
     EXPECT_EQ(torch::equal(model->named_parameters()[row.name], before[row.name]), !trained(row))
         << row.name;
+}
+
+TEST(Optimizer, TrainsTensorsThatAreNoParametersOfTheModel) {
+  const torch::NoGradGuard no_grad;
+  Rwkv model(small_model());
+  model->initialize(1, 1e-3);
+  auto a = torch::ones({3, 5}), b = torch::ones({7});
+  const auto none = [](const ParameterRow&) { return false; };
+  TrainingConfig config;
+  Optimizer optimizer(*model, config, none, {{"a", a, 2, 0.5}, {"b", b}});
+  const auto moments = optimizer.moments();
+  ASSERT_EQ(moments.size(), 4u);
+  EXPECT_EQ(moments[0].first, "m.a");
+  EXPECT_EQ(moments[3].first, "v.b");
+  EXPECT_EQ(moments[0].second.sizes(), a.sizes());
+  a.mutable_grad().fill_(0.25);
+  b.mutable_grad().fill_(-0.25);
+  EXPECT_NEAR(optimizer.grad_norm(), 0.25 * std::sqrt(22), 1e-6);
+  optimizer.step(0.1, 0);  // the first step of Adam goes as far as the rate, the decay besides
+  EXPECT_TRUE(torch::allclose(a, torch::full_like(a, 1 - 0.1 * 2 * 0.5 - 0.1 * 2)));
+  EXPECT_TRUE(torch::allclose(b, torch::full_like(b, 1.1)));
+  EXPECT_EQ(a.grad().abs().sum().item<double>(), 0);
+  b[2] = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(optimizer.first_not_finite(), "parameter b");
 }
 
 }  // namespace

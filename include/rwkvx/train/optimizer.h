@@ -1,17 +1,17 @@
 // AdamW over one flat buffer that all parameters are views of.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/cores/parameters.h"
-
-namespace at {
-class Tensor;
-}
 
 namespace rwkvx {
 
@@ -22,23 +22,24 @@ double learning_rate_scale(const ParameterRow& row, const TrainingConfig& config
 // Weight decay of the matrices, 0 for everything else.
 double weight_decay_of(const ParameterRow& row, const TrainingConfig& config);
 
-// A float32 tensor that is trained and is no parameter of the model.
-struct ExtraTensor {
+// A float32 tensor that is trained and is no parameter of the model: a matrix of an adapter, an
+// initial state.
+struct ExtraParameter {
   std::string name;
-  at::Tensor* tensor;
-  double rate = 1, decay = 0;  // learning-rate multiplier and weight decay
+  at::Tensor tensor;
+  double rate = 1;   // multiplies the learning rate
+  double decay = 0;  // weight decay
 };
 
 class Optimizer {
  public:
-  // Moves the model's parameters into a flat float32 buffer of its own, on the device that they are
-  // on, and gives them gradients of zeros in another; the model is used as before. With a
-  // predicate, the rows for which it is false are left alone: they keep their place, have no
-  // gradient and no moments, and are never changed. `extra`: further tensors to train, which move
-  // into the buffer likewise.
+  // Moves the model's parameters and the extra tensors into a flat float32 buffer of its own, on
+  // the device that the model is on, and gives them gradients of zeros in another (`.grad()`); they
+  // are used as before. With a predicate, the rows for which it is false are frozen: they keep
+  // their place, require no gradient, have none, no moments, and are never changed.
   Optimizer(RwkvImpl& model, const TrainingConfig& config,
             const std::function<bool(const ParameterRow&)>& trainable = {},
-            const std::vector<ExtraTensor>& extra = {});
+            const std::vector<ExtraParameter>& extra = {});
   ~Optimizer();
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
@@ -55,7 +56,8 @@ class Optimizer {
   // "x.NAME".
   std::vector<std::pair<std::string, at::Tensor>> moments() const;
   void set_steps(std::int64_t steps);
-  // The name of the first parameter or gradient that holds a value that is not finite, "" for none.
+  // The name of the first of what is trained, or of its gradients, that holds a value that is not
+  // finite, "" for none.
   std::string first_not_finite() const;
 
  private:
