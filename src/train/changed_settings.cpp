@@ -24,7 +24,13 @@ constexpr FixedSetting kFixedSettings[] = {
     {"train.optimizer", kMoments},
     {"train.moments", kMoments},
     {"train.init_from", "the run has started from it"},
+    {"train.freeze", kMoments},
+    {"train.adapter", kMoments},
+    {"train.lora_rank", kMoments},
+    {"train.lora_alpha", "what is added to the matrices depends on it"},
+    {"train.lora_matrices", kMoments},
     {"data.weights", kOrder},
+    {"data.format", kOrder},
 };
 
 constexpr std::string_view kPlaces[] = {"train.output", "data.cache"};

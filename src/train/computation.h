@@ -24,8 +24,8 @@ struct LearnedState {
   at::Tensor mask;
 };
 
-// The start of every sequence as it would be without: zeros; of RWKV-4 with exponents of 0, so that
-// its sums can be learned.
+// The start of every sequence as it would be without: zeros; of RWKV-4 sums of next to no weight,
+// so that they can be learned.
 LearnedState learned_state(const Rwkv& model);
 
 // What is trained beside, or in place of, the model's parameters.

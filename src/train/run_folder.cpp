@@ -410,6 +410,6 @@ void RunFolder::cut_log(std::int64_t step) const {
   if (kept.size() < before.size()) write_file(path, kept);
 }
 
-void RunFolder::log(const nlohmann::ordered_json& line) { log_->append(line.dump() + "\n"); }
+void RunFolder::log(const nlohmann::ordered_json& line) { log_->append(json_dump(line) + "\n"); }
 
 }  // namespace rwkvx

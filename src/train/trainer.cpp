@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <csignal>
@@ -589,7 +590,12 @@ std::string explain_parameters(const TrainConfig& config) {
   add("parameter", "shape", "initial value", "rate", "decay");
   char number[2][32];
   for (const auto& row : describe_parameters(model)) {
-    std::snprintf(number[0], sizeof number[0], "%gx", learning_rate_scale(row, config.train));
+    const bool frozen = std::ranges::any_of(
+        config.train.freeze, [&](const auto& pattern) { return means_parameter(pattern, row); });
+    if (frozen)
+      std::snprintf(number[0], sizeof number[0], "none");
+    else
+      std::snprintf(number[0], sizeof number[0], "%gx", learning_rate_scale(row, config.train));
     std::snprintf(number[1], sizeof number[1], "%g", weight_decay_of(row, config.train));
     add(row.name, shape_text(row.shape), row.start.text, number[0], number[1]);
   }

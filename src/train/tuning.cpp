@@ -15,6 +15,8 @@ namespace rwkvx {
 namespace {
 
 constexpr char kWkvRow[] = "att.wkv";
+// Of RWKV-4's learned state, beside 1 for a token of key 0.
+constexpr double kLearnedWeight = 1e-4;
 
 // A uniform number in [-1, 1) that depends on its arguments alone.
 double drawn(std::uint64_t seed, const std::string& name, std::uint64_t i) {
@@ -61,10 +63,13 @@ LearnedState learned_state(const Rwkv& model) {
   const auto shape = rows[state.row].shape;
   for (std::int64_t layer = 0; layer < config.n_layer; ++layer)
     state.layers.push_back(torch::zeros(shape, options).set_requires_grad(true));
-  // A state of three rows is RWKV-4's p, q, o: the weighted sum p is learned.
+  // A state of three rows is RWKV-4's p, q, o: the weighted sum p is learned. Sums of no weight at
+  // all are an empty state, which has no gradient.
   if (shape.size() == 2 && shape[0] == 3) {
+    const torch::NoGradGuard no_grad;
     state.mask = torch::zeros(shape, options);
     state.mask[0].fill_(1);
+    for (auto& layer : state.layers) layer[1].fill_(kLearnedWeight);
   }
   return state;
 }

@@ -1,5 +1,6 @@
 #include "train/computation.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
@@ -21,6 +22,7 @@ ModelConfig config_of(const char* core) {
 
 Rwkv model_of(const char* core, c10::ScalarType type = torch::kFloat32) {
   const torch::NoGradGuard no_grad;
+  at::set_num_threads(1);  // more would mostly wait for each other: the operators are tiny
   Rwkv model(config_of(core));
   torch::manual_seed(9);
   model->initialize(1, 1e-2);
