@@ -3,35 +3,41 @@
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "rwkvx/kernels/adamw.h"
 #include "rwkvx/model/rwkv.h"
-#include "rwkvx/ops/adamw_tensors.h"
+#include "train/ema.h"
+#include "train/flat_tasks.h"
+#include "train/update_rule.h"
 
 namespace rwkvx {
 namespace {
 
-// Numbers of one task of the flat loops. Fixed, so that sums do not depend on the threads.
-constexpr int64_t kTask = 1 << 16;
 // Every parameter starts at a whole cache line of the flat buffers.
 constexpr int64_t kAlign = 16;
 
-// Something trained: its place in the flat buffers.
-struct Segment {
-  std::string name;
-  std::vector<int64_t> shape;
-  int64_t offset = 0, count = 0;
-  double rate_scale = 1, decay = 0;
-  bool extra = false;  // no parameter of the model
+// An optimizer is a list of rules: a parameter goes to the first that takes it.
+struct OptimizerRow {
+  OptimizerKind kind;
+  std::vector<const RuleRow*> rules;
+};
+const OptimizerRow kOptimizers[] = {
+    {OptimizerKind::kAdamw, {&kAdamwInt8Rule, &kAdamwRule}},
+    {OptimizerKind::kMuon, {&kMuonRule, &kAdamwInt8Rule, &kAdamwRule}},
 };
 
-struct Task {
-  int64_t offset = 0, count = 0;
-  const Segment* segment = nullptr;
-};
+const OptimizerRow& optimizer_row(OptimizerKind kind) {
+  return *std::find_if(std::begin(kOptimizers), std::end(kOptimizers),
+                       [&](const OptimizerRow& row) { return row.kind == kind; });
+}
 
 }  // namespace
+
+at::Tensor Segment::view(const at::Tensor& flat) const {
+  return flat.slice(0, offset, offset + row.count()).view(row.shape);
+}
 
 double learning_rate_scale(const ParameterRow& row, const TrainingConfig& config) {
   switch (row.rate_group) {
@@ -50,16 +56,14 @@ double weight_decay_of(const ParameterRow& row, const TrainingConfig& config) {
 }
 
 struct Optimizer::Impl {
-  TrainingConfig config;
-  std::vector<Segment> segments;
-  std::vector<Task> tasks;
-  at::Tensor values, grads, m, v;  // flat
-  std::ptrdiff_t extra_begin = 0;  // the first segment that is no parameter of the model
+  double grad_clip = 0;
+  std::vector<Segment> segments;  // of all rules, in the flat buffers of all
+  std::vector<FlatTask> tasks;
+  at::Tensor values, grads;  // flat; those of a rule lie side by side
+  std::vector<std::unique_ptr<UpdateRule>> rules;
+  std::unique_ptr<Ema> ema;
+  NamedTensors extra;  // what is trained and is no parameter of the model
   int64_t steps = 0;
-
-  at::Tensor view(const at::Tensor& flat, const Segment& segment) const {
-    return flat.slice(0, segment.offset, segment.offset + segment.count).view(segment.shape);
-  }
 };
 
 Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
@@ -67,46 +71,76 @@ Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
                      const std::vector<ExtraParameter>& extra)
     : impl_(std::make_unique<Impl>()) {
   const torch::NoGradGuard no_grad;
-  impl_->config = config;
   auto parameters = model.named_parameters();
   const auto device = parameters.begin()->value().device();
-  std::vector<at::Tensor> trained;
-  int64_t size = 0;
-  const auto add = [&](const at::Tensor& tensor, const std::string& name, double rate,
+  if (config.moments == MomentType::kInt8 && !device.is_cpu())
+    throw ConfigError("train.moments", "int8 is only supported on the CPU, and the device is " +
+                                           device.str() + "; set it to f32");
+  impl_->grad_clip = config.grad_clip;
+  const auto& rules = optimizer_row(config.optimizer).rules;
+  std::vector<std::vector<Segment>> taken(rules.size());
+  std::vector<std::vector<at::Tensor>> tensors(rules.size());
+  const auto add = [&](const at::Tensor& tensor, const ParameterRow& row, double rate,
                        double decay) {
-    impl_->segments.push_back({name, tensor.sizes().vec(), size, tensor.numel(), rate, decay});
-    impl_->segments.back().extra = parameters.find(name) == nullptr;
-    trained.push_back(tensor);
-    size += (tensor.numel() + kAlign - 1) / kAlign * kAlign;
+    size_t rule = 0;
+    while (!rules[rule]->takes(row, config)) ++rule;
+    taken[rule].push_back({row, 0, rate, decay});
+    tensors[rule].push_back(tensor);
   };
   for (const auto& row : describe_parameters(model.config())) {
     auto& parameter = parameters[row.name];
     if (trainable && !trainable(row))
       parameter.set_requires_grad(false);
     else
-      add(parameter, row.name, learning_rate_scale(row, config), weight_decay_of(row, config));
+      add(parameter, row, learning_rate_scale(row, config), weight_decay_of(row, config));
   }
   for (const auto& one : extra) {
     TORCH_CHECK(one.tensor.defined() && one.tensor.scalar_type() == torch::kFloat32,
                 "Optimizer: ", one.name, " must be float32");
-    add(one.tensor, one.name, one.rate, one.decay);
+    ParameterRow row;
+    row.name = one.name;
+    row.shape = one.tensor.sizes().vec();
+    add(one.tensor, row, one.rate, one.decay);
   }
-  for (const auto& segment : impl_->segments)
-    for (int64_t begin = 0; begin < segment.count; begin += kTask)
-      impl_->tasks.push_back(
-          {segment.offset + begin, std::min(kTask, segment.count - begin), &segment});
+  int64_t size = 0;
+  std::vector<int64_t> begins;  // of the rules
+  std::vector<at::Tensor> trained;
+  for (size_t i = 0; i < rules.size(); ++i) {
+    begins.push_back(size);
+    trained.insert(trained.end(), tensors[i].begin(), tensors[i].end());
+    for (auto& segment : taken[i]) {
+      segment.offset = size;
+      size += (segment.row.count() + kAlign - 1) / kAlign * kAlign;
+      impl_->segments.push_back(segment);
+    }
+  }
+  begins.push_back(size);
+  impl_->tasks = flat_tasks(impl_->segments);
   // What is trained moves first, so that its old places are free before the other buffers exist.
   impl_->values = torch::zeros({size}, device);
   for (size_t i = 0; i < trained.size(); ++i) {
-    const auto place = impl_->view(impl_->values, impl_->segments[i]);
+    const auto place = impl_->segments[i].view(impl_->values);
     place.copy_(trained[i]);
     trained[i].set_data(place);
   }
   impl_->grads = torch::zeros({size}, device);
-  impl_->m = torch::zeros({size}, device);
-  impl_->v = torch::zeros({size}, device);
   for (size_t i = 0; i < trained.size(); ++i)
-    trained[i].mutable_grad() = impl_->view(impl_->grads, impl_->segments[i]);
+    trained[i].mutable_grad() = impl_->segments[i].view(impl_->grads);
+  for (const auto& one : extra) impl_->extra.emplace_back(one.name, one.tensor.detach());
+  for (size_t i = 0; i < rules.size(); ++i) {
+    if (taken[i].empty()) continue;
+    for (auto& segment : taken[i]) segment.offset -= begins[i];
+    impl_->rules.push_back(
+        rules[i]->make({impl_->values.slice(0, begins[i], begins[i + 1]),
+                        impl_->grads.slice(0, begins[i], begins[i + 1]), std::move(taken[i])},
+                       config));
+  }
+  if (config.ema_decay > 0) {
+    NamedTensors all;
+    for (const auto& segment : impl_->segments)
+      all.emplace_back(segment.row.name, segment.view(impl_->values));
+    impl_->ema = std::make_unique<Ema>(std::move(all), config.ema_decay);
+  }
 }
 
 Optimizer::~Optimizer() = default;
@@ -127,46 +161,24 @@ double Optimizer::grad_norm() const {
 }
 
 void Optimizer::step(double rate, double norm) {
-  const auto& config = impl_->config;
-  const auto taken = static_cast<double>(++impl_->steps);
-  const double clip = config.grad_clip > 0 && norm > config.grad_clip ? config.grad_clip / norm : 1;
-  const double m_scale = 1 / (1 - std::pow(config.beta1, taken)),
-               v_scale = 1 / (1 - std::pow(config.beta2, taken));
-  if (!impl_->values.is_cpu()) {
-    AdamwTensors all{impl_->values, impl_->grads, impl_->m,       impl_->v, {},     clip,
-                     config.beta1,  config.beta2, config.epsilon, m_scale,  v_scale};
-    for (const auto& segment : impl_->segments)
-      all.groups.push_back(
-          {segment.offset, segment.count, rate * segment.rate_scale, segment.decay});
-    adamw_step(all);
-    return;
-  }
-  float *values = impl_->values.mutable_data_ptr<float>(), *m = impl_->m.mutable_data_ptr<float>(),
-        *v = impl_->v.mutable_data_ptr<float>(), *grads = impl_->grads.mutable_data_ptr<float>();
-  at::parallel_for(
-      0, static_cast<int64_t>(impl_->tasks.size()), 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) {
-          const auto& task = impl_->tasks[static_cast<size_t>(i)];
-          adamw_step({task.count, values + task.offset, grads + task.offset, m + task.offset,
-                      v + task.offset, static_cast<float>(clip),
-                      static_cast<float>(rate * task.segment->rate_scale),
-                      static_cast<float>(task.segment->decay), static_cast<float>(config.beta1),
-                      static_cast<float>(config.beta2), static_cast<float>(config.epsilon),
-                      static_cast<float>(m_scale), static_cast<float>(v_scale)});
-        }
-      });
+  const double clip = impl_->grad_clip > 0 && norm > impl_->grad_clip ? impl_->grad_clip / norm : 1;
+  ++impl_->steps;
+  for (const auto& rule : impl_->rules) rule->step({rate, clip, impl_->steps});
+  if (impl_->ema != nullptr) impl_->ema->update(impl_->steps);
 }
+
+void Optimizer::clear_gradients() { impl_->grads.zero_(); }
+
+Ema* Optimizer::ema() const { return impl_->ema.get(); }
 
 std::int64_t Optimizer::steps() const { return impl_->steps; }
 void Optimizer::set_steps(std::int64_t steps) { impl_->steps = steps; }
 
 std::vector<std::pair<std::string, at::Tensor>> Optimizer::moments() const {
-  std::vector<std::pair<std::string, at::Tensor>> all;
-  for (const auto& segment : impl_->segments) {
-    all.emplace_back("m." + segment.name, impl_->view(impl_->m, segment));
-    all.emplace_back("v." + segment.name, impl_->view(impl_->v, segment));
-    if (segment.extra) all.emplace_back("x." + segment.name, impl_->view(impl_->values, segment));
-  }
+  NamedTensors all;
+  for (const auto& rule : impl_->rules)
+    for (auto& tensor : rule->state()) all.push_back(std::move(tensor));
+  for (const auto& [name, tensor] : impl_->extra) all.emplace_back("x." + name, tensor);
   return all;
 }
 
@@ -174,8 +186,7 @@ std::string Optimizer::first_not_finite() const {
   for (const auto& [flat, what] :
        {std::pair{impl_->values, "parameter "}, std::pair{impl_->grads, "gradient of "}})
     for (const auto& segment : impl_->segments)
-      if (!torch::isfinite(impl_->view(flat, segment)).all().item<bool>())
-        return what + segment.name;
+      if (!torch::isfinite(segment.view(flat)).all().item<bool>()) return what + segment.row.name;
   return "";
 }
 

@@ -19,6 +19,7 @@
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/model/checkpoint.h"
 #include "train/changed_settings.h"
+#include "train/ema.h"
 
 namespace rwkvx {
 namespace {
@@ -29,8 +30,12 @@ static_assert(kLeastPieces == kLeastSentencePieces);
 
 constexpr char kStateFile[] = "state.json";
 constexpr char kMomentsFile[] = "moments.safetensors";
+constexpr char kAveragesFile[] = "ema.safetensors";
+// Beside the checkpoints: the newest one's averages as a model.
+constexpr char kAveragesName[] = "ema";
 constexpr char kLogFile[] = "log.jsonl";
-// Beside a tokenizer that was trained in a run's folder: what it was trained on.
+// Beside a tokenizer that was trained in a run's folder: what it was trained
+// on.
 constexpr char kTrainedOnFile[] = "trained-on";
 constexpr char kUnfinished[] = "unfinished";
 
@@ -55,6 +60,24 @@ std::string first_difference(const nlohmann::json& a, const nlohmann::json& b,
   return "";
 }
 
+// Fills tensors from a file that holds each under its name.
+void copy_tensors(const TensorFile& file, const NamedTensors& tensors) {
+  for (const auto& [name, tensor] : tensors) {
+    const auto value = tensor_of(file.at(name));
+    if (value.sizes() != tensor.sizes())
+      throw CheckpointError(file.path().string() + ": " + name,
+                            "expected shape " + shape_text(tensor.sizes().vec()) + ", got " +
+                                shape_text(value.sizes().vec()));
+    tensor.copy_(value);
+  }
+}
+
+void write_tensors(const fs::path& path, const NamedTensors& tensors) {
+  HostTensors host;
+  for (const auto& [name, tensor] : tensors) host.add(name, tensor);
+  write_safetensors(path, host.views);
+}
+
 // What a trained tokenizer depends on.
 std::string training_key(const TrainConfig& config, const std::vector<std::string>& pieces) {
   Hasher hasher;
@@ -72,7 +95,8 @@ void make_directory(const fs::path& path) {
   if (error) throw FileError(path.string(), "cannot make the directory: " + error.message());
 }
 
-// The first line of a file with its line end, if it has one; empty where there is no such file.
+// The first line of a file with its line end, if it has one; empty where there
+// is no such file.
 std::string first_line(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored)) return "";
@@ -82,7 +106,8 @@ std::string first_line(const fs::path& path) {
   return file.eof() ? line : line + "\n";
 }
 
-// Throws ConfigError where the files that a run writes are there and of something else.
+// Throws ConfigError where the files that a run writes are there and of
+// something else.
 void refuse_foreign_files(const fs::path& output) {
   const auto refuse = [](const fs::path& path, const std::string& what) {
     throw ConfigError(path.string(), "already exists and is not the " + what +
@@ -133,7 +158,8 @@ PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& f
   const bool there = fs::exists(folder / kTrainedOnFile, ignored);
   if (!there && fs::exists(folder, ignored) && !fs::is_empty(folder, ignored))
     throw ConfigError(folder.string(),
-                      "already exists and was not trained by a run, so it is not replaced; name it "
+                      "already exists and was not trained by a run, so it is "
+                      "not replaced; name it "
                       "with tokenizer.path, or choose another --output");
   // All of the text is looked at before minutes are spent on the tokenizer.
   if (config.data.format == DataFormat::kText) {
@@ -157,7 +183,8 @@ PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& f
 void save_trained(const PreparedTokenizer& prepared, const fs::path& folder) {
   if (prepared.trained_on.empty()) return;
   make_directory(folder);
-  // Whatever interrupts this, the folder is known to be of a run, and to be of no use.
+  // Whatever interrupts this, the folder is known to be of a run, and to be of
+  // no use.
   write_file(folder / kTrainedOnFile, kUnfinished);
   prepared.tokenizer->save(folder);
   write_file(folder / kTrainedOnFile, prepared.trained_on);
@@ -182,12 +209,12 @@ void RunFolder::look(const TrainOptions& options) {
   }
   const auto existing = list_checkpoints(checkpoints());
   if (!options.resume && !options.overwrite)
-    throw ConfigError(
-        output_.string(),
-        "already holds a run (" +
-            (existing.empty() ? std::string(kLogFile) : existing.back().name) +
-            "): resume it with --resume, start again with --overwrite, or choose another "
-            "--output");
+    throw ConfigError(output_.string(),
+                      "already holds a run (" +
+                          (existing.empty() ? std::string(kLogFile) : existing.back().name) +
+                          "): resume it with --resume, start again with --overwrite, or "
+                          "choose another "
+                          "--output");
   if (options.resume) {
     resume_from_ =
         latest_checkpoint(checkpoints(), std::numeric_limits<std::int64_t>::max(), &damaged_);
@@ -209,7 +236,8 @@ void RunFolder::look(const TrainOptions& options) {
   for (const auto& entry : existing)
     if (!looks_like_checkpoint(entry.path))
       throw ConfigError(entry.path.string(),
-                        "is not a checkpoint, so it is not removed; move it, or choose another "
+                        "is not a checkpoint, so it is not removed; move it, "
+                        "or choose another "
                         "--output");
 }
 
@@ -233,13 +261,15 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
   provenance_ = saved.document.value("provenance", nlohmann::json::object());
   load_weights(model, open_tensors(directory.weights()));
   const auto moments = read_safetensors(directory.trainer() / kMomentsFile);
-  for (const auto& [name, tensor] : optimizer.moments()) {
-    const auto value = tensor_of(moments.at(name));
-    if (value.sizes() != tensor.sizes())
-      throw CheckpointError(moments.path().string() + ": " + name,
-                            "expected shape " + shape_text(tensor.sizes().vec()) + ", got " +
-                                shape_text(value.sizes().vec()));
-    tensor.copy_(value);
+  copy_tensors(moments, optimizer.moments());
+  if (auto* ema = optimizer.ema(); ema != nullptr) {
+    if (const auto path = directory.trainer() / kAveragesFile; fs::exists(path)) {
+      copy_tensors(read_safetensors(path), ema->state());
+    } else {
+      ema->begin();
+      log_warning("train.ema_decay: " + directory.path.string() +
+                  " holds no averages, so they begin with its weights");
+    }
   }
   try {
     const auto state = read_json_file((directory.trainer() / kStateFile).string());
@@ -258,6 +288,8 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
     progress.without_better = state.value("validations_without_better", std::int64_t{0});
     if (!state.at("best_valid_loss").is_null()) progress.best_valid_loss = state["best_valid_loss"];
     if (!state.at("valid_loss").is_null()) progress.valid_loss = state["valid_loss"];
+    if (const auto ema = state.find("ema_valid_loss"); ema != state.end() && !ema->is_null())
+      progress.ema_valid_loss = *ema;
     progress.best_of = state.value(
         "best_of", validation_key(provenance_.value("valid_text", ""),
                                   train.value("eval_tokens", TrainingConfig().eval_tokens)));
@@ -281,15 +313,16 @@ void RunFolder::check_texts(const TokenSets& tokens, const TrainConfig& config,
   if (!resume_from_) return;
   const auto before = provenance_.value("train_text", "");
   if (!before.empty() && before != tokens.train_manifest.hash)
-    throw ConfigError("data.train",
-                      "is another text than that of " + resume_from_->string() +
-                          ", or is read in another way; a resumed run cannot change it; set it "
-                          "back, or begin a new run with train.init_from = " +
-                          resume_from_->string());
+    throw ConfigError("data.train", "is another text than that of " + resume_from_->string() +
+                                        ", or is read in another way; a resumed run cannot "
+                                        "change it; set it "
+                                        "back, or begin a new run with train.init_from = " +
+                                        resume_from_->string());
   const auto key = validation_key(tokens.valid_manifest.hash, config.train.eval_tokens);
   if (progress.best_of != key && progress.best_step > 0) {
     log_warning(
-        "the validation text or eval_tokens is another one than that of the best loss so "
+        "the validation text or eval_tokens is another one than that of the "
+        "best loss so "
         "far, which is not compared: the next validation begins a new " +
         (checkpoints() / kBestName).string());
     progress.best_step = 0;
@@ -308,6 +341,10 @@ void RunFolder::begin(const TrainConfig& config, const Tokenizer& tokenizer,
   remove_leftovers(output_);
   if (!resume_from_)
     for (const auto& entry : list_checkpoints(checkpoints())) remove_checkpoint(entry.path);
+  if (const auto averages = checkpoints() / kAveragesName;
+      (!resume_from_ || config_.train.ema_decay == 0) && fs::exists(averages) &&
+      looks_like_checkpoint(averages))
+    remove_checkpoint(averages);
   for (const auto& damaged : damaged_)
     log_warning(damaged.reason + "; resuming from " + resume_from_->filename().string() +
                 " instead, and the damaged one is set aside as " +
@@ -322,7 +359,8 @@ void RunFolder::begin(const TrainConfig& config, const Tokenizer& tokenizer,
 }
 
 void RunFolder::write_model(const fs::path& folder, const RwkvImpl& model,
-                            const Progression& progress, const Adapter* adapter) const {
+                            const Progression& progress, std::string_view weights,
+                            const Adapter* adapter) const {
   if (adapter != nullptr) write_adapter(folder / kAdapterFile, *adapter);
   write_safetensors(folder / kWeightsFile, weight_views(model).views, {{"format", "rwkvx"}});
   fs::create_directories(folder / kTokenizerFolder);
@@ -343,6 +381,7 @@ void RunFolder::write_model(const fs::path& folder, const RwkvImpl& model,
                             {"seed", config_.train.seed},
                             {"version", version()},
                             {"build", build_id()}};
+  if (!weights.empty()) document["provenance"]["weights"] = weights;
   write_file(folder / kConfigFile, document.dump(2) + "\n");
 }
 
@@ -351,12 +390,11 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
                          const Adapter* adapter) const {
   const auto path = checkpoints() / step_name(progress.step);
   CheckpointWriter writer(path);
-  write_model(writer.path(), model, progress, adapter);
+  write_model(writer.path(), model, progress, "", adapter);
   const auto trainer = writer.path() / kTrainerFolder;
   fs::create_directories(trainer);
-  HostTensors moments;
-  for (const auto& [name, tensor] : optimizer.moments()) moments.add(name, tensor);
-  write_safetensors(trainer / kMomentsFile, moments.views);
+  write_tensors(trainer / kMomentsFile, optimizer.moments());
+  if (optimizer.ema() != nullptr) write_tensors(trainer / kAveragesFile, optimizer.ema()->state());
   nlohmann::ordered_json state;
   state["step"] = progress.step;
   state["trained_tokens"] = progress.tokens;
@@ -366,6 +404,7 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
   state["valid_loss"] = finite_or_null(progress.valid_loss);
   if (config_.train.eval_generate > 0) state["best_rouge_l"] = progress.best_rouge_l;
   if (config_.train.patience > 0) state["validations_without_better"] = progress.without_better;
+  if (optimizer.ema() != nullptr) state["ema_valid_loss"] = finite_or_null(progress.ema_valid_loss);
   state["best_of"] = validation_key(tokens_->valid_manifest.hash, config_.train.eval_tokens);
   write_file(trainer / kStateFile, state.dump(2) + "\n");
   writer.commit();
@@ -387,9 +426,16 @@ void RunFolder::prune(std::int64_t good) const {
 }
 
 void RunFolder::save_best(const RwkvImpl& model, const Progression& progress,
-                          const Adapter* adapter) const {
+                          std::string_view weights, const Adapter* adapter) const {
   CheckpointWriter writer(checkpoints() / kBestName);
-  write_model(writer.path(), model, progress, adapter);
+  write_model(writer.path(), model, progress, weights, adapter);
+  writer.commit();
+}
+
+void RunFolder::save_averages(const RwkvImpl& model, const Progression& progress,
+                              const Adapter* adapter) const {
+  CheckpointWriter writer(checkpoints() / kAveragesName);
+  write_model(writer.path(), model, progress, "ema", adapter);
   writer.commit();
 }
 

@@ -33,6 +33,7 @@
 #include "rwkvx/train/init_from.h"
 #include "rwkvx/train/schedule.h"
 #include "train/computation.h"
+#include "train/ema.h"
 #include "train/prepared_data.h"
 #include "train/response_check.h"
 #include "train/run_folder.h"
@@ -93,14 +94,16 @@ class BatchAhead {
   std::future<void> reading_;  // waits in its destructor
 };
 
-// Where a run, or an estimate of one, reads and keeps its tokenizer and token files.
+// Where a run, or an estimate of one, reads and keeps its tokenizer and token
+// files.
 class Place {
  public:
   // A run's own folder.
   Place(const std::filesystem::path& output, const TrainOptions& options)
       : root_(output), run_(std::in_place, output, options) {}
-  // For an estimate: the same folder, so that the run finds what was made, but one that goes again
-  // where the folder holds a run, which an estimate leaves alone.
+  // For an estimate: the same folder, so that the run finds what was made, but
+  // one that goes again where the folder holds a run, which an estimate leaves
+  // alone.
   explicit Place(const std::filesystem::path& output) : root_(output) {
     if (holds_run(output)) {
       temporary_.emplace();
@@ -125,7 +128,8 @@ class Place {
 // Everything a run works with.
 class Run {
  public:
-  // Nothing in the place is changed before everything that could refuse the run was looked at.
+  // Nothing in the place is changed before everything that could refuse the run
+  // was looked at.
   Run(const TrainConfig& given, Place& place, bool quiet)
       : device_(training_device(given.train)), folder_(place.run()), quiet_(quiet) {
     refuse_while_built(given.data, place.data());
@@ -204,7 +208,12 @@ class Run {
   void log(const nlohmann::ordered_json& line);
   void save();
   void with_adapter(const std::function<void(const Adapter*)>& save);
-  std::optional<ResponseScore> check_responses();
+  struct Measured {
+    double loss;
+    std::optional<ResponseScore> responses;
+  };
+  std::optional<Measured> measure();
+  bool keep_if_best(const Measured& measured, std::string_view weights);
   bool out_of_patience() const;
   void validate_and_keep_best();
 
@@ -292,7 +301,8 @@ std::string Run::last_good() const {
 void Run::not_finite(std::int64_t step, const std::string& what) {
   const auto tensor = optimizer_->first_not_finite();
   auto good = last_good();
-  // The state that this came from may have been saved: it is not one to go on from.
+  // The state that this came from may have been saved: it is not one to go on
+  // from.
   if (folder_ != nullptr && good != "none" && progress_.step > verified_) {
     const auto bad = folder_->checkpoints() / step_name(progress_.step);
     std::error_code ignored;
@@ -335,7 +345,8 @@ nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t t
   return line;
 }
 
-// A step whose line cannot be written is saved first, so that it is not lost with the error.
+// A step whose line cannot be written is saved first, so that it is not lost
+// with the error.
 void Run::log(const nlohmann::ordered_json& line) {
   try {
     folder_->log(line);
@@ -358,6 +369,14 @@ void Run::save() {
                             " could not be saved: " + error.what() +
                             "; earlier checkpoints are kept, the last good one: " + last_good());
   }
+  if (auto* ema = optimizer_->ema(); ema != nullptr) {
+    ema->swap();
+    auto averaged = progress_;
+    averaged.valid_loss = progress_.ema_valid_loss;
+    with_adapter(
+        [&](const Adapter* adapter) { folder_->save_averages(*model_, averaged, adapter); });
+    ema->swap();
+  }
   saved_ = progress_.step;
 }
 
@@ -370,51 +389,78 @@ void Run::with_adapter(const std::function<void(const Adapter*)>& save) {
   tuning_->split();
 }
 
-std::optional<ResponseScore> Run::check_responses() {
-  if (prompts_.empty()) return std::nullopt;
-  tuning_->merge();
-  auto score = score_responses(model_, tuning_->additions().state.get(), *tokenizer_, prompts_,
-                               config_.train.ctx_len, [&] { return asked_to_stop(); });
-  tuning_->split();
-  return score;
-}
-
 // Whether validations got no better for as long as train.patience has it.
 bool Run::out_of_patience() const {
   const auto patience = config_.train.patience;
   return patience > 0 && progress_.without_better >= patience;
 }
 
+// The loss, and the responses where they are asked for; nothing where a signal came.
+std::optional<Run::Measured> Run::measure() {
+  const auto loss = validate();
+  if (!loss) return std::nullopt;
+  Measured measured{*loss, {}};
+  if (prompts_.empty()) return measured;
+  tuning_->merge();
+  measured.responses =
+      score_responses(model_, tuning_->additions().state.get(), *tokenizer_, prompts_,
+                      config_.train.ctx_len, [&] { return asked_to_stop(); });
+  tuning_->split();
+  if (!measured.responses) return std::nullopt;
+  return measured;
+}
+
+// Keeps the model as the best one where it is better than the one so far.
+bool Run::keep_if_best(const Measured& measured, std::string_view weights) {
+  const bool by_rouge = config_.train.best_by == BestBy::kRougeL;
+  if (by_rouge ? measured.responses->rouge_l <= progress_.best_rouge_l
+               : !(measured.loss < progress_.best_valid_loss))
+    return false;
+  progress_.best_valid_loss = measured.loss;
+  if (measured.responses) progress_.best_rouge_l = measured.responses->rouge_l;
+  progress_.best_step = progress_.step;
+  auto kept = progress_;
+  kept.valid_loss = measured.loss;
+  with_adapter(
+      [&](const Adapter* adapter) { folder_->save_best(*model_, kept, weights, adapter); });
+  return true;
+}
+
 void Run::validate_and_keep_best() {
-  const auto measured = validate();
+  const auto measured = measure();
   if (!measured) return;
-  const double loss = *measured;
+  const double loss = measured->loss;
   if (!std::isfinite(loss))
     not_finite(progress_.step, "the validation loss is " + std::to_string(loss));
   verified_ = std::max(verified_, progress_.step);
   progress_.valid_loss = loss;
-  const auto responses = check_responses();
-  if (!prompts_.empty() && !responses) return;
-  const bool by_rouge = config_.train.best_by == BestBy::kRougeL;
-  const bool best =
-      by_rouge ? responses->rouge_l > progress_.best_rouge_l : loss < progress_.best_valid_loss;
-  progress_.without_better = best ? 0 : progress_.without_better + 1;
-  if (responses) progress_.best_rouge_l = std::max(progress_.best_rouge_l, responses->rouge_l);
-  if (best) {
-    progress_.best_valid_loss = loss;
-    progress_.best_step = progress_.step;
-    with_adapter([&](const Adapter* adapter) { folder_->save_best(*model_, progress_, adapter); });
+  const bool averaged = optimizer_->ema() != nullptr;
+  bool best = keep_if_best(*measured, averaged ? "raw" : "");
+  std::optional<Measured> averages;
+  if (averaged) {
+    optimizer_->ema()->swap();
+    averages = measure();
+    if (averages) {
+      progress_.ema_valid_loss = averages->loss;
+      best = keep_if_best(*averages, "ema") || best;
+    }
+    optimizer_->ema()->swap();
+    if (!averages) return;  // a signal came
   }
+  progress_.without_better = best ? 0 : progress_.without_better + 1;
   nlohmann::ordered_json line = {{"step", progress_.step},
                                  {"tokens", progress_.tokens},
                                  {"valid_loss", loss},
-                                 {"valid_perplexity", std::exp(loss)},
-                                 {"best", best}};
+                                 {"valid_perplexity", std::exp(loss)}};
+  if (averages) line["ema_valid_loss"] = averages->loss;
+  const auto& responses = measured->responses;
   if (responses) {
     line["rouge_l"] = responses->rouge_l;
+    if (averages) line["ema_rouge_l"] = averages->responses->rouge_l;
     line["sample"] = {{"prompt", prompts_.front().prompt},
                       {"response", responses->responses.front()}};
   }
+  line["best"] = best;
   log(line);
   if (quiet_) return;
   char text[160], rouge[40] = "";
@@ -523,16 +569,17 @@ TrainEstimate Run::estimate() {
 }
 
 [[noreturn]] void out_of_memory(const TrainConfig& config, const std::string& asked) {
-  throw Error("memory",
-              "not enough" + (asked.empty() ? "" : " for another " + asked) + " for batches of " +
-                  std::to_string(config.train.batch_size) + " x " +
-                  std::to_string(config.train.ctx_len) +
-                  " tokens; lower train.batch_size (train.grad_accum_steps makes up for it), "
-                  "train.ctx_len, model.n_embd or model.n_layer, or set "
-                  "train.grad_checkpoint to \"block\"");
+  throw Error("memory", "not enough" + (asked.empty() ? "" : " for another " + asked) +
+                            " for batches of " + std::to_string(config.train.batch_size) + " x " +
+                            std::to_string(config.train.ctx_len) +
+                            " tokens; lower train.batch_size (train.grad_accum_steps "
+                            "makes up for it), "
+                            "train.ctx_len, model.n_embd or model.n_layer, or set "
+                            "train.grad_checkpoint to \"block\"");
 }
 
-// Does the work; where memory runs out, the error says which settings decide how much is needed.
+// Does the work; where memory runs out, the error says which settings decide
+// how much is needed.
 template <class Work>
 auto with_memory_advice(const TrainConfig& config, const Work& work) {
   try {

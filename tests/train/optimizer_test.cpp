@@ -1,13 +1,17 @@
 #include "rwkvx/train/optimizer.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
 
 #include "rwkvx/model/rwkv.h"
+#include "train/ema.h"
+#include "train/newton_schulz.h"
 
 namespace rwkvx {
 namespace {
@@ -72,6 +76,137 @@ TEST(Optimizer, TrainsTensorsThatAreNoParametersOfTheModel) {
   EXPECT_EQ(a.grad().abs().sum().item<double>(), 0);
   b[2] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_EQ(optimizer.first_not_finite(), "parameter b");
+}
+
+// Gradients that depend on the step alone; those of a step are the same for every optimizer.
+void fill_gradients(RwkvImpl& model, int step) {
+  for (auto& item : model.named_parameters()) {
+    auto& parameter = item.value();
+    torch::manual_seed(step);
+    parameter.mutable_grad().copy_(torch::randn(parameter.sizes()) * 0.01);
+  }
+}
+
+std::map<std::string, at::Tensor> stepped(const TrainingConfig& config, int steps,
+                                          std::size_t* bytes = nullptr) {
+  const torch::NoGradGuard no_grad;
+  auto sizes = small_model();
+  sizes.n_embd = 64;
+  Rwkv model(sizes);
+  // Not its own initial values: LAPACK's orthogonal ones depend on the number of threads.
+  torch::manual_seed(0);
+  for (auto& item : model->named_parameters())
+    item.value().copy_(torch::randn(item.value().sizes()) * 0.05);
+  Optimizer optimizer(*model, config);
+  for (int step = 1; step <= steps; ++step) {
+    fill_gradients(*model, step);
+    optimizer.step(1e-3, optimizer.grad_norm());
+  }
+  EXPECT_EQ(optimizer.first_not_finite(), "");
+  std::map<std::string, at::Tensor> all;
+  for (const auto& item : model->named_parameters()) all[item.key()] = item.value().clone();
+  for (const auto& [name, tensor] : optimizer.moments()) {
+    all[name] = tensor.clone();
+    if (bytes != nullptr) *bytes += tensor.nbytes();
+  }
+  return all;
+}
+
+TEST(Muon, MovesTheMatricesOfTheBlocksAlongTheOrthogonalizedMomentum) {
+  TrainingConfig config;
+  config.optimizer = OptimizerKind::kMuon;
+  config.grad_clip = 0;
+  config.weight_decay = 0.1;
+  const auto zero = stepped(config, 0), found = stepped(config, 3);
+  TrainingConfig adamw = config;
+  adamw.optimizer = OptimizerKind::kAdamw;
+  const auto plain = stepped(adamw, 3);
+  auto sizes = small_model();
+  sizes.n_embd = 64;
+  int matrices = 0;
+  for (const auto& row : describe_parameters(sizes)) {
+    if (!(row.matrix && row.name.starts_with("blocks."))) {
+      EXPECT_TRUE(torch::equal(found.at(row.name), plain.at(row.name))) << row.name;
+      EXPECT_TRUE(found.contains("m." + row.name));
+      continue;
+    }
+    ++matrices;
+    EXPECT_FALSE(found.contains("m." + row.name));
+    auto x = zero.at(row.name).to(torch::kFloat64), m = torch::zeros_like(x);
+    for (int step = 1; step <= 3; ++step) {
+      torch::manual_seed(step);
+      const auto g = (torch::randn(x.sizes()) * 0.01).to(torch::kFloat64);
+      m = 0.95 * m + g;
+      const double rate = 1e-3 * learning_rate_scale(row, config);
+      x = x * (1 - rate * weight_decay_of(row, config)) -
+          rate * 0.2 * std::sqrt(std::max(x.size(0), x.size(1))) * orthogonalized(g + 0.95 * m);
+    }
+    EXPECT_LT((found.at(row.name) - x).abs().max().item<double>(), 2e-5) << row.name;
+    EXPECT_LT((found.at("momentum." + row.name) - m).abs().max().item<double>(), 1e-7);
+  }
+  EXPECT_GE(matrices, 12);
+}
+
+void expect_same_bits(const TrainingConfig& config) {
+  const auto threads = at::get_num_threads();
+  at::set_num_threads(1);
+  const auto one = stepped(config, 3);
+  at::set_num_threads(2);
+  const auto two = stepped(config, 3);
+  at::set_num_threads(threads);
+  ASSERT_EQ(one.size(), two.size());
+  for (const auto& [name, tensor] : one) EXPECT_TRUE(torch::equal(tensor, two.at(name))) << name;
+}
+
+TEST(Optimizer, DoesNotDependOnTheNumberOfThreads) {
+  for (const auto kind : {OptimizerKind::kAdamw, OptimizerKind::kMuon})
+    for (const auto moments : {MomentType::kF32, MomentType::kInt8}) {
+      TrainingConfig config;
+      config.optimizer = kind;
+      config.moments = moments;
+      expect_same_bits(config);
+    }
+}
+
+TEST(Moments, InEightBitsTakeAQuarterAndStepAlike) {
+  TrainingConfig config;
+  std::size_t wide = 0, narrow = 0;
+  const auto zero = stepped(config, 0);
+  const auto a = stepped(config, 30, &wide);
+  config.moments = MomentType::kInt8;
+  const auto b = stepped(config, 30, &narrow);
+  // The matrices of 64 x 64 and more; the vectors stay.
+  EXPECT_LT(static_cast<double>(narrow), 0.35 * static_cast<double>(wide));
+  for (const char* name : {"blocks.0.att.key.weight", "blocks.1.ffn.value.weight"}) {
+    const auto way = (a.at(name) - zero.at(name)).norm().item<double>();
+    EXPECT_LT((a.at(name) - b.at(name)).norm().item<double>(), 0.1 * way) << name;
+    EXPECT_TRUE(b.contains("v8_scale." + std::string(name)));
+  }
+  const char* vector = "blocks.0.ln1.weight";
+  EXPECT_TRUE(torch::equal(a.at(vector), b.at(vector)));
+}
+
+TEST(Ema, FollowsTheWeightsAndIsExchangedExactly) {
+  const torch::NoGradGuard no_grad;
+  TrainingConfig config;
+  config.ema_decay = 0.5;
+  Rwkv model(small_model());
+  model->initialize(1, 1e-3);
+  Optimizer optimizer(*model, config);
+  auto weight = [&] { return model->named_parameters()["head.weight"]; };
+  auto average = weight().clone().to(torch::kFloat64);
+  for (int step = 1; step <= 9; ++step) {
+    fill_gradients(*model, step);
+    optimizer.step(1e-2, optimizer.grad_norm());
+    const double decay = std::min(0.5, (1.0 + step) / (10.0 + step));
+    average = decay * average + (1 - decay) * weight();
+  }
+  const auto raw = weight().clone();
+  optimizer.ema()->swap();
+  EXPECT_LT((weight() - average).abs().max().item<double>(), 1e-6);
+  EXPECT_FALSE(torch::equal(weight(), raw));
+  optimizer.ema()->swap();
+  EXPECT_TRUE(torch::equal(weight(), raw));
 }
 
 }  // namespace

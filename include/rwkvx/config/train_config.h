@@ -160,6 +160,12 @@ constexpr std::string_view enum_names(BestBy) { return "loss|rouge_l"; }
 enum class Precision { kAuto, kBf16, kF32 };
 constexpr std::string_view enum_names(Precision) { return "auto|bf16|f32"; }
 
+enum class OptimizerKind { kAdamw, kMuon };
+constexpr std::string_view enum_names(OptimizerKind) { return "adamw|muon"; }
+
+enum class MomentType { kF32, kInt8 };
+constexpr std::string_view enum_names(MomentType) { return "f32|int8"; }
+
 struct TrainingConfig {
   std::string output = "runs/rwkvx";
   std::string init_from;
@@ -176,6 +182,9 @@ struct TrainingConfig {
   double decay_share = 0.2;
   std::int64_t warmup_steps = 40;
   std::int64_t warmup_tokens = 0;
+  OptimizerKind optimizer = OptimizerKind::kAdamw;
+  MomentType moments = MomentType::kF32;
+  double muon_momentum = 0.95;
   double beta1 = 0.9;
   double beta2 = 0.99;
   double epsilon = 1e-8;
@@ -192,6 +201,7 @@ struct TrainingConfig {
   std::vector<std::string> lora_matrices = {"att", "ffn"};
   std::int64_t segment_tokens = 0;
   Bptt bptt = Bptt::kTruncated;
+  double ema_decay = 0;
   std::int64_t log_every = 10;
   std::int64_t eval_every = 100;
   std::int64_t eval_tokens = 65536;
@@ -240,6 +250,13 @@ struct TrainingConfig {
           1e12},
         added(I{"warmup_tokens", &C::warmup_tokens, "the same in tokens; 0 = as warmup_steps says",
                 0, 1e15}),
+        added(Field<C, OptimizerKind>{"optimizer", &C::optimizer,
+                                      "adamw, or muon for the matrices of the blocks and adamw for "
+                                      "the rest"}),
+        added(Field<C, MomentType>{
+            "moments", &C::moments,
+            "how AdamW's moments are kept; int8 takes a quarter of the memory, on the CPU"}),
+        added(D{"muon_momentum", &C::muon_momentum, "Muon: decay of its momentum", 0, 0.9999}),
         D{"beta1", &C::beta1, "AdamW: decay of the first moment", 0, 0.999999},
         D{"beta2", &C::beta2, "AdamW: decay of the second moment", 0, 0.999999999},
         D{"epsilon", &C::epsilon, "AdamW: added to the square root of the second moment", 1e-30, 1},
@@ -279,6 +296,9 @@ struct TrainingConfig {
             "bptt", &C::bptt,
             "gradient where a sequence is cut into segments: truncated there, or full, which runs "
             "each segment twice"}),
+        added(D{"ema_decay", &C::ema_decay,
+                "decay of averages of the weights that are validated beside them; 0 = none", 0,
+                0.9999999}),
         I{"log_every", &C::log_every, "steps between lines of log.jsonl", 1, 1e12},
         I{"eval_every", &C::eval_every, "steps between validations; 0 = only at the end", 0, 1e12},
         I{"eval_tokens", &C::eval_tokens, "tokens per validation; 0 = all", 0, 1e12},

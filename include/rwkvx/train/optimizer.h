@@ -1,4 +1,4 @@
-// AdamW over one flat buffer that all parameters are views of.
+// AdamW or Muon over one flat buffer that all parameters are views of.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -15,6 +15,7 @@
 
 namespace rwkvx {
 
+class Ema;
 class RwkvImpl;
 
 // A parameter's learning rate multiplier: its row's, where the setting of its group is on.
@@ -46,16 +47,22 @@ class Optimizer {
 
   // The global 2-norm of the gradient.
   double grad_norm() const;
-  // One AdamW step at learning rate `rate`, after which the gradients are zeros; gradients are
+  // One step at learning rate `rate`, after which the gradients are zeros; gradients are
   // scaled so that their norm, which is `norm`, is at most grad_clip.
   void step(double rate, double norm);
   // Steps taken so far.
   std::int64_t steps() const;
-  // Both moments of what is trained under the parameters' names, to save and to restore: "m.NAME"
-  // and "v.NAME"; and the values of further tensors, which no checkpoint of the model holds:
-  // "x.NAME".
+  // Makes the gradients zeros without a step.
+  void clear_gradients();
+  // What is kept of what is trained from step to step under the parameters' names, to save and to
+  // restore: "m.NAME" and "v.NAME" of AdamW (in 8 bits "m8.NAME", "m8_scale.NAME" and so on),
+  // "momentum.NAME" of Muon; and the values of further tensors, which no checkpoint of the model
+  // holds: "x.NAME".
   std::vector<std::pair<std::string, at::Tensor>> moments() const;
   void set_steps(std::int64_t steps);
+  // The averages of the weights (train/ema.h), which every step carries on; null where there are
+  // none.
+  Ema* ema() const;
   // The name of the first of what is trained, or of its gradients, that holds a value that is not
   // finite, "" for none.
   std::string first_not_finite() const;

@@ -1,0 +1,64 @@
+// What an optimizer does to the parameters that are its own.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "rwkvx/config/train_config.h"
+#include "rwkvx/cores/parameters.h"
+
+namespace rwkvx {
+
+// A parameter in the flat buffers of its rule.
+struct Segment {
+  ParameterRow row;
+  int64_t offset = 0;
+  double rate_scale = 1, decay = 0;
+
+  // Its part of a flat buffer, in its shape.
+  at::Tensor view(const at::Tensor& flat) const;
+};
+
+struct RuleBuffers {
+  at::Tensor values, grads;  // flat, float32; numbers outside of all segments are padding
+  std::vector<Segment> segments;
+};
+
+struct RuleStep {
+  double rate = 0;         // before the parameters' own multipliers
+  double clip = 1;         // what gradients are multiplied with
+  std::int64_t taken = 1;  // steps with this one
+};
+
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+class UpdateRule {
+ public:
+  UpdateRule(RuleBuffers buffers, const TrainingConfig& config)
+      : buffers_(std::move(buffers)), config_(config) {}
+  virtual ~UpdateRule() = default;
+  // Changes the values by one step; the gradients are zeros afterwards.
+  virtual void step(const RuleStep& step) = 0;
+  // What is kept from step to step, to save and to restore.
+  virtual NamedTensors state() const = 0;
+
+ protected:
+  RuleBuffers buffers_;
+  TrainingConfig config_;
+};
+
+// Which parameters a rule can take, and how it is made.
+struct RuleRow {
+  bool (*takes)(const ParameterRow& row, const TrainingConfig& config);
+  std::unique_ptr<UpdateRule> (*make)(RuleBuffers buffers, const TrainingConfig& config);
+};
+
+extern const RuleRow kAdamwRule;      // adamw_rule.cpp: everything
+extern const RuleRow kAdamwInt8Rule;  // adamw_int8_rule.cpp: what is large, where moments = int8
+extern const RuleRow kMuonRule;       // muon_rule.cpp: the matrices of the blocks
+
+}  // namespace rwkvx
