@@ -36,6 +36,9 @@ void TrainingConfig::check(const std::string& where) const {
   if (max_steps == 0 && max_tokens == 0 && epochs == 0)
     throw ConfigError(where + ".max_steps",
                       "expected a length of the run, got 0; set max_steps, max_tokens or epochs");
+  if (on_spike == OnSpike::kRollback && save_every == 0)
+    throw ConfigError(where + ".on_spike",
+                      "rollback needs checkpoints to go back to; set save_every above 0");
   if (grad_checkpoint == GradCheckpoint::kBlock && operators != Operators::kFused)
     throw ConfigError(where + ".grad_checkpoint", "block needs operators = fused");
   if (adapter != TrainAdapter::kNone && !freeze.empty())

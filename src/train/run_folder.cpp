@@ -34,8 +34,7 @@ constexpr char kAveragesFile[] = "ema.safetensors";
 // Beside the checkpoints: the newest one's averages as a model.
 constexpr char kAveragesName[] = "ema";
 constexpr char kLogFile[] = "log.jsonl";
-// Beside a tokenizer that was trained in a run's folder: what it was trained
-// on.
+// Beside a tokenizer that was trained in a run's folder: what it was trained on.
 constexpr char kTrainedOnFile[] = "trained-on";
 constexpr char kUnfinished[] = "unfinished";
 
@@ -95,8 +94,7 @@ void make_directory(const fs::path& path) {
   if (error) throw FileError(path.string(), "cannot make the directory: " + error.message());
 }
 
-// The first line of a file with its line end, if it has one; empty where there
-// is no such file.
+// The first line of a file with its line end, if it has one; empty where there is no such file.
 std::string first_line(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored)) return "";
@@ -106,8 +104,7 @@ std::string first_line(const fs::path& path) {
   return file.eof() ? line : line + "\n";
 }
 
-// Throws ConfigError where the files that a run writes are there and of
-// something else.
+// Throws ConfigError where the files that a run writes are there and of something else.
 void refuse_foreign_files(const fs::path& output) {
   const auto refuse = [](const fs::path& path, const std::string& what) {
     throw ConfigError(path.string(), "already exists and is not the " + what +
@@ -158,8 +155,7 @@ PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& f
   const bool there = fs::exists(folder / kTrainedOnFile, ignored);
   if (!there && fs::exists(folder, ignored) && !fs::is_empty(folder, ignored))
     throw ConfigError(folder.string(),
-                      "already exists and was not trained by a run, so it is "
-                      "not replaced; name it "
+                      "already exists and was not trained by a run, so it is not replaced; name it "
                       "with tokenizer.path, or choose another --output");
   // All of the text is looked at before minutes are spent on the tokenizer.
   if (config.data.format == DataFormat::kText) {
@@ -183,8 +179,7 @@ PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& f
 void save_trained(const PreparedTokenizer& prepared, const fs::path& folder) {
   if (prepared.trained_on.empty()) return;
   make_directory(folder);
-  // Whatever interrupts this, the folder is known to be of a run, and to be of
-  // no use.
+  // Whatever interrupts this, the folder is known to be of a run, and to be of no use.
   write_file(folder / kTrainedOnFile, kUnfinished);
   prepared.tokenizer->save(folder);
   write_file(folder / kTrainedOnFile, prepared.trained_on);
@@ -209,12 +204,12 @@ void RunFolder::look(const TrainOptions& options) {
   }
   const auto existing = list_checkpoints(checkpoints());
   if (!options.resume && !options.overwrite)
-    throw ConfigError(output_.string(),
-                      "already holds a run (" +
-                          (existing.empty() ? std::string(kLogFile) : existing.back().name) +
-                          "): resume it with --resume, start again with --overwrite, or "
-                          "choose another "
-                          "--output");
+    throw ConfigError(
+        output_.string(),
+        "already holds a run (" +
+            (existing.empty() ? std::string(kLogFile) : existing.back().name) +
+            "): resume it with --resume, start again with --overwrite, or choose another "
+            "--output");
   if (options.resume) {
     resume_from_ =
         latest_checkpoint(checkpoints(), std::numeric_limits<std::int64_t>::max(), &damaged_);
@@ -236,8 +231,7 @@ void RunFolder::look(const TrainOptions& options) {
   for (const auto& entry : existing)
     if (!looks_like_checkpoint(entry.path))
       throw ConfigError(entry.path.string(),
-                        "is not a checkpoint, so it is not removed; move it, "
-                        "or choose another "
+                        "is not a checkpoint, so it is not removed; move it, or choose another "
                         "--output");
 }
 
@@ -259,6 +253,21 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
   if (!changes.empty())
     log_warning("resuming " + newest->string() + " with other settings: " + changes_text(changes));
   provenance_ = saved.document.value("provenance", nlohmann::json::object());
+  load(*newest, model, optimizer, progress);
+  const auto entries = list_checkpoints(checkpoints());
+  const bool best = std::any_of(entries.begin(), entries.end(), [](const auto& entry) {
+    return entry.name == kBestName && entry.complete;
+  });
+  if (progress.best_step == 0 || best) return;
+  log_warning((checkpoints() / kBestName).string() +
+              " is missing or damaged; the next validation writes it anew");
+  progress.best_valid_loss = std::numeric_limits<double>::infinity();
+}
+
+void RunFolder::load(const fs::path& checkpoint, RwkvImpl& model, Optimizer& optimizer,
+                     Progression& progress) const {
+  const auto directory = open_checkpoint(checkpoint, Verification::kTensors);
+  const auto saved = read_checkpoint_config(directory.path);
   load_weights(model, open_tensors(directory.weights()));
   const auto moments = read_safetensors(directory.trainer() / kMomentsFile);
   copy_tensors(moments, optimizer.moments());
@@ -290,22 +299,18 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
     if (!state.at("valid_loss").is_null()) progress.valid_loss = state["valid_loss"];
     if (const auto ema = state.find("ema_valid_loss"); ema != state.end() && !ema->is_null())
       progress.ema_valid_loss = *ema;
+    if (const auto guard = state.find("guard"); guard != state.end())
+      progress.guard = guard_from_json(*guard);
     progress.best_of = state.value(
-        "best_of", validation_key(provenance_.value("valid_text", ""),
-                                  train.value("eval_tokens", TrainingConfig().eval_tokens)));
+        "best_of",
+        validation_key(
+            saved.document.value("provenance", nlohmann::json::object()).value("valid_text", ""),
+            train.value("eval_tokens", TrainingConfig().eval_tokens)));
   } catch (const nlohmann::json::exception&) {
     throw CheckpointError((directory.trainer() / kStateFile).string(),
                           "is not the state of a training run");
   }
   optimizer.set_steps(progress.step);
-  const auto entries = list_checkpoints(checkpoints());
-  const bool best = std::any_of(entries.begin(), entries.end(), [](const auto& entry) {
-    return entry.name == kBestName && entry.complete;
-  });
-  if (progress.best_step == 0 || best) return;
-  log_warning((checkpoints() / kBestName).string() +
-              " is missing or damaged; the next validation writes it anew");
-  progress.best_valid_loss = std::numeric_limits<double>::infinity();
 }
 
 void RunFolder::check_texts(const TokenSets& tokens, const TrainConfig& config,
@@ -313,16 +318,15 @@ void RunFolder::check_texts(const TokenSets& tokens, const TrainConfig& config,
   if (!resume_from_) return;
   const auto before = provenance_.value("train_text", "");
   if (!before.empty() && before != tokens.train_manifest.hash)
-    throw ConfigError("data.train", "is another text than that of " + resume_from_->string() +
-                                        ", or is read in another way; a resumed run cannot "
-                                        "change it; set it "
-                                        "back, or begin a new run with train.init_from = " +
-                                        resume_from_->string());
+    throw ConfigError("data.train",
+                      "is another text than that of " + resume_from_->string() +
+                          ", or is read in another way; a resumed run cannot change it; set it "
+                          "back, or begin a new run with train.init_from = " +
+                          resume_from_->string());
   const auto key = validation_key(tokens.valid_manifest.hash, config.train.eval_tokens);
   if (progress.best_of != key && progress.best_step > 0) {
     log_warning(
-        "the validation text or eval_tokens is another one than that of the "
-        "best loss so "
+        "the validation text or eval_tokens is another one than that of the best loss so "
         "far, which is not compared: the next validation begins a new " +
         (checkpoints() / kBestName).string());
     progress.best_step = 0;
@@ -332,7 +336,7 @@ void RunFolder::check_texts(const TokenSets& tokens, const TrainConfig& config,
 }
 
 void RunFolder::begin(const TrainConfig& config, const Tokenizer& tokenizer,
-                      const TokenSets& tokens, std::int64_t step) {
+                      const TokenSets& tokens, const Progression& progress) {
   config_ = config;
   tokenizer_ = &tokenizer;
   tokens_ = &tokens;
@@ -351,7 +355,7 @@ void RunFolder::begin(const TrainConfig& config, const Tokenizer& tokenizer,
                 set_aside(damaged.path, "damaged").string());
   write_file(output_ / kConfigFile, config_to_json(config_).dump(2) + "\n");
   if (resume_from_)
-    cut_log(step);
+    cut_log(progress);
   else
     write_file(output_ / kLogFile, "");
   log_.emplace(output_ / kLogFile);
@@ -405,6 +409,7 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
   if (config_.train.eval_generate > 0) state["best_rouge_l"] = progress.best_rouge_l;
   if (config_.train.patience > 0) state["validations_without_better"] = progress.without_better;
   if (optimizer.ema() != nullptr) state["ema_valid_loss"] = finite_or_null(progress.ema_valid_loss);
+  if (guarded(config_.train)) state["guard"] = guard_to_json(progress.guard);
   state["best_of"] = validation_key(tokens_->valid_manifest.hash, config_.train.eval_tokens);
   write_file(trainer / kStateFile, state.dump(2) + "\n");
   writer.commit();
@@ -412,17 +417,46 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
   return path;
 }
 
+bool RunFolder::regular(const CheckpointEntry& entry) const {
+  const auto every = config_.train.save_every;
+  return entry.step && entry.complete && every > 0 && *entry.step % every == 0;
+}
+
+std::optional<fs::path> RunFolder::roll_back(std::int64_t good, RwkvImpl& model,
+                                             Optimizer& optimizer, Progression& progress) {
+  std::optional<fs::path> target;
+  for (const auto& entry : list_checkpoints(checkpoints()))
+    if (regular(entry) && *entry.step <= good) target = entry.path;
+  if (!target) return std::nullopt;
+  auto earlier = progress;
+  load(*target, model, optimizer, earlier);
+  // The data, the guards and the best checkpoint are where they are.
+  earlier.next_batch = progress.next_batch;
+  earlier.guard.used = progress.guard.used;
+  earlier.best_step = progress.best_step;
+  earlier.best_valid_loss = progress.best_valid_loss;
+  progress = earlier;
+  log_.reset();
+  cut_log(progress);
+  log_.emplace(output_ / kLogFile);
+  log_->cut();
+  return target;
+}
+
 void RunFolder::prune(std::int64_t good) const {
   std::vector<CheckpointEntry> steps;
-  std::int64_t last_good = -1;
+  std::int64_t last_good = -1, last_regular = -1;
   for (const auto& entry : list_checkpoints(checkpoints())) {
     if (!entry.step || !entry.complete) continue;
     steps.push_back(entry);
-    if (*entry.step <= good) last_good = *entry.step;
+    if (*entry.step > good) continue;
+    last_good = *entry.step;
+    if (config_.train.on_spike == OnSpike::kRollback && regular(entry)) last_regular = last_good;
   }
   const auto keep = static_cast<std::size_t>(config_.train.keep_last);
   for (std::size_t i = 0; i + keep < steps.size(); ++i)
-    if (*steps[i].step != last_good) remove_checkpoint(steps[i].path);
+    if (*steps[i].step != last_good && *steps[i].step != last_regular)
+      remove_checkpoint(steps[i].path);
 }
 
 void RunFolder::save_best(const RwkvImpl& model, const Progression& progress,
@@ -439,7 +473,8 @@ void RunFolder::save_averages(const RwkvImpl& model, const Progression& progress
   writer.commit();
 }
 
-void RunFolder::cut_log(std::int64_t step) const {
+// A guard's line counts by the batch that it was about, as its step is taken again.
+void RunFolder::cut_log(const Progression& progress) const {
   const auto path = output_ / kLogFile;
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored)) return;
@@ -449,8 +484,14 @@ void RunFolder::cut_log(std::int64_t step) const {
        begin = end + 1) {
     const auto line = before.substr(begin, end + 1 - begin);
     const auto json = parse_json_or_null(line);
-    const bool later = json.is_object() && json.contains("step") &&
-                       json["step"].is_number_integer() && json["step"].get<std::int64_t>() > step;
+    const auto number = [&](const char* name, std::int64_t otherwise) {
+      return json.is_object() && json.contains(name) && json[name].is_number_integer()
+                 ? json[name].get<std::int64_t>()
+                 : otherwise;
+    };
+    const bool later = json.is_object() && json.contains("guard")
+                           ? number("batch", 0) >= progress.next_batch
+                           : number("step", 0) > progress.step;
     if (!later) kept += line;
   }
   if (kept.size() < before.size()) write_file(path, kept);

@@ -94,16 +94,14 @@ class BatchAhead {
   std::future<void> reading_;  // waits in its destructor
 };
 
-// Where a run, or an estimate of one, reads and keeps its tokenizer and token
-// files.
+// Where a run, or an estimate of one, reads and keeps its tokenizer and token files.
 class Place {
  public:
   // A run's own folder.
   Place(const std::filesystem::path& output, const TrainOptions& options)
       : root_(output), run_(std::in_place, output, options) {}
-  // For an estimate: the same folder, so that the run finds what was made, but
-  // one that goes again where the folder holds a run, which an estimate leaves
-  // alone.
+  // For an estimate: the same folder, so that the run finds what was made, but one that goes again
+  // where the folder holds a run, which an estimate leaves alone.
   explicit Place(const std::filesystem::path& output) : root_(output) {
     if (holds_run(output)) {
       temporary_.emplace();
@@ -128,8 +126,7 @@ class Place {
 // Everything a run works with.
 class Run {
  public:
-  // Nothing in the place is changed before everything that could refuse the run
-  // was looked at.
+  // Nothing in the place is changed before everything that could refuse the run was looked at.
   Run(const TrainConfig& given, Place& place, bool quiet)
       : device_(training_device(given.train)), folder_(place.run()), quiet_(quiet) {
     refuse_while_built(given.data, place.data());
@@ -150,15 +147,15 @@ class Run {
     model_->to(device_);
     tuning_ = std::make_unique<Tuning>(model_, t);
     if (from.source) base_hash_ = from.source->hash();
+    base_ = std::move(from.source);
     optimizer_ = std::make_unique<Optimizer>(
         *model_, t, [&](const ParameterRow& row) { return tuning_->trains(row); },
         tuning_->extra());
     if (folder_ != nullptr && folder_->resume_from()) {
       folder_->restore(*model_, *optimizer_, *prepared.tokenizer, config_, progress_);
-      // A checkpoint's weights are those with the adapter; training goes on beside the base.
-      if (from.source && t.adapter == TrainAdapter::kLora)
-        load_weights(*model_, from.source->file, /*allow_new_shift=*/true);
-      verified_ = progress_.step - 1;  // the steps that led there were finite
+      begin_with_base();
+      // The steps that led there were finite.
+      verified_ = std::max(progress_.step - 1, progress_.guard.verified);
     }
     data_ =
         prepare_data(config_, *prepared.tokenizer, place.data(), quiet, [&](const TokenSets& sets) {
@@ -198,9 +195,11 @@ class Run {
   bool bfloat16() const {
     return uses_bfloat16(enum_name(config_.train.precision), device_, "train.precision");
   }
-  void take(const TokenBatch& batch);
+  const TokenBatch& next_batch();
   double gradients();
-  double step();
+  std::optional<double> step();
+  void guard(const std::string& what, double loss);
+  void begin_with_base();
   std::optional<double> validate();
   [[noreturn]] void not_finite(std::int64_t step, const std::string& what);
   std::string last_good() const;
@@ -226,14 +225,15 @@ class Run {
   std::optional<BatchAhead> ahead_;
   Rwkv model_{nullptr};
   std::unique_ptr<Tuning> tuning_;
-  std::string base_hash_;  // of the model that an adapter is for
+  std::optional<ModelSource> base_;  // of train.init_from
+  std::string base_hash_;
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<SupervisedPrompt> prompts_;  // answered at each validation
   bool fused_ = false;                     // or the reference modules train
   std::unique_ptr<Computation> computation_;
   TrainingBudget budget_;
   Progression progress_;
-  std::int64_t step_tokens_ = 0;  // of the step in progress
+  std::int64_t step_tokens_ = 0, step_next_ = 0;  // of the step in progress
   double grad_norm_ = 0, rate_ = 0;
   double memory_ = 0;  // expected at the peak, bytes; 0 where the modules train
   // The last step from which a pass was finite: checkpoints up to it are good.
@@ -242,23 +242,25 @@ class Run {
   std::filesystem::path checkpoint_;  // itself
 };
 
-// The batch is one of the step in progress.
-void Run::take(const TokenBatch& batch) {
-  progress_.next_batch = batch.next;
+// The next batch of the step in progress.
+const TokenBatch& Run::next_batch() {
+  const auto& batch = ahead_->get(step_next_);
+  step_next_ = batch.next;
   step_tokens_ += static_cast<std::int64_t>(batch.inputs.size());
+  return batch;
 }
 
 // The gradients of a step's batches; the mean loss.
 double Run::gradients() {
   const auto parts = config_.train.grad_accum_steps;
+  step_next_ = progress_.next_batch;
+  step_tokens_ = 0;
   double loss = 0;
   if (!data_.weighted) {
     // Every batch counts the same.
     for (std::int64_t part = 0; part < parts; ++part) {
-      const auto& batch = ahead_->get(progress_.next_batch);
+      const auto& batch = next_batch();
       loss += computation_->gradients(batch, 1 / static_cast<double>(parts), batch.weight);
-      take(batch);
-      if (!std::isfinite(loss)) break;
     }
     return loss / static_cast<double>(parts);
   }
@@ -266,8 +268,7 @@ double Run::gradients() {
   std::vector<TokenBatch> batches;
   double weight = 0;
   for (std::int64_t part = 0; part < parts; ++part) {
-    batches.push_back(ahead_->get(progress_.next_batch));
-    take(batches.back());
+    batches.push_back(next_batch());
     weight += batches.back().weight;
   }
   if (weight == 0) return 0;
@@ -275,21 +276,64 @@ double Run::gradients() {
   return loss;
 }
 
-// One optimizer step; the mean loss over its batches.
-double Run::step() {
+// One optimizer step; the mean loss over its batches. None where a guard took the step back.
+std::optional<double> Run::step() {
   const auto& c = config_.train;
-  step_tokens_ = 0;
   const double loss = gradients();
-  if (!std::isfinite(loss)) not_finite(progress_.step + 1, "the loss is " + std::to_string(loss));
-  grad_norm_ = optimizer_->grad_norm();
-  if (!std::isfinite(grad_norm_))
-    not_finite(progress_.step + 1, "the gradient's norm is not finite");
-  verified_ = std::max(verified_, progress_.step);
+  grad_norm_ = std::isfinite(loss) ? optimizer_->grad_norm() : 0;
+  const bool finite = std::isfinite(loss) && std::isfinite(grad_norm_);
+  if (finite) verified_ = std::max(verified_, progress_.step);
+  if (const auto what = find_spike(c, loss, grad_norm_, progress_.guard); !what.empty()) {
+    guard(what, loss);
+    return std::nullopt;
+  }
   rate_ = scheduled_rate(c, budget_, progress_.step, progress_.tokens);
   optimizer_->step(rate_, grad_norm_);
   ++progress_.step;
   progress_.tokens += step_tokens_;
+  progress_.next_batch = step_next_;
   return loss;
+}
+
+// Does what on_spike says about the step that would come next. The data go on after its batches, so
+// that they do not come again.
+void Run::guard(const std::string& what, double loss) {
+  const auto& c = config_.train;
+  const bool finite = std::isfinite(loss) && std::isfinite(grad_norm_);
+  const auto step = progress_.step + 1, batch = progress_.next_batch;
+  if (c.on_spike == OnSpike::kStop || progress_.guard.used >= c.max_guards) {
+    const auto all = c.on_spike == OnSpike::kStop
+                         ? what
+                         : what + ", and train.max_guards = " + std::to_string(c.max_guards) +
+                               " steps were skipped or rolled back before";
+    if (!finite) not_finite(step, all);
+    throw Error("step " + std::to_string(step), all + "; last good checkpoint: " + last_good() +
+                                                    "; a smaller learning_rate usually helps");
+  }
+  ++progress_.guard.used;
+  progress_.next_batch = step_next_;
+  optimizer_->clear_gradients();
+  nlohmann::ordered_json line = {
+      {"step", step}, {"guard", "skip"}, {"reason", what}, {"batch", batch}};
+  auto told = "step " + std::to_string(step) + ": " + what + "; ";
+  std::optional<std::filesystem::path> target;
+  if (c.on_spike == OnSpike::kRollback && folder_ != nullptr)
+    target = folder_->roll_back(verified_, *model_, *optimizer_, progress_);
+  if (target) {
+    begin_with_base();
+    checkpoint_ = *target;
+    verified_ = saved_ = progress_.step;
+    line["guard"] = "rollback";
+    line["to_step"] = progress_.step;
+    told += "back to step " + std::to_string(progress_.step) + ", with the data that follow";
+  } else {
+    told += c.on_spike == OnSpike::kRollback
+                ? "skipped, as there is no good checkpoint to go back to"
+                : "skipped";
+  }
+  log_warning(told + " (guard " + std::to_string(progress_.guard.used) + " of " +
+              std::to_string(c.max_guards) + ")");
+  if (folder_ != nullptr) log(line);
 }
 
 std::string Run::last_good() const {
@@ -301,8 +345,7 @@ std::string Run::last_good() const {
 void Run::not_finite(std::int64_t step, const std::string& what) {
   const auto tensor = optimizer_->first_not_finite();
   auto good = last_good();
-  // The state that this came from may have been saved: it is not one to go on
-  // from.
+  // The state that this came from may have been saved: it is not one to go on from.
   if (folder_ != nullptr && good != "none" && progress_.step > verified_) {
     const auto bad = folder_->checkpoints() / step_name(progress_.step);
     std::error_code ignored;
@@ -345,8 +388,7 @@ nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t t
   return line;
 }
 
-// A step whose line cannot be written is saved first, so that it is not lost
-// with the error.
+// A step whose line cannot be written is saved first, so that it is not lost with the error.
 void Run::log(const nlohmann::ordered_json& line) {
   try {
     folder_->log(line);
@@ -361,6 +403,7 @@ void Run::save() {
   if (!optimizer_->first_not_finite().empty())
     not_finite(progress_.step, "the parameters are not finite any more");
   try {
+    progress_.guard.verified = verified_;
     with_adapter([&](const Adapter* adapter) {
       checkpoint_ = folder_->save(*model_, *optimizer_, progress_, verified_, adapter);
     });
@@ -378,6 +421,12 @@ void Run::save() {
     ema->swap();
   }
   saved_ = progress_.step;
+}
+
+// A checkpoint's weights are those with a LoRA; training goes on beside the base.
+void Run::begin_with_base() {
+  if (config_.train.adapter == TrainAdapter::kLora)
+    load_weights(*model_, base_->file, /*allow_new_shift=*/true);
 }
 
 // Calls save(adapter) while the model has what was trained beside it; null where there is none.
@@ -478,7 +527,7 @@ TrainResult Run::train(const TrainOptions& options) {
     checkpoint_ = *folder_->resume_from();
     saved_ = progress_.step;
   }
-  folder_->begin(config_, *tokenizer_, data_.sets, progress_.step);
+  folder_->begin(config_, *tokenizer_, data_.sets, progress_);
   if (const auto warning = device_warning(device_, bfloat16()); !warning.empty() && !quiet_)
     log_warning(warning);
   if (!quiet_) {
@@ -511,14 +560,23 @@ TrainResult Run::train(const TrainOptions& options) {
     bar.start_from(progress_.step);
     while (!ended() && progress_.step < stop_at && !asked_to_stop()) {
       const auto start = Clock::now();
-      const double loss = step();
+      const auto tokens_before = progress_.tokens;
+      const auto loss = step();
       seconds += seconds_since(start);
+      if (!loss) {
+        if (progress_.tokens < tokens_before) {
+          logged = progress_.step;
+          logged_tokens = progress_.tokens;
+          loss_sum = seconds = 0;
+        }
+        continue;
+      }
       // What was saved before this step is good, so that older ones may go.
       if (saved_ == progress_.step - 1) folder_->prune(verified_);
-      loss_sum += loss;
+      loss_sum += *loss;
       char note[96];
       std::snprintf(note, sizeof note, "step %lld  loss %.4f  %s tokens/s",
-                    static_cast<long long>(progress_.step), loss,
+                    static_cast<long long>(progress_.step), *loss,
                     count_text(static_cast<std::int64_t>(
                                    static_cast<double>(progress_.tokens - logged_tokens) / seconds))
                         .c_str());
@@ -569,17 +627,16 @@ TrainEstimate Run::estimate() {
 }
 
 [[noreturn]] void out_of_memory(const TrainConfig& config, const std::string& asked) {
-  throw Error("memory", "not enough" + (asked.empty() ? "" : " for another " + asked) +
-                            " for batches of " + std::to_string(config.train.batch_size) + " x " +
-                            std::to_string(config.train.ctx_len) +
-                            " tokens; lower train.batch_size (train.grad_accum_steps "
-                            "makes up for it), "
-                            "train.ctx_len, model.n_embd or model.n_layer, or set "
-                            "train.grad_checkpoint to \"block\"");
+  throw Error("memory",
+              "not enough" + (asked.empty() ? "" : " for another " + asked) + " for batches of " +
+                  std::to_string(config.train.batch_size) + " x " +
+                  std::to_string(config.train.ctx_len) +
+                  " tokens; lower train.batch_size (train.grad_accum_steps makes up for it), "
+                  "train.ctx_len, model.n_embd or model.n_layer, or set "
+                  "train.grad_checkpoint to \"block\"");
 }
 
-// Does the work; where memory runs out, the error says which settings decide
-// how much is needed.
+// Does the work; where memory runs out, the error says which settings decide how much is needed.
 template <class Work>
 auto with_memory_advice(const TrainConfig& config, const Work& work) {
   try {

@@ -166,6 +166,9 @@ constexpr std::string_view enum_names(OptimizerKind) { return "adamw|muon"; }
 enum class MomentType { kF32, kInt8 };
 constexpr std::string_view enum_names(MomentType) { return "f32|int8"; }
 
+enum class OnSpike { kStop, kSkip, kRollback };
+constexpr std::string_view enum_names(OnSpike) { return "stop|skip|rollback"; }
+
 struct TrainingConfig {
   std::string output = "runs/rwkvx";
   std::string init_from;
@@ -202,6 +205,10 @@ struct TrainingConfig {
   std::int64_t segment_tokens = 0;
   Bptt bptt = Bptt::kTruncated;
   double ema_decay = 0;
+  OnSpike on_spike = OnSpike::kStop;
+  double spike_zscore = 0;
+  std::int64_t spike_window = 128;
+  std::int64_t max_guards = 10;
   std::int64_t log_every = 10;
   std::int64_t eval_every = 100;
   std::int64_t eval_tokens = 65536;
@@ -299,6 +306,17 @@ struct TrainingConfig {
         added(D{"ema_decay", &C::ema_decay,
                 "decay of averages of the weights that are validated beside them; 0 = none", 0,
                 0.9999999}),
+        added(Field<C, OnSpike>{"on_spike", &C::on_spike,
+                                "what a loss or gradient that spikes or is not finite does: stop, "
+                                "skip the step, or rollback to the last good checkpoint"}),
+        added(D{"spike_zscore", &C::spike_zscore,
+                "standard deviations above the mean of the last steps at which a loss or gradient "
+                "norm spikes; 0 = only values that are not finite",
+                0, 1e6}),
+        added(I{"spike_window", &C::spike_window, "steps that a spike is measured against", 8,
+                1 << 20}),
+        added(I{"max_guards", &C::max_guards,
+                "steps skipped or rolled back in all before the run ends with an error", 0, 1e9}),
         I{"log_every", &C::log_every, "steps between lines of log.jsonl", 1, 1e12},
         I{"eval_every", &C::eval_every, "steps between validations; 0 = only at the end", 0, 1e12},
         I{"eval_tokens", &C::eval_tokens, "tokens per validation; 0 = all", 0, 1e12},
