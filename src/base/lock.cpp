@@ -137,6 +137,15 @@ FileLock::FileLock(const fs::path& owned, fs::path lock_file, bool wait)
   }
 }
 
+bool directory_in_use(const fs::path& directory) {
+  const auto path = directory / ".lock";
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (descriptor < 0) return false;
+  const bool owned = lock_descriptor(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  ::close(descriptor);
+  return owned;
+}
+
 MadeDirectories::MadeDirectories(const fs::path& directory) {
   std::vector<fs::path> missing;
   std::error_code error;

@@ -65,12 +65,12 @@ std::string escape_html(std::string_view text) {
   return html;
 }
 
-std::string html_page(std::string_view title, std::string_view body) {
+std::string html_page(std::string_view title, std::string_view body, std::string_view head) {
   return "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
          "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>" +
          escape_html(title) + "</title><style>" + std::string(kLightColors) + std::string(kStyle) +
-         std::string(kPlotStyle) + "</style></head>\n<body><h1>" + escape_html(title) + "</h1>\n" +
-         std::string(body) + "</body></html>\n";
+         std::string(kPlotStyle) + "</style>" + std::string(head) + "</head>\n<body><h1>" +
+         escape_html(title) + "</h1>\n" + std::string(body) + "</body></html>\n";
 }
 
 std::string svg_file(std::string_view svg) {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <iterator>
 #include <string_view>
 
 #include "rwkvx/base/utf8.h"
@@ -13,6 +14,8 @@ namespace rwkvx {
 namespace {
 
 constexpr double kWidth = 720, kHeight = 340, kTop = 40, kBottom = 52, kLeft = 64, kRight = 26;
+constexpr double kSmallWidth = 390, kSmallHeight = 260;
+constexpr std::size_t kColors = 6, kMostDots = 40;
 
 // Coordinates with one digit, so that a page's bytes do not hang on the last bits.
 std::string place(double value) {
@@ -90,12 +93,12 @@ std::string line_at(double x1, double y1, double x2, double y2, const std::strin
          place(y2) + "\" class=\"" + kind + "\"/>";
 }
 
-std::string color(std::size_t i) { return "var(--s" + std::to_string(i % 6) + ")"; }
+std::string color(std::size_t i) { return plot_color(i); }
 
 std::string close_svg() { return "</svg></div>\n"; }
-std::string open_svg(double height, const std::string& title) {
-  return "<div class=\"wide\"><svg viewBox=\"0 0 " + place(kWidth) + " " + place(height) +
-         "\" width=\"" + place(kWidth) +
+std::string open_svg(double height, const std::string& title, double width = kWidth) {
+  return "<div class=\"wide\"><svg viewBox=\"0 0 " + place(width) + " " + place(height) +
+         "\" width=\"" + place(width) +
          "\" font-family=\"sans-serif\" font-size=\"12\" role=\"img\" aria-label=\"" +
          escape_html(title) + "\">" + text_at(0, 16, "start", title, " class=\"title\"");
 }
@@ -106,6 +109,13 @@ bool has_band(const PlotPoint& point) {
 }
 
 }  // namespace
+
+std::string plot_color(std::size_t i) { return "var(--s" + std::to_string(i % kColors) + ")"; }
+
+std::string plot_dashes(std::size_t i) {
+  constexpr const char* kDashes[] = {"", "6 3", "2 2", "8 3 2 3"};
+  return kDashes[i / kColors % std::size(kDashes)];
+}
 
 std::vector<double> plot_ticks(double low, double high, int count) {
   if (!(low < high)) {
@@ -208,6 +218,8 @@ std::string svg_intervals(const PlotText& text, const std::vector<PlotBar>& inte
 }
 
 std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) {
+  const double width = text.small ? kSmallWidth : kWidth;
+  const double base = text.small ? kSmallHeight : kHeight;
   double left = 0, right = 0, low = 0, high = 0;
   bool any = false;
   const auto x_value = [&](double x) { return text.x_is_log2 ? std::log2(x) : x; };
@@ -229,16 +241,17 @@ std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) 
     double x, y;
   };
   std::vector<Place> key;
-  double key_x = kLeft, key_y = kHeight + 10;
+  double key_x = kLeft, key_y = base + 10;
   for (const auto& line : lines) {
+    if (text.small) break;
     const double room =
-        std::min(kMark + text_width(code_points(line.name)), kWidth - kRight - kLeft);
-    if (key_x > kLeft && key_x + room > kWidth - kRight) key_x = kLeft, key_y += 18;
+        std::min(kMark + text_width(code_points(line.name)), width - kRight - kLeft);
+    if (key_x > kLeft && key_x + room > width - kRight) key_x = kLeft, key_y += 18;
     key.push_back({key_x, key_y});
     key_x += room + kBetween;
   }
-  const double height = key_y + 18;
-  std::string svg = open_svg(height, text.title);
+  const double height = text.small ? base : key_y + 18;
+  std::string svg = open_svg(height, text.title, width);
   if (!any) return svg + text_at(kLeft, kTop + 20, "start", "no points") + close_svg();
   auto ticks = plot_ticks(low, high);
   if (text.y_is_log10) {  // powers of ten
@@ -247,16 +260,16 @@ std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) 
     if (ticks.size() == 1) ticks.push_back(ticks.front() + 1);
   }
   if (left == right) left -= 1, right += 1;
-  const double bottom = kHeight - kBottom;
+  const double bottom = base - kBottom;
   const auto x_of = [&](double x) {
-    return kLeft + (kWidth - kRight - kLeft) * (x_value(x) - left) / (right - left);
+    return kLeft + (width - kRight - kLeft) * (x_value(x) - left) / (right - left);
   };
   const auto y_of = [&](double y) {
     return bottom - (bottom - kTop) * (y_value(y) - ticks.front()) / (ticks.back() - ticks.front());
   };
   for (const double tick : ticks) {
     const double y = text.y_is_log10 ? std::pow(10, tick) : tick;
-    svg += line_at(kLeft, y_of(y), kWidth - kRight, y_of(y), "axis") +
+    svg += line_at(kLeft, y_of(y), width - kRight, y_of(y), "axis") +
            text_at(kLeft - 8, y_of(y) + 4, "end", shown(y));
   }
   const auto mark = [&](double value) {
@@ -267,32 +280,36 @@ std::string svg_lines(const PlotText& text, const std::vector<PlotLine>& lines) 
     const double step = std::max(1.0, std::ceil((right - left) / 12));
     for (double k = std::ceil(left - 1e-9); k <= right + 1e-9; k += step) mark(std::exp2(k));
   } else {
-    for (const double tick : plot_ticks(left, right, 8))
+    for (const double tick : plot_ticks(left, right, text.small ? 4 : 8))
       if (tick >= left - 1e-9 && tick <= right + 1e-9) mark(tick);
   }
-  svg += text_at((kLeft + kWidth - kRight) / 2, bottom + 40, "middle", text.x_label);
+  svg += text_at((kLeft + width - kRight) / 2, bottom + 40, "middle", text.x_label);
   svg += text_at(-(kTop + bottom) / 2, 14, "middle", text.y_label, " transform=\"rotate(-90)\"");
   for (std::size_t i = 0; i < lines.size(); ++i) {
     std::string upper, lower, path, dots;
+    const auto ink = lines[i].color.empty() ? color(i) : lines[i].color;
+    const bool dotted = !text.small || lines[i].points.size() <= kMostDots;
     for (const auto& point : lines[i].points) {
       if (!finite(point) || !std::isfinite(x_value(point.x)) || !std::isfinite(y_value(point.y)))
         continue;
       const auto x = place(x_of(point.x));
       path += (path.empty() ? "M" : "L") + x + " " + place(y_of(point.y));
-      dots += "<circle cx=\"" + x + "\" cy=\"" + place(y_of(point.y)) +
-              "\" r=\"3\" style=\"fill:" + color(i) + "\"/>";
+      if (dotted)
+        dots += "<circle cx=\"" + x + "\" cy=\"" + place(y_of(point.y)) + "\" r=\"" +
+                (text.small ? "2" : "3") + "\" style=\"fill:" + ink + "\"/>";
       if (!has_band(point)) continue;
       upper += x + "," + place(y_of(point.high)) + " ";
       lower = x + "," + place(y_of(point.low)) + " " + lower;
     }
     if (!upper.empty())
-      svg +=
-          "<polygon points=\"" + upper + lower + "\" style=\"fill:" + color(i) + ";opacity:.18\"/>";
-    svg += "<path class=\"line\" style=\"stroke:" + color(i) + "\" d=\"" + path + "\"/>" + dots;
+      svg += "<polygon points=\"" + upper + lower + "\" style=\"fill:" + ink + ";opacity:.18\"/>";
+    const auto dashes = lines[i].dashes.empty() ? "" : ";stroke-dasharray:" + lines[i].dashes;
+    svg += "<path class=\"line\" style=\"stroke:" + ink + dashes + "\" d=\"" + path + "\"/>" + dots;
+    if (text.small) continue;
     const auto [x, y] = key[i];
     svg += "<rect x=\"" + place(x) + "\" y=\"" + place(y - 9) +
-           "\" width=\"12\" height=\"10\" style=\"fill:" + color(i) + "\"/>" +
-           name_at(x + kMark, y, "start", lines[i].name, kWidth - kRight - kLeft - kMark);
+           "\" width=\"12\" height=\"10\" style=\"fill:" + ink + "\"/>" +
+           name_at(x + kMark, y, "start", lines[i].name, width - kRight - kLeft - kMark);
   }
   return svg + close_svg();
 }

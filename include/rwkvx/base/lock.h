@@ -29,6 +29,9 @@ class FileLock {
   int descriptor_ = -1;
 };
 
+// Whether a process owns the directory. False where the file system has no locks.
+bool directory_in_use(const std::filesystem::path& directory);
+
 // Makes a directory and those that it lies in. What was missing goes again with the object unless
 // it was put to use, so that a command that is refused later leaves no empty directories.
 class MadeDirectories {

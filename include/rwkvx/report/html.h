@@ -12,8 +12,8 @@ namespace rwkvx {
 std::string escape_html(std::string_view text);
 
 // A whole page: `body` is HTML, `title` is text. The style is inside, in light and dark; there are
-// no scripts and no links.
-std::string html_page(std::string_view title, std::string_view body);
+// no scripts and no links. `head` is HTML that goes into the page's head after the style.
+std::string html_page(std::string_view title, std::string_view body, std::string_view head = "");
 
 // A plot of report/plot.h as a file of its own, in light colors.
 std::string svg_file(std::string_view svg);

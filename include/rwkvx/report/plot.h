@@ -1,6 +1,7 @@
 // Plots as SVG elements for a report's page, whose style they use.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -18,13 +19,22 @@ struct PlotPoint {
 struct PlotLine {
   std::string name;
   std::vector<PlotPoint> points;  // in the order of x
+  std::string color = {};         // of CSS; empty: the page's color of this place among the lines
+  std::string dashes = {};        // SVG's stroke-dasharray
 };
 
 struct PlotText {
   std::string title, x_label, y_label;
   bool x_is_log2 = false;   // for positive x
   bool y_is_log10 = false;  // svg_lines alone, for positive y
+  // svg_lines alone: a small plot fits a narrow screen and fills what it stands in, without a key
+  // and with dots on few points only.
+  bool small = false;
 };
+
+// What a report colors its i-th line or bar with, and from the seventh on how it is dashed.
+std::string plot_color(std::size_t i);
+std::string plot_dashes(std::size_t i);
 
 // Steps of 1, 2 or 5 times a power of ten that cover [low, high] with about `count` of them; both
 // ends lie on a step.
