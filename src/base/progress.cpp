@@ -88,6 +88,15 @@ std::string Progress::line(std::int64_t done, const std::string& note, int width
   const double seconds = std::chrono::duration<double>(Clock::now() - started_).count();
   const double speed = seconds > 0 ? static_cast<double>(done - first_) / seconds : 0;
   std::string text = what_, tail = note.empty() ? "" : "  " + note;
+  // On a narrow terminal the last parts of the note go first, so that the time left stays.
+  const auto fits = [&](std::size_t others) {
+    return plain_ || static_cast<int>(what_.size() + tail.size() + others) + 1 < width;
+  };
+  constexpr std::size_t kPercentAndTime = 20;  // " 100%" and "  12h34m left"
+  while (!fits(kPercentAndTime) && !tail.empty()) {
+    const auto last = tail.rfind("  ");
+    tail.resize(last == std::string::npos ? 0 : last);
+  }
   if (total_ > 0) {
     const double share =
         std::clamp(static_cast<double>(done) / static_cast<double>(total_), 0.0, 1.0);

@@ -38,6 +38,7 @@
 #include "train/response_check.h"
 #include "train/run_folder.h"
 #include "train/tuning.h"
+#include "train/watch.h"
 
 namespace rwkvx {
 namespace {
@@ -215,9 +216,11 @@ class Run {
   bool keep_if_best(const Measured& measured, std::string_view weights);
   bool out_of_patience() const;
   void validate_and_keep_best();
+  nlohmann::ordered_json gates();
 
   c10::Device device_;
   RunFolder* folder_;  // none for an estimate
+  EventLog events_;
   bool quiet_;
   std::unique_ptr<Tokenizer> tokenizer_;
   TrainConfig config_;
@@ -392,6 +395,7 @@ nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t t
 void Run::log(const nlohmann::ordered_json& line) {
   try {
     folder_->log(line);
+    events_.log(line);
   } catch (const FileError& error) {
     if (saved_ != progress_.step) save();
     throw FileError("", std::string(error.what()) + "; step " + std::to_string(progress_.step) +
@@ -475,6 +479,15 @@ bool Run::keep_if_best(const Measured& measured, std::string_view weights) {
   return true;
 }
 
+// On the first sequence of the validation text.
+nlohmann::ordered_json Run::gates() {
+  TokenBatch batch;
+  data_.checks->fill(0, batch);
+  const auto tokens =
+      torch::from_blob(batch.inputs.data(), {1, batch.lengths.front()}, torch::kInt64);
+  return gate_statistics(*model_, tokens.to(device_));
+}
+
 void Run::validate_and_keep_best() {
   const auto measured = measure();
   if (!measured) return;
@@ -510,6 +523,7 @@ void Run::validate_and_keep_best() {
                       {"response", responses->responses.front()}};
   }
   line["best"] = best;
+  if (config_.train.watch_gates && config_.model.shift.enabled()) line["gates"] = gates();
   log(line);
   if (quiet_) return;
   char text[160], rouge[40] = "";
@@ -528,6 +542,7 @@ TrainResult Run::train(const TrainOptions& options) {
     saved_ = progress_.step;
   }
   folder_->begin(config_, *tokenizer_, data_.sets, progress_);
+  events_.begin(config_, progress_.step, resumed, options.overwrite);
   if (const auto warning = device_warning(device_, bfloat16()); !warning.empty() && !quiet_)
     log_warning(warning);
   if (!quiet_) {
@@ -553,6 +568,8 @@ TrainResult Run::train(const TrainOptions& options) {
   const auto ended = [&] {
     return budget_.reached(progress_.step, progress_.tokens) || out_of_patience();
   };
+  const auto began = Clock::now();
+  const std::int64_t first_tokens = progress_.tokens;
   std::int64_t logged = progress_.step, logged_tokens = progress_.tokens;
   double loss_sum = 0, seconds = 0;
   {
@@ -574,13 +591,9 @@ TrainResult Run::train(const TrainOptions& options) {
       // What was saved before this step is good, so that older ones may go.
       if (saved_ == progress_.step - 1) folder_->prune(verified_);
       loss_sum += *loss;
-      char note[96];
-      std::snprintf(note, sizeof note, "step %lld  loss %.4f  %s tokens/s",
-                    static_cast<long long>(progress_.step), *loss,
-                    count_text(static_cast<std::int64_t>(
-                                   static_cast<double>(progress_.tokens - logged_tokens) / seconds))
-                        .c_str());
-      bar.update(progress_.step, note);
+      bar.update(progress_.step,
+                 training_note(progress_.step, progress_.tokens, *loss, progress_.valid_loss,
+                               static_cast<double>(progress_.tokens - logged_tokens) / seconds));
       const bool end = ended();
       if (progress_.step % c.log_every == 0 || end || progress_.step == stop_at) {
         const auto steps = progress_.step - logged;
@@ -604,6 +617,9 @@ TrainResult Run::train(const TrainOptions& options) {
   result.best_step = progress_.best_step;
   result.finished = ended();
   result.signal = interrupt_signal();
+  result.seconds = seconds_since(began);
+  result.tokens = progress_.tokens - first_tokens;
+  if (progress_.best_step > 0) result.best_checkpoint = folder_->checkpoints() / kBestName;
   return result;
 }
 

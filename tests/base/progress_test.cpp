@@ -1,8 +1,12 @@
 #include "rwkvx/base/progress.h"
 
 #include <gtest/gtest.h>
+#include <pty.h>
+#include <unistd.h>
 
 #include <cstdint>
+#include <cstdio>
+#include <string>
 
 namespace rwkvx {
 namespace {
@@ -68,6 +72,44 @@ TEST(Progress, SaysNothingAboutAShortJob) {
     progress.finish();
   }
   EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
+// What one update shows on a terminal of this width, without its line controls.
+std::string shown_on_terminal(unsigned short width, const std::string& note) {
+  int master = -1, terminal = -1;
+  winsize size{};
+  size.ws_col = width, size.ws_row = 24;
+  if (::openpty(&master, &terminal, nullptr, nullptr, &size) != 0) return "no terminal";
+  std::fflush(stderr);
+  const int before = ::dup(STDERR_FILENO);
+  ::dup2(terminal, STDERR_FILENO);
+  {
+    Progress progress("training", 100);
+    progress.update(50, note);
+    std::fflush(stderr);
+  }
+  ::dup2(before, STDERR_FILENO);
+  ::close(before);
+  ::close(terminal);
+  char text[1024];
+  const auto got = ::read(master, text, sizeof text);
+  ::close(master);
+  const std::string all(text, got > 0 ? static_cast<std::size_t>(got) : 0);
+  const auto end = all.find("\033[K");
+  return all.substr(1, end == std::string::npos ? end : end - 1);  // between "\r" and "\033[K"
+}
+
+TEST(Progress, ANarrowTerminalShowsTheFirstPartsOfANoteAndTheTimeLeft) {
+  const std::string note = "step 50  loss 2.5000  valid 2.6000  409,600 tokens  51,200 tokens/s";
+  for (const unsigned short width : {20, 30, 40, 60, 80, 120, 200}) {
+    const auto line = shown_on_terminal(width, note);
+    EXPECT_LT(line.size(), width) << line;
+    EXPECT_NE(line.find("training  50%"), std::string::npos) << width << ": " << line;
+    if (width >= 30) EXPECT_NE(line.find(" left"), std::string::npos) << width << ": " << line;
+    if (width >= 40) EXPECT_NE(line.find("step 50"), std::string::npos) << width << ": " << line;
+    if (width >= 60) EXPECT_NE(line.find("loss 2.5000"), std::string::npos) << line;
+    if (width >= 120) EXPECT_NE(line.find(note), std::string::npos) << line;
+  }
 }
 
 }  // namespace

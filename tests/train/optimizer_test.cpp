@@ -63,7 +63,7 @@ TEST(Optimizer, TrainsTensorsThatAreNoParametersOfTheModel) {
   TrainingConfig config;
   Optimizer optimizer(*model, config, none, {{"a", a, 2, 0.5}, {"b", b}});
   const auto moments = optimizer.moments();
-  ASSERT_EQ(moments.size(), 4u);
+  ASSERT_EQ(moments.size(), 6u);
   EXPECT_EQ(moments[0].first, "m.a");
   EXPECT_EQ(moments[3].first, "v.b");
   EXPECT_EQ(moments[0].second.sizes(), a.sizes());

@@ -222,6 +222,8 @@ struct TrainingConfig {
   std::int64_t threads = 0;
   std::string device = "auto";
   Precision precision = Precision::kAuto;
+  bool tensorboard = false;
+  bool watch_gates = false;
 
   static constexpr auto fields() {
     using C = TrainingConfig;
@@ -346,6 +348,11 @@ struct TrainingConfig {
                               "else the CPU"},
         Field<C, Precision>{"precision", &C::precision,
                             "precision of linear layers; auto = bf16 on a GPU, f32 on the CPU"},
+        added(Field<C, bool>{"tensorboard", &C::tensorboard,
+                             "write the log's numbers to event files in tensorboard/ of the output "
+                             "directory too"}),
+        added(Field<C, bool>{"watch_gates", &C::watch_gates,
+                             "log statistics of the shift's gates with each validation"}),
     };
   }
   void check(const std::string& where) const;

@@ -25,6 +25,9 @@ struct TrainResult {
   bool finished = false;             // the end of its budget reached
   int signal = 0;                    // that ended it early, 0 for none
   std::filesystem::path checkpoint;  // the last one written
+  double seconds = 0;                // of this call, from its first step to its last checkpoint
+  std::int64_t tokens = 0;           // trained on by this call
+  std::filesystem::path best_checkpoint;  // empty where nothing was validated
 };
 
 // Runs `config` in its output folder, which afterwards holds

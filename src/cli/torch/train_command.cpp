@@ -57,7 +57,7 @@ void print_estimate(const TrainEstimate& e) {
   print_row("time", duration_text(steps * e.seconds_per_step) + " and validation");
 }
 
-void report(const TrainResult& result) {
+void report(const TrainResult& result, const std::string& output) {
   char loss[64] = "";
   if (std::isfinite(result.valid_loss))
     std::snprintf(loss, sizeof loss, ", validation loss %.4f", result.valid_loss);
@@ -65,7 +65,20 @@ void report(const TrainResult& result) {
             : result.finished  ? "finished at step "
                                : "stopped and saved at step ") +
            std::to_string(result.step) + loss + ": " + result.checkpoint.string());
-  if (!result.finished) log_info("to resume, repeat the command with --resume");
+  if (result.tokens > 0)
+    log_info(
+        count_text(result.tokens) + " tokens in " + duration_text(result.seconds) + ", " +
+        count_text(static_cast<std::int64_t>(static_cast<double>(result.tokens) / result.seconds)) +
+        " tokens/s with validation and saving");
+  if (!result.best_checkpoint.empty() && std::isfinite(result.best_valid_loss)) {
+    std::snprintf(loss, sizeof loss, "best validation loss %.4f at step ", result.best_valid_loss);
+    log_info(loss + std::to_string(result.best_step) + ": " + result.best_checkpoint.string());
+  }
+  if (!result.finished)
+    log_info("to resume, repeat the command with --resume");
+  else
+    log_info("next: rwkvx generate --model " + output + " --prompt TEXT; curves: rwkvx plot " +
+             output);
 }
 
 void run_train(const TrainFlags& flags) {
@@ -79,7 +92,7 @@ void run_train(const TrainFlags& flags) {
     return finish_output();
   }
   const auto result = train(config, flags.options);
-  if (!flags.options.quiet) report(result);
+  if (!flags.options.quiet) report(result, config.train.output);
   end_if_interrupted();
 }
 
