@@ -105,10 +105,18 @@ TEST(Progress, ANarrowTerminalShowsTheFirstPartsOfANoteAndTheTimeLeft) {
     const auto line = shown_on_terminal(width, note);
     EXPECT_LT(line.size(), width) << line;
     EXPECT_NE(line.find("training  50%"), std::string::npos) << width << ": " << line;
-    if (width >= 30) EXPECT_NE(line.find(" left"), std::string::npos) << width << ": " << line;
-    if (width >= 40) EXPECT_NE(line.find("step 50"), std::string::npos) << width << ": " << line;
-    if (width >= 60) EXPECT_NE(line.find("loss 2.5000"), std::string::npos) << line;
-    if (width >= 120) EXPECT_NE(line.find(note), std::string::npos) << line;
+    if (width >= 30) {
+      EXPECT_NE(line.find(" left"), std::string::npos) << width << ": " << line;
+    }
+    if (width >= 40) {
+      EXPECT_NE(line.find("step 50"), std::string::npos) << width << ": " << line;
+    }
+    if (width >= 60) {
+      EXPECT_NE(line.find("loss 2.5000"), std::string::npos) << line;
+    }
+    if (width >= 120) {
+      EXPECT_NE(line.find(note), std::string::npos) << line;
+    }
   }
 }
 
