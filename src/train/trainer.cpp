@@ -59,6 +59,9 @@ c10::Device training_device(const TrainingConfig& config) {
                       enum_name(config.grad_checkpoint) +
                           " is only supported on the CPU, and the device is " + device.str() +
                           "; set it to none");
+  if (!device.is_cpu() && config.segment_tokens > 0 && config.bptt == Bptt::kFull)
+    throw ConfigError("train.bptt", "full is only supported on the CPU, and the device is " +
+                                        device.str() + "; set it to truncated");
   uses_bfloat16(enum_name(config.precision), device, "train.precision");
   return device;
 }
