@@ -136,6 +136,12 @@ class PassTools {
   static const float* read(const at::Tensor& t) {
     return t.defined() ? t.const_data_ptr<float>() : nullptr;
   }
+  // Tensor `row` of a block's state, of sequence b: null where there is no state or no such row.
+  static float* state_of(const LayerState* state, int row, int64_t b) {
+    if (state == nullptr || row < 0) return nullptr;
+    const auto& all = (*state)[static_cast<std::size_t>(row)];
+    return data(all) + b * all.stride(0);
+  }
   // Calls run(first, last) over 0 .. count in parallel, in tasks of a fixed size.
   template <class Run>
   static void in_parallel(int64_t count, int64_t task, const Run& run) {

@@ -102,8 +102,7 @@ class Pass : public BlockPass {
   }
   // A sequence's WKV state, (3, A), or null.
   float* state_of(const LayerState* state, int64_t b) const {
-    if (state == nullptr) return nullptr;
-    return data((*state)[static_cast<size_t>(places_.wkv)]) + b * 3 * size_.A;
+    return PassTools::state_of(state, places_.wkv, b);
   }
   // Calls run(sequence of the batch, first channel, last).
   template <class Run>

@@ -129,9 +129,8 @@ class Pass : public BlockPass {
   }
   // A head's state of a sequence, (N, N), or null.
   float* state_of(const LayerState* state, int64_t b, int64_t head) const {
-    if (state == nullptr) return nullptr;
-    return data((*state)[static_cast<size_t>(places_.wkv)]) +
-           (b * size_.H + head) * size_.N * size_.N;
+    float* heads = PassTools::state_of(state, places_.wkv, b);
+    return heads == nullptr ? nullptr : heads + head * size_.N * size_.N;
   }
   template <class Run>
   void for_heads(const PassRows& rows, const Run& run) const {

@@ -10,6 +10,9 @@ namespace {
 
 const float* read(const at::Tensor& t) { return PassTools::read(t); }
 float* data(const at::Tensor& t) { return PassTools::data(t); }
+float* state_of(const LayerState* state, int row, int64_t b) {
+  return PassTools::state_of(state, row, b);
+}
 
 }  // namespace
 
@@ -63,12 +66,6 @@ void ShiftPass::begin() {
     factors_ = (1 + at::mm(tools_.phi, learned_.pos_u.detach().t())).contiguous();  // (P, K)
 }
 
-const float* ShiftPass::state_of(const LayerState* state, int place, int64_t b) const {
-  if (state == nullptr || place < 0) return nullptr;
-  const auto& all = (*state)[static_cast<size_t>(place)];
-  return read(all) + b * all.stride(0);
-}
-
 ShiftMixSequence ShiftPass::sequence(const PassRows& rows, const at::Tensor& x, int64_t b) const {
   const auto& one = tools_.sequences[static_cast<size_t>(b)];
   const float* zeros = read(zero_state_);
@@ -81,11 +78,8 @@ ShiftMixSequence ShiftPass::sequence(const PassRows& rows, const at::Tensor& x, 
 }
 
 ShiftMixStateGrads ShiftPass::state_grads(const PassRows& rows, int64_t b) const {
-  const auto wanted = [&](int place) {
-    return const_cast<float*>(state_of(rows.grad_before, place, b));
-  };
   return {state_of(rows.grad_after, places_.ring, b), state_of(rows.grad_after, places_.prev, b),
-          wanted(places_.ring), wanted(places_.prev)};
+          state_of(rows.grad_before, places_.ring, b), state_of(rows.grad_before, places_.prev, b)};
 }
 
 std::vector<ShiftPass::Task> ShiftPass::tasks_of(const PassRows& rows) const {
@@ -112,8 +106,8 @@ void ShiftPass::forward(const PassRows& rows, const at::Tensor& x,
     const auto tokens = sequence(rows, x, b);
     shift_mix_forward(site, tokens, begin, end, out);
     if (end == one.tokens && rows.after != nullptr)
-      shift_mix_state(site, tokens, const_cast<float*>(state_of(rows.after, places_.ring, b)),
-                      const_cast<float*>(state_of(rows.after, places_.prev, b)));
+      shift_mix_state(site, tokens, state_of(rows.after, places_.ring, b),
+                      state_of(rows.after, places_.prev, b));
   });
 }
 

@@ -40,7 +40,6 @@ class ShiftPass {
   std::vector<Task> tasks_of(const PassRows& rows) const;
   ShiftMixSite view() const;
   ShiftMixSequence sequence(const PassRows& rows, const at::Tensor& x, int64_t b) const;
-  const float* state_of(const LayerState* state, int place, int64_t b) const;
   ShiftMixStateGrads state_grads(const PassRows& rows, int64_t b) const;
   void add_factor_gradient(const PassRows& rows, const at::Tensor& dm) const;
 
