@@ -49,6 +49,7 @@ ChatTemplate::ChatTemplate(const std::string& name, DataFormat format, const std
     turns_[1] = {"User: ", "", "\n\n"};
     // No space at the end of a prompt: tokenizers put it before the word that follows.
     turns_[2] = {"Assistant:", "", "\n\n"};
+    space_ = true;
   } else if (format == DataFormat::kMessages) {
     const std::string wanted = "{role} and {content}";
     const auto role = place_of(name, kRole, where, wanted),
@@ -78,15 +79,16 @@ const ChatTemplate::Turn& ChatTemplate::turn_of(std::string_view role) const {
   return turns_[static_cast<std::size_t>(std::min<std::ptrdiff_t>(at, 2))];
 }
 
+std::string ChatTemplate::led(std::string_view response) const {
+  return (space_ && !response.starts_with(' ') ? " " : "") + std::string(response);
+}
+
 std::string ChatTemplate::before_response(std::string_view prompt) const {
   return before_ + std::string(prompt) + middle_;
 }
 
 std::vector<TextSpan> ChatTemplate::pair(std::string_view prompt, std::string_view response) const {
-  // RWKV's chats have a space behind the colon, which belongs to the response's first word.
-  const bool space = middle_.ends_with("Assistant:") && !response.starts_with(' ');
-  return {{before_response(prompt), false},
-          {(space ? " " : "") + std::string(response) + after_, true}};
+  return {{before_response(prompt), false}, {led(response) + after_, true}};
 }
 
 std::vector<TextSpan> ChatTemplate::messages(const std::vector<ChatMessage>& messages) const {
@@ -95,9 +97,8 @@ std::vector<TextSpan> ChatTemplate::messages(const std::vector<ChatMessage>& mes
     const auto& [role, content] = messages[i];
     const auto& turn = turn_of(role);
     const bool response = role == "assistant", last = i + 1 == messages.size();
-    const bool space = turn.before.ends_with("Assistant:") && !content.starts_with(' ');
     spans.push_back({turn.before, false});
-    spans.push_back({(space ? " " : "") + content + turn.close, response});
+    spans.push_back({(response ? led(content) : content) + turn.close, response});
     // What tells that a response has ended is learned with it.
     if (!last) spans.push_back({turn.between, response});
   }

@@ -308,11 +308,6 @@ TokenManifest describe(const std::vector<Line>& lines, const SupervisedSet& set,
   return manifest;
 }
 
-std::vector<std::string> part_sources(const DataConfig& config, TextPart part) {
-  return part == TextPart::kAll && !config.valid.empty() ? find_texts(config.valid, "data.valid")
-                                                         : find_texts(config.train, "data.train");
-}
-
 }  // namespace
 
 void SupervisedSet::add(std::span<const TokenId> ids, std::span<const float> weights) {
@@ -387,8 +382,10 @@ std::vector<std::string> supervised_texts(const std::vector<std::string>& entrie
 }
 
 std::vector<SupervisedPrompt> supervised_prompts(const DataConfig& config, std::int64_t count) {
-  const auto part = config.valid.empty() ? TextPart::kValid : TextPart::kAll;
-  const auto lines = read_lines(part_sources(config, part), config, part);
+  const bool split = config.valid.empty();
+  const auto sources =
+      split ? find_texts(config.train, "data.train") : find_texts(config.valid, "data.valid");
+  const auto lines = read_lines(sources, config, split ? TextPart::kValid : TextPart::kAll);
   const LineParser parser(config);
   const auto all = static_cast<std::int64_t>(lines.size());
   std::vector<SupervisedPrompt> prompts;

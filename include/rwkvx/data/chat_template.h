@@ -42,8 +42,11 @@ class ChatTemplate {
     std::string before, close, between;
   };
   const Turn& turn_of(std::string_view role) const;
+  // A response as it stands behind what calls for it.
+  std::string led(std::string_view response) const;
   std::string before_, middle_, after_;  // of a pair: before {prompt}, before {response}, after
   Turn turns_[3];                        // of roles()
+  bool space_ = false;                   // stands before responses that do not begin with one
 };
 
 }  // namespace rwkvx
