@@ -100,6 +100,11 @@ fs::path find_adapter(const fs::path& path) {
   return found;
 }
 
+std::string default_alpha_notice(const Adapter& adapter) {
+  return "the file holds no alpha; " + alpha_text(adapter.alpha) +
+         " is taken, RWKV-PEFT's default for training; --adapter-alpha gives another";
+}
+
 std::string alpha_text(double alpha) {
   auto text = nlohmann::json(alpha).dump();
   if (text.ends_with(".0")) text.resize(text.size() - 2);

@@ -41,29 +41,6 @@ class Adapted : public TensorFile::Contents {
   std::map<std::string, AdapterTensor> changed_;
 };
 
-// W + scale B A, with A (r, N) and B (M, r).
-void add_product(const AdapterTensor& a, const AdapterTensor& b, double scale,
-                 AdapterTensor& weight) {
-  const auto M = weight.shape[0], N = weight.shape[1], r = a.shape[0];
-  run_team(team_threads(), [&](const Worker& worker) {
-    const auto rows = worker.part(M, 1);
-    std::vector<double> sums(static_cast<std::size_t>(N));
-    for (std::int64_t m = rows.first; m < rows.last; ++m) {
-      std::fill(sums.begin(), sums.end(), 0.0);
-      for (std::int64_t k = 0; k < r; ++k) {
-        const double factor = b.values[static_cast<std::size_t>(m * r + k)];
-        const float* row = a.values.data() + k * N;
-        for (std::int64_t n = 0; n < N; ++n)
-          sums[static_cast<std::size_t>(n)] += factor * static_cast<double>(row[n]);
-      }
-      float* out = weight.values.data() + m * N;
-      for (std::int64_t n = 0; n < N; ++n)
-        out[n] = static_cast<float>(static_cast<double>(out[n]) +
-                                    scale * sums[static_cast<std::size_t>(n)]);
-    }
-  });
-}
-
 // A model to which adapters are applied one after the other.
 class Application {
  public:
@@ -89,9 +66,7 @@ class Application {
                             ", which has no scale; leave out :" + alpha_text(use.scale));
     if (!adapter.stores_alpha) {
       alpha_used_ = true;
-      if (!choice_.alpha)
-        log_warning(where + ": holds no alpha; " + alpha_text(adapter.alpha) +
-                    " is taken, RWKV-PEFT's default for training; --adapter-alpha gives another");
+      if (!choice_.alpha) log_warning(where + ": " + default_alpha_notice(adapter));
     }
     if (adapter.kind == AdapterKind::kLora) apply_lora(adapter, use.scale, where);
     if (adapter.kind == AdapterKind::kState) apply_state(adapter, where);
@@ -160,8 +135,8 @@ class Application {
       const auto& row = half ? *matrix_of(rows, half->stem) : rows.at(tensor.name);
       auto& weight = changeable(row, where);
       if (half) {
-        add_product(tensor, *tensors.at(lora_b_name(half->stem)),
-                    scale * adapter.alpha / static_cast<double>(adapter.rank), weight);
+        add_lora(tensor, *tensors.at(lora_b_name(half->stem)),
+                 scale * adapter.alpha / static_cast<double>(adapter.rank), weight);
       } else if (scale == 1) {
         weight.values = tensor.values;
       } else {
@@ -191,13 +166,14 @@ class Application {
   }
 
   void note(const Adapter& adapter, const AdapterUse& use) {
+    const auto own = adapter.hash();
     Hasher hasher;
-    hasher.add("rwkvx adapted " + hash_ + adapter.hash() + alpha_text(use.scale));
+    hasher.add("rwkvx adapted " + hash_ + own + alpha_text(use.scale));
     hash_ = hasher.hex();
     known_.insert(hash_);
     applied_.push_back({{"file", use.path.filename().string()},
                         {"kind", enum_name(adapter.kind)},
-                        {"hash", adapter.hash()},
+                        {"hash", own},
                         {"scale", use.scale}});
   }
 
@@ -211,6 +187,27 @@ class Application {
 };
 
 }  // namespace
+
+void add_lora(const AdapterTensor& a, const AdapterTensor& b, double scale, AdapterTensor& weight) {
+  const auto M = weight.shape[0], N = weight.shape[1], r = a.shape[0];
+  run_team(team_threads(), [&](const Worker& worker) {
+    const auto rows = worker.part(M, 1);
+    std::vector<double> sums(static_cast<std::size_t>(N));
+    for (std::int64_t m = rows.first; m < rows.last; ++m) {
+      std::fill(sums.begin(), sums.end(), 0.0);
+      for (std::int64_t k = 0; k < r; ++k) {
+        const double factor = b.values[static_cast<std::size_t>(m * r + k)];
+        const float* row = a.values.data() + k * N;
+        for (std::int64_t n = 0; n < N; ++n)
+          sums[static_cast<std::size_t>(n)] += factor * static_cast<double>(row[n]);
+      }
+      float* out = weight.values.data() + m * N;
+      for (std::int64_t n = 0; n < N; ++n)
+        out[n] = static_cast<float>(static_cast<double>(out[n]) +
+                                    scale * sums[static_cast<std::size_t>(n)]);
+    }
+  });
+}
 
 AdapterUse parse_adapter_use(const std::string& text, const std::string& option) {
   const auto colon = text.rfind(':');

@@ -52,10 +52,7 @@ ConvertResult convert_adapter(const fs::path& in, const fs::path& out, const std
     adapter.base_hash = hash;
   }
   ConvertResult result;
-  if (!adapter.stores_alpha && !alpha)
-    result.notes.push_back("the file holds no alpha; " + alpha_text(adapter.alpha) +
-                           " is taken, RWKV-PEFT's default for training; --adapter-alpha gives "
-                           "another");
+  if (!adapter.stores_alpha && !alpha) result.notes.push_back(default_alpha_notice(adapter));
   if (format == "adapter") {
     if (adapter.base_hash.empty())
       result.notes.push_back("the model that it is for is not recorded; name it with --base");

@@ -88,6 +88,9 @@ void write_adapter(const std::filesystem::path& path, const Adapter& adapter);
 // Throws CheckpointError for an adapter that it has no place for, FileError.
 void write_peft(const std::filesystem::path& path, const Adapter& adapter);
 
+// What to say where the alpha of a file that holds none was not given.
+std::string default_alpha_notice(const Adapter& adapter);
+
 // "32", "0.5": as messages and metadata have it.
 std::string alpha_text(double alpha);
 

@@ -46,6 +46,9 @@ AdaptedModel with_adapters(ModelSource base, const AdapterChoice& choice);
 // ConfigError for one.
 ModelSource merged_model(ModelSource base, const AdapterChoice& choice);
 
+// weight (M, N) += scale b a, with a (r, N) and b (M, r): float64 sums, rounded once.
+void add_lora(const AdapterTensor& a, const AdapterTensor& b, double scale, AdapterTensor& weight);
+
 // The state that a text begins with under an adapter of kind state. Throws CheckpointError where
 // the rows are those of another model.
 PlainState initial_state(const Adapter& adapter, const std::vector<StateRow>& rows,
