@@ -46,13 +46,9 @@ class Computation {
   virtual double buffer_bytes() const { return 0; }
 };
 
-// Tokens and sequences of the largest batch.
-struct BatchLimits {
-  std::int64_t tokens = 0, longest = 0, sequences = 0;
-};
-
+// `limits`: of the batches.
 std::unique_ptr<Computation> fused_computation(Rwkv model, const TrainingConfig& config,
-                                               const BatchLimits& limits,
+                                               const PassLimits& limits,
                                                const Additions& additions);
 // `device`: that of the model.
 std::unique_ptr<Computation> module_computation(Rwkv model, const TrainingConfig& config,

@@ -44,7 +44,7 @@ void put(ModelState& all, const at::Tensor& which, const ModelState& some) {
 
 class Fused : public Computation {
  public:
-  Fused(Rwkv model, const TrainingConfig& config, const BatchLimits& limits,
+  Fused(Rwkv model, const TrainingConfig& config, const PassLimits& limits,
         const Additions& additions)
       : model_(std::move(model)), config_(config), learned_(additions.state) {
     longest_ = config.segment_tokens > 0 ? std::min(config.segment_tokens, limits.longest)
@@ -214,8 +214,7 @@ class Fused : public Computation {
     double sum = 0;
     for (std::size_t i = parts.size(); i-- > 0;) {
       const auto which = sequences_of(parts[i]);
-      auto after = like(before[i]), grad_before = after;
-      grad_before = like(after);
+      auto after = like(before[i]), grad_before = like(before[i]);
       const auto grad_after = pick(grads, which);
       parts[i].batch.states = {&before[i], &after, &grad_after, &grad_before};
       sum += pass_->loss_and_gradients(parts[i].batch, scale);
@@ -266,7 +265,7 @@ std::vector<std::vector<Piece>> cut_into_groups(const std::vector<std::int64_t>&
 }
 
 std::unique_ptr<Computation> fused_computation(Rwkv model, const TrainingConfig& config,
-                                               const BatchLimits& limits,
+                                               const PassLimits& limits,
                                                const Additions& additions) {
   return std::make_unique<Fused>(std::move(model), config, limits, additions);
 }

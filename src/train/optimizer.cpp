@@ -73,9 +73,6 @@ Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
   const torch::NoGradGuard no_grad;
   auto parameters = model.named_parameters();
   const auto device = parameters.begin()->value().device();
-  if (config.moments == MomentType::kInt8 && !device.is_cpu())
-    throw ConfigError("train.moments", "int8 is only supported on the CPU, and the device is " +
-                                           device.str() + "; set it to f32");
   impl_->grad_clip = config.grad_clip;
   const auto& rules = optimizer_row(config.optimizer).rules;
   std::vector<std::vector<Segment>> taken(rules.size());

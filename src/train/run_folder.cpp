@@ -253,21 +253,19 @@ void RunFolder::restore(RwkvImpl& model, Optimizer& optimizer, const Tokenizer& 
   if (!changes.empty())
     log_warning("resuming " + newest->string() + " with other settings: " + changes_text(changes));
   provenance_ = saved.document.value("provenance", nlohmann::json::object());
-  load(*newest, model, optimizer, progress);
+  load(directory, saved.document, model, optimizer, progress);
   const auto entries = list_checkpoints(checkpoints());
   const bool best = std::any_of(entries.begin(), entries.end(), [](const auto& entry) {
     return entry.name == kBestName && entry.complete;
   });
-  if (progress.best_step == 0 || best) return;
+  if (progress.best.step == 0 || best) return;
   log_warning((checkpoints() / kBestName).string() +
               " is missing or damaged; the next validation writes it anew");
-  progress.best_valid_loss = std::numeric_limits<double>::infinity();
+  progress.best = BestSoFar();
 }
 
-void RunFolder::load(const fs::path& checkpoint, RwkvImpl& model, Optimizer& optimizer,
-                     Progression& progress) const {
-  const auto directory = open_checkpoint(checkpoint, Verification::kTensors);
-  const auto saved = read_checkpoint_config(directory.path);
+void RunFolder::load(const CheckpointDirectory& directory, const nlohmann::json& document,
+                     RwkvImpl& model, Optimizer& optimizer, Progression& progress) const {
   load_weights(model, open_tensors(directory.weights()));
   const auto moments = read_safetensors(directory.trainer() / kMomentsFile);
   copy_tensors(moments, optimizer.moments());
@@ -284,7 +282,7 @@ void RunFolder::load(const fs::path& checkpoint, RwkvImpl& model, Optimizer& opt
     const auto state = read_json_file((directory.trainer() / kStateFile).string());
     progress.step = state.at("step");
     // States of earlier versions have neither: all steps were alike.
-    const auto& train = saved.document.at("train");
+    const auto& train = document.at("train");
     const std::int64_t batches =
         progress.step *
         train.value("grad_accum_steps", train.value("accumulation", std::int64_t{1}));
@@ -292,19 +290,19 @@ void RunFolder::load(const fs::path& checkpoint, RwkvImpl& model, Optimizer& opt
     progress.tokens =
         state.value("trained_tokens", batches * train.at("batch_size").get<std::int64_t>() *
                                           train.at("ctx_len").get<std::int64_t>());
-    progress.best_step = state.at("best_step");
-    progress.best_rouge_l = state.value("best_rouge_l", -1.0);
-    progress.without_better = state.value("validations_without_better", std::int64_t{0});
-    if (!state.at("best_valid_loss").is_null()) progress.best_valid_loss = state["best_valid_loss"];
+    progress.best.step = state.at("best_step");
+    progress.best.rouge_l = state.value("best_rouge_l", -1.0);
+    progress.best.without_better = state.value("validations_without_better", std::int64_t{0});
+    if (!state.at("best_valid_loss").is_null()) progress.best.valid_loss = state["best_valid_loss"];
     if (!state.at("valid_loss").is_null()) progress.valid_loss = state["valid_loss"];
     if (const auto ema = state.find("ema_valid_loss"); ema != state.end() && !ema->is_null())
       progress.ema_valid_loss = *ema;
     if (const auto guard = state.find("guard"); guard != state.end())
       progress.guard = guard_from_json(*guard);
-    progress.best_of = state.value(
+    progress.best.of = state.value(
         "best_of",
         validation_key(
-            saved.document.value("provenance", nlohmann::json::object()).value("valid_text", ""),
+            document.value("provenance", nlohmann::json::object()).value("valid_text", ""),
             train.value("eval_tokens", TrainingConfig().eval_tokens)));
   } catch (const nlohmann::json::exception&) {
     throw CheckpointError((directory.trainer() / kStateFile).string(),
@@ -324,13 +322,12 @@ void RunFolder::check_texts(const TokenSets& tokens, const TrainConfig& config,
                           "back, or begin a new run with train.init_from = " +
                           resume_from_->string());
   const auto key = validation_key(tokens.valid_manifest.hash, config.train.eval_tokens);
-  if (progress.best_of != key && progress.best_step > 0) {
+  if (progress.best.of != key && progress.best.step > 0) {
     log_warning(
         "the validation text or eval_tokens is another one than that of the best loss so "
         "far, which is not compared: the next validation begins a new " +
         (checkpoints() / kBestName).string());
-    progress.best_step = 0;
-    progress.best_valid_loss = std::numeric_limits<double>::infinity();
+    progress.best = BestSoFar();
     progress.valid_loss = std::numeric_limits<double>::quiet_NaN();
   }
 }
@@ -403,11 +400,12 @@ fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
   state["step"] = progress.step;
   state["trained_tokens"] = progress.tokens;
   state["next_batch"] = progress.next_batch;
-  state["best_step"] = progress.best_step;
-  state["best_valid_loss"] = finite_or_null(progress.best_valid_loss);
+  state["best_step"] = progress.best.step;
+  state["best_valid_loss"] = finite_or_null(progress.best.valid_loss);
   state["valid_loss"] = finite_or_null(progress.valid_loss);
-  if (config_.train.eval_generate > 0) state["best_rouge_l"] = progress.best_rouge_l;
-  if (config_.train.patience > 0) state["validations_without_better"] = progress.without_better;
+  if (config_.train.eval_generate > 0) state["best_rouge_l"] = progress.best.rouge_l;
+  if (config_.train.patience > 0)
+    state["validations_without_better"] = progress.best.without_better;
   if (optimizer.ema() != nullptr) state["ema_valid_loss"] = finite_or_null(progress.ema_valid_loss);
   if (guarded(config_.train)) state["guard"] = guard_to_json(progress.guard);
   state["best_of"] = validation_key(tokens_->valid_manifest.hash, config_.train.eval_tokens);
@@ -429,12 +427,12 @@ std::optional<fs::path> RunFolder::roll_back(std::int64_t good, RwkvImpl& model,
     if (regular(entry) && *entry.step <= good) target = entry.path;
   if (!target) return std::nullopt;
   auto earlier = progress;
-  load(*target, model, optimizer, earlier);
+  const auto directory = open_checkpoint(*target, Verification::kTensors);
+  load(directory, read_checkpoint_config(directory.path).document, model, optimizer, earlier);
   // The data, the guards and the best checkpoint are where they are.
   earlier.next_batch = progress.next_batch;
   earlier.guard.used = progress.guard.used;
-  earlier.best_step = progress.best_step;
-  earlier.best_valid_loss = progress.best_valid_loss;
+  earlier.best = progress.best;
   progress = earlier;
   log_.reset();
   cut_log(progress);

@@ -23,19 +23,24 @@
 
 namespace rwkvx {
 
+// The best model so far, as checkpoints/best has it.
+struct BestSoFar {
+  std::int64_t step = 0;  // 0: none
+  double valid_loss = std::numeric_limits<double>::infinity();
+  double rouge_l = -1;              // where train.eval_generate asks for it
+  std::int64_t without_better = 0;  // validations since
+  std::string of;                   // what the loss was measured on: validation_key()
+};
+
 // Where a run stands between two steps.
 struct Progression {
   std::int64_t step = 0;
   std::int64_t tokens = 0;      // trained on
   std::int64_t next_batch = 0;  // where the next batch begins in the order of training
-  std::int64_t best_step = 0;
-  double best_valid_loss = std::numeric_limits<double>::infinity();
   double valid_loss = std::numeric_limits<double>::quiet_NaN();
-  double best_rouge_l = -1;         // where train.eval_generate asks for it
-  std::int64_t without_better = 0;  // validations since the best one
   double ema_valid_loss = std::numeric_limits<double>::quiet_NaN();  // of the averages
   GuardState guard;
-  std::string best_of;  // what the best loss was measured on: validation_key()
+  BestSoFar best;
 };
 
 // The tokenizer a run uses: the file that the config names, the one that an earlier call trained in
@@ -103,8 +108,8 @@ class RunFolder {
  private:
   void look(const TrainOptions& options);
   bool regular(const CheckpointEntry& entry) const;
-  void load(const std::filesystem::path& checkpoint, RwkvImpl& model, Optimizer& optimizer,
-            Progression& progress) const;
+  void load(const CheckpointDirectory& directory, const nlohmann::json& document, RwkvImpl& model,
+            Optimizer& optimizer, Progression& progress) const;
   void cut_log(const Progression& progress) const;
   void write_model(const std::filesystem::path& folder, const RwkvImpl& model,
                    const Progression& progress, std::string_view weights,

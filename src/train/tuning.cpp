@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "rwkvx/adapters/apply.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/splitmix64.h"
 #include "rwkvx/cores/core.h"
@@ -18,11 +19,14 @@ constexpr char kWkvRow[] = "att.wkv";
 // Of RWKV-4's learned state, beside 1 for a token of key 0.
 constexpr double kLearnedWeight = 1e-4;
 
-// A uniform number in [-1, 1) that depends on its arguments alone.
-double drawn(std::uint64_t seed, const std::string& name, std::uint64_t i) {
-  std::uint64_t key = seed;
-  for (const unsigned char c : name) key = splitmix64(key, c);
-  return static_cast<double>(splitmix64(key, i) >> 11) * 0x1p-52 - 1;
+// The random numbers of a tensor, which depend on the seed and its name alone.
+std::uint64_t stream_of(std::uint64_t seed, const std::string& name) {
+  for (const unsigned char c : name) seed = splitmix64(seed, c);
+  return seed;
+}
+// Uniform in [-1, 1).
+double drawn(std::uint64_t stream, std::uint64_t i) {
+  return static_cast<double>(splitmix64(stream, i) >> 11) * 0x1p-52 - 1;
 }
 
 // Of a linear layer's matrix within the blocks, or the head.
@@ -83,7 +87,7 @@ Tuning::Tuning(Rwkv& model, const TrainingConfig& config)
     case TrainAdapter::kNone:
       break;
     case TrainAdapter::kLora:
-      add_lora(model);
+      begin_lora(model);
       break;
     case TrainAdapter::kState:
       additions_.state = std::make_shared<LearnedState>(learned_state(model));
@@ -111,7 +115,7 @@ bool Tuning::trains(const ParameterRow& row) const {
   }
 }
 
-void Tuning::add_lora(Rwkv& model) {
+void Tuning::begin_lora(Rwkv& model) {
   const torch::NoGradGuard no_grad;
   const auto parameters = model->named_parameters();
   std::vector<bool> met(config_.lora_matrices.size(), false);
@@ -126,9 +130,9 @@ void Tuning::add_lora(Rwkv& model) {
     const double range = 1 / std::sqrt(static_cast<double>(row.inputs()));
     auto a = torch::empty({config_.lora_rank, row.inputs()});
     float* values = a.mutable_data_ptr<float>();
+    const auto stream = stream_of(static_cast<std::uint64_t>(config_.seed), row.name);
     for (std::int64_t i = 0; i < a.numel(); ++i)
-      values[i] = static_cast<float>(range * drawn(static_cast<std::uint64_t>(config_.seed),
-                                                   row.name, static_cast<std::uint64_t>(i)));
+      values[i] = static_cast<float>(range * drawn(stream, static_cast<std::uint64_t>(i)));
     additions_.adapters.emplace_back(
         row.name, PassAdapter{a.to(matrix.device()),
                               torch::zeros({row.outputs(), config_.lora_rank}, matrix.options()),
@@ -148,7 +152,8 @@ std::vector<ExtraParameter> Tuning::extra() const {
   }
   if (additions_.state != nullptr)
     for (std::size_t l = 0; l < additions_.state->layers.size(); ++l)
-      all.push_back({"blocks." + std::to_string(l) + "." + kWkvRow, additions_.state->layers[l]});
+      all.push_back(
+          {block_prefix(static_cast<std::int64_t>(l)) + kWkvRow, additions_.state->layers[l]});
   return all;
 }
 
@@ -182,8 +187,8 @@ Adapter Tuning::adapter(const Rwkv& model, const std::string& base_hash) const {
     case TrainAdapter::kState:
       result.kind = AdapterKind::kState;
       for (std::size_t l = 0; l < additions_.state->layers.size(); ++l)
-        result.tensors.push_back(
-            stored("blocks." + std::to_string(l) + "." + kWkvRow, additions_.state->layers[l]));
+        result.tensors.push_back(stored(block_prefix(static_cast<std::int64_t>(l)) + kWkvRow,
+                                        additions_.state->layers[l]));
       break;
     case TrainAdapter::kShift:
       result.kind = AdapterKind::kShift;
@@ -200,12 +205,12 @@ void Tuning::merge() {
   const torch::NoGradGuard no_grad;
   for (std::size_t i = 0; i < matrices_.size(); ++i) {
     auto& [matrix, before] = matrices_[i];
-    const auto& adapter = additions_.adapters[i].second;
+    const auto& [name, adapter] = additions_.adapters[i];
     before = matrix.detach().clone();
-    // As docs/adapters.md merges: float64 sums, rounded once.
-    const auto added = torch::mm(adapter.b.to(torch::kFloat64), adapter.a.to(torch::kFloat64)) *
-                       (config_.lora_alpha / static_cast<double>(config_.lora_rank));
-    matrix.copy_((matrix.to(torch::kFloat64) + added).to(torch::kFloat32));
+    auto weight = stored(name, matrix);
+    add_lora(stored(lora_a_name(name), adapter.a), stored(lora_b_name(name), adapter.b),
+             config_.lora_alpha / static_cast<double>(config_.lora_rank), weight);
+    matrix.copy_(torch::from_blob(weight.values.data(), weight.shape));
   }
 }
 
@@ -215,6 +220,17 @@ void Tuning::split() {
     if (before.defined()) matrix.copy_(before);
     before = at::Tensor();
   }
+}
+
+void Tuning::while_merged(const std::function<void()>& use) {
+  merge();
+  try {
+    use();
+  } catch (...) {
+    split();
+    throw;
+  }
+  split();
 }
 
 }  // namespace rwkvx

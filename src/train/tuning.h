@@ -31,16 +31,17 @@ class Tuning {
   // What was trained, as a file; `base_hash` is that of the model it belongs to. Throws where
   // train.adapter is none.
   Adapter adapter(const Rwkv& model, const std::string& base_hash) const;
-  // The matrices as they are with what was trained, and back.
-  void merge();
-  void split();
+  // Calls use() while the matrices are what they are with what was trained.
+  void while_merged(const std::function<void()>& use);
 
  private:
-  void add_lora(Rwkv& model);
+  void merge();
+  void split();
+  void begin_lora(Rwkv& model);
   TrainingConfig config_;
   std::vector<ParameterRow> rows_;
   Additions additions_;
-  std::vector<std::pair<at::Tensor, at::Tensor>> matrices_;  // and what they were before merge()
+  std::vector<std::pair<at::Tensor, at::Tensor>> matrices_;  // and what they are without
 };
 
 }  // namespace rwkvx

@@ -40,9 +40,8 @@ class EventLog {
 
 // Of each site before which the shift stands, "blocks.0.att": mean, min and max of its gate, the
 // share of its values above 0.5 ("open"), and how large what the shift adds is relative to its
-// input
-// ("added": Euclidean norms, the mean over tokens).
-// tokens (1, T) int64, from an empty state. Summed in one order, whatever the number of threads.
+// input ("added": Euclidean norms, the mean over tokens). tokens (1, T) int64, from an empty state.
+// Summed in one order, whatever the number of threads.
 nlohmann::ordered_json gate_statistics(RwkvImpl& model, const at::Tensor& tokens);
 
 // "step 120  loss 2.3456  valid 2.4567  1,228,800 tokens  51,234 tokens/s": the most important

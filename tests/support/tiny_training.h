@@ -1,6 +1,8 @@
 // A training of a second, and what its tests look at afterwards.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -11,6 +13,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
+#include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/train/trainer.h"
 #include "support/scratch.h"
 
@@ -90,6 +93,30 @@ inline TrainOptions resuming() {
   auto options = quiet();
   options.resume = true;
   return options;
+}
+
+// One run of `last` steps, and the same in pieces, the first of which ends after `stop` steps,
+// between two saves: the same bytes. The run in pieces stays.
+inline void expect_resume_gives_the_same_bytes(const TrainConfig& config, std::int64_t last = 24,
+                                               std::int64_t stop = 11) {
+  train(config, quiet());
+  const auto checkpoint =
+      std::filesystem::path(config.train.output) / "checkpoints" / step_name(last);
+  const auto wanted = contents(checkpoint);
+  EXPECT_FALSE(wanted.empty());
+  std::filesystem::remove_all(config.train.output);
+  auto options = quiet();
+  options.stop_after = stop;
+  EXPECT_FALSE(train(config, options).finished);
+  options.resume = true;
+  options.stop_after = 1;
+  train(config, options);
+  options.stop_after = 0;
+  EXPECT_TRUE(train(config, options).finished);
+  const auto found = contents(checkpoint);
+  EXPECT_EQ(wanted.size(), found.size());
+  for (const auto& [name, bytes] : wanted)
+    EXPECT_TRUE(found.contains(name) && found.at(name) == bytes) << name << " differs";
 }
 
 // A run of a sentencepiece tokenizer that stopped after 7 of 24 steps.

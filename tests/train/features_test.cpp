@@ -13,7 +13,7 @@ namespace rwkvx {
 namespace {
 
 namespace fs = std::filesystem;
-using test::contents;
+using test::expect_resume_gives_the_same_bytes;
 using test::failure;
 using test::log_lines;
 using test::quiet;
@@ -29,32 +29,11 @@ std::vector<nlohmann::json> lines_of(const TrainConfig& config) {
   return lines;
 }
 
-// One run, and the same in pieces, which end between two saves: the same bytes.
-void expect_bit_exact_resume(const ScratchDirectory& folder, const TrainConfig& config) {
-  train(config, quiet());
-  const auto checkpoint = fs::path(config.train.output) / "checkpoints" / step_name(24);
-  const auto wanted = contents(checkpoint);
-  fs::remove_all(config.train.output);
-  auto options = quiet();
-  options.stop_after = 11;
-  train(config, options);
-  options.resume = true;
-  options.stop_after = 1;
-  train(config, options);
-  options.stop_after = 0;
-  EXPECT_TRUE(train(config, options).finished);
-  const auto found = contents(checkpoint);
-  EXPECT_EQ(wanted.size(), found.size());
-  for (const auto& [name, bytes] : wanted)
-    EXPECT_TRUE(found.contains(name) && found.at(name) == bytes) << name << " differs";
-  (void)folder;
-}
-
 TEST(Resume, IsBitExactWithMuon) {
   const ScratchDirectory folder;
   auto config = tiny(folder);
   config.train.optimizer = OptimizerKind::kMuon;
-  expect_bit_exact_resume(folder, config);
+  expect_resume_gives_the_same_bytes(config);
 }
 
 TEST(Resume, IsBitExactWithEightBitMoments) {
@@ -62,14 +41,14 @@ TEST(Resume, IsBitExactWithEightBitMoments) {
   auto config = tiny(folder);
   config.train.moments = MomentType::kInt8;
   config.model.n_embd = 32;
-  expect_bit_exact_resume(folder, config);
+  expect_resume_gives_the_same_bytes(config);
 }
 
 TEST(Resume, IsBitExactWithAverages) {
   const ScratchDirectory folder;
   auto config = tiny(folder);
   config.train.ema_decay = 0.9;
-  expect_bit_exact_resume(folder, config);
+  expect_resume_gives_the_same_bytes(config);
 }
 
 TEST(Resume, IsBitExactWithABudgetInTokensAndWsd) {
@@ -79,7 +58,7 @@ TEST(Resume, IsBitExactWithABudgetInTokensAndWsd) {
   config.train.max_tokens = 24 * 2 * 4 * 16;
   config.train.warmup_tokens = 4 * 2 * 4 * 16;
   config.train.lr_schedule = Schedule::kWsd;
-  expect_bit_exact_resume(folder, config);
+  expect_resume_gives_the_same_bytes(config);
 }
 
 TEST(Resume, RefusesAnotherOptimizer) {
@@ -256,7 +235,7 @@ TEST(Resume, IsBitExactWithGuards) {
     auto config = spiking(folder, on_spike);
     config.train.save_every = 3;
     config.train.keep_last = 1;
-    expect_bit_exact_resume(folder, config);
+    expect_resume_gives_the_same_bytes(config);
     const auto resumed = lines_of(config);
     EXPECT_GE(guard_lines(config).size(), 1u);
     fs::remove_all(config.train.output);

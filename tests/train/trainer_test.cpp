@@ -166,24 +166,7 @@ TEST(Trainer, WritesTheDocumentedLogFields) {
 
 TEST(Trainer, StopAndResumeGivesTheSameBytesAsOneRun) {
   const ScratchDirectory folder;
-  auto straight = tiny(folder);
-  train(straight, quiet());
-  const auto checkpoint = fs::path(straight.train.output) / "checkpoints" / step_name(24);
-  const auto wanted = contents(checkpoint);
-
-  fs::remove_all(straight.train.output);
-  auto options = quiet();
-  options.stop_after = 11;  // between two saves
-  EXPECT_FALSE(train(straight, options).finished);
-  options.resume = true;
-  options.stop_after = 1;
-  train(straight, options);
-  options.stop_after = 0;
-  EXPECT_TRUE(train(straight, options).finished);
-  const auto found = contents(checkpoint);
-  EXPECT_EQ(wanted.size(), found.size());
-  for (const auto& [name, bytes] : wanted)
-    EXPECT_TRUE(found.contains(name) && found.at(name) == bytes) << name << " differs";
+  test::expect_resume_gives_the_same_bytes(tiny(folder));
 }
 
 TEST(Trainer, LogOfAResumedRunHoldsEachStepOnce) {

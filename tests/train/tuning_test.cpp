@@ -54,30 +54,11 @@ std::string base_model(const ScratchDirectory& folder, const std::string& core) 
   return config.train.output;
 }
 
-std::map<std::string, std::string> files_of(const fs::path& folder) {
-  std::map<std::string, std::string> files;
-  for (auto& [name, bytes] : test::contents(folder))
-    if (name.ends_with(".safetensors")) files[name] = bytes;
-  return files;
-}
-
-// One run of all steps, and one that stops in between, must leave the same bytes.
+// In a directory of its own.
 void expect_resumes(TrainConfig config, const ScratchDirectory& folder, const std::string& name) {
   SCOPED_TRACE(name);
-  config.train.output = (folder / (name + "-whole")).string();
-  train(config, quiet());
-  const auto whole = config.train.output;
-  config.train.output = (folder / (name + "-cut")).string();
-  auto options = quiet();
-  options.stop_after = 5;
-  train(config, options);
-  options.stop_after = 0;
-  options.resume = true;
-  train(config, options);
-  const auto one = files_of(fs::path(whole) / "checkpoints" / "step-00000012"),
-             other = files_of(fs::path(config.train.output) / "checkpoints" / "step-00000012");
-  ASSERT_FALSE(one.empty());
-  EXPECT_EQ(one, other);
+  config.train.output = (folder / name).string();
+  test::expect_resume_gives_the_same_bytes(config, 12, 5);
 }
 
 TEST(Tuning, PairsInSegmentsWithDropoutResumeToTheSameBytes) {
@@ -98,7 +79,7 @@ TEST(Tuning, AdaptersResumeToTheSameBytesAndApplyToTheirBase) {
       if (kind != TrainAdapter::kShift) config.model.shift.kind = ShiftKind::kNone;
       const auto name = core + enum_name(kind);
       expect_resumes(config, folder, name);
-      const auto checkpoint = folder / (name + "-whole") / "checkpoints" / "step-00000012";
+      const auto checkpoint = folder / name / "checkpoints" / "step-00000012";
       const auto adapter = read_adapter(checkpoint);
       EXPECT_EQ(adapter.base_hash, open_model(config.train.init_from).hash());
       double size = 0;
@@ -107,7 +88,7 @@ TEST(Tuning, AdaptersResumeToTheSameBytesAndApplyToTheirBase) {
       EXPECT_GT(size, 0) << name;
       // The base with the adapter is the checkpoint.
       AdapterChoice choice;
-      choice.files = {(folder / (name + "-whole")).string()};
+      choice.files = {(folder / name).string()};
       const auto adapted = with_adapters(open_model(config.train.init_from), choice);
       const auto own = open_model(checkpoint);
       EXPECT_EQ(adapted.initial_state.has_value(), kind == TrainAdapter::kState);
@@ -115,8 +96,7 @@ TEST(Tuning, AdaptersResumeToTheSameBytesAndApplyToTheirBase) {
         EXPECT_TRUE(std::ranges::equal(view.bytes, adapted.source.file.at(view.name).bytes))
             << view.name;
       fs::remove_all(folder / ("base-" + core));
-      fs::remove_all(folder / (name + "-whole"));
-      fs::remove_all(folder / (name + "-cut"));
+      fs::remove_all(folder / name);
     }
 }
 
@@ -191,6 +171,24 @@ TEST(Tuning, ValidationCanBeByResponsesAndEndEarly) {
   bool seen = false;
   for (const auto& line : test::log_lines(config)) seen |= line.contains("rouge_l");
   EXPECT_TRUE(seen);
+}
+
+TEST(Tuning, AnotherValidationTextBeginsANewBestByResponses) {
+  const ScratchDirectory folder;
+  auto config = on_pairs(folder, "responses");
+  config.train.eval_generate = 3;
+  config.train.best_by = BestBy::kRougeL;
+  config.train.eval_every = 3;
+  auto options = quiet();
+  options.stop_after = 6;
+  train(config, options);
+  config.train.eval_tokens = 100;
+  train(config, test::resuming());
+  for (const auto& line : test::log_lines(config)) {
+    if (line.contains("rouge_l") && line["step"] == 9) {
+      EXPECT_TRUE(line["best"]);
+    }
+  }
 }
 
 }  // namespace
