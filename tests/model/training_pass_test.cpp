@@ -165,6 +165,18 @@ at::Tensor exact_loss(RwkvImpl& model, const Packed& packed, int64_t begin, int6
   return (each * packed.weights.narrow(0, begin, tokens)).sum();
 }
 
+// The loss of the documents, each alone, whose gradients the model's parameters then have.
+double exact_gradients(RwkvImpl& model, const Packed& packed) {
+  double sum = 0;
+  for (const auto& one : packed.batch.sequences) {
+    auto state = model.start(1);
+    const auto loss = exact_loss(model, packed, one.begin, one.tokens, state);
+    loss.backward();
+    sum += loss.item<double>();
+  }
+  return sum;
+}
+
 TEST(TrainingPass, DocumentsOfAPackedBatchDoNotSeeEachOther) {
   for (const char* core : kCores)
     for (const char* switches : {R"({"kind": "none"})", R"({})", R"({"pos": "sin", "sites": "a"})"})
@@ -172,13 +184,7 @@ TEST(TrainingPass, DocumentsOfAPackedBatchDoNotSeeEachOther) {
         SCOPED_TRACE(std::string(core) + switches);
         Twins twins(config_of(switches, {1, 1, 24, 29}, core));
         const Packed packed(29);
-        double wanted = 0;
-        for (const auto& one : packed.batch.sequences) {
-          auto state = twins.exact->start(1);
-          const auto loss = exact_loss(*twins.exact, packed, one.begin, one.tokens, state);
-          loss.backward();
-          wanted += loss.item<double>();
-        }
+        const double wanted = exact_gradients(*twins.exact, packed);
         TrainingPassOptions options;
         options.sequences = 5, options.checkpoint_blocks = again;
         TrainingPass pass(*twins.model, 58, 33, options);
@@ -222,8 +228,7 @@ void check_segments(const std::string& switches, const char* core,
     pass.advance(parts[i]);
   }
   double sum = 0;
-  auto after = zeros_like(states.front()), before = after;
-  before = zeros_like(before);
+  auto after = zeros_like(states.front()), before = zeros_like(states.front());
   for (std::size_t i = parts.size(); i-- > 0;) {
     parts[i].states.grad_after = i + 1 == parts.size() ? nullptr : &after;
     parts[i].states.grad_before = &before;
@@ -287,13 +292,7 @@ TEST(TrainingPass, ALowRankAdditionIsAnotherMatrix) {
       adapters.emplace_back(name, one);
       matrix.mutable_grad() = at::Tensor();
     }
-    double wanted = 0;
-    for (const auto& sequence : packed.batch.sequences) {
-      auto state = twins.exact->start(1);
-      const auto loss = exact_loss(*twins.exact, packed, sequence.begin, sequence.tokens, state);
-      loss.backward();
-      wanted += loss.item<double>();
-    }
+    const double wanted = exact_gradients(*twins.exact, packed);
     EXPECT_NEAR(pass.loss_and_gradients(packed.batch, 1), wanted, 1e-5 * wanted);
     auto reference = twins.exact->named_parameters();
     for (const auto& [name, one] : adapters) {
