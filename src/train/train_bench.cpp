@@ -1,20 +1,23 @@
 #include "rwkvx/train/train_bench.h"
 
-#include <ATen/ops/cross_entropy_loss.h>
 #include <torch/types.h>
 
 #include <algorithm>
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <random>
 
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/model/training_pass.h"
+#include "rwkvx/modules/device.h"
+#include "rwkvx/ops/precision.h"
 #include "rwkvx/ops/threads.h"
 #include "rwkvx/train/optimizer.h"
+#include "train/computation.h"
 
 namespace rwkvx {
 namespace {
@@ -30,39 +33,45 @@ class Work {
   virtual std::vector<std::pair<std::string, double>> operators() const { return {}; }
 };
 
-// A model that trains on random tokens.
+// Ends when the device has done what it was given.
+void wait_for(c10::Device device) {
+  if (!device.is_cpu()) torch::zeros({1}, torch::TensorOptions(device)).item();
+}
+
+// A model that trains on random tokens: by the fused pass on the CPU, else by its modules.
 class TrainingWork : public Work {
  public:
-  TrainingWork(const TrainConfig& config, bool reference)
-      : config_(config.train), model_(config.model), tokens_(config_.batch_size * config_.ctx_len) {
+  TrainingWork(const TrainConfig& config, c10::Device device, bool reference)
+      : config_(config.train), device_(device), model_(config.model) {
     model_->initialize(/*seed=*/1, 1e-4);
+    model_->to(device);
     optimizer_ = std::make_unique<Optimizer>(*model_, config_);
-    if (!reference && TrainingPass::supports(config.model))
+    const auto B = config_.batch_size, T = config_.ctx_len;
+    if (!reference && device.is_cpu() && TrainingPass::supports(config.model)) {
       pass_ = std::make_unique<TrainingPass>(
-          *model_, tokens_, config_.ctx_len,
+          *model_, B * T, T,
           TrainingPassOptions{config_.grad_checkpoint == GradCheckpoint::kBlock, config_.l2wrap});
+    } else {
+      modules_ = module_computation(model_, config_, {});
+    }
     std::mt19937_64 random(1);
     std::uniform_int_distribution<std::int64_t> id(0, config.model.vocab_size - 1);
-    for (auto* ids : {&inputs_, &targets_})
-      for (std::int64_t i = 0; i < tokens_; ++i) ids->push_back(id(random));
+    for (auto* ids : {&batch_.inputs, &batch_.targets})
+      for (std::int64_t i = 0; i < B * T; ++i) ids->push_back(id(random));
+    batch_.lengths.assign(static_cast<std::size_t>(B), T);
+    batch_.weight = static_cast<double>(B * T);
   }
 
   void step() override {
-    const std::int64_t B = config_.batch_size, T = config_.ctx_len;
-    if (pass_ != nullptr) {
-      pass_->loss_and_gradients(inputs_.data(), targets_.data(), B, T, 1);
-    } else {
-      auto state = model_->start(B);
-      const auto options = torch::TensorOptions(torch::kInt64);
-      const auto logits =
-          model_->forward(torch::from_blob(inputs_.data(), {B, T}, options), state);  // (B, T, V)
-      at::cross_entropy_loss(logits.view({B * T, -1}),
-                             torch::from_blob(targets_.data(), {B * T}, options))
-          .backward();
-    }
+    if (pass_ != nullptr)
+      pass_->loss_and_gradients(batch_.inputs.data(), batch_.targets.data(), config_.batch_size,
+                                config_.ctx_len, 1);
+    else
+      modules_->gradients(batch_, 1, batch_.weight);
     const auto start = Clock::now();
     optimizer_->step(/*rate=*/1e-4, optimizer_->grad_norm());
     adamw_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
+    wait_for(device_);
   }
 
   std::vector<std::pair<std::string, double>> operators() const override {
@@ -75,19 +84,24 @@ class TrainingWork : public Work {
 
  private:
   TrainingConfig config_;
+  c10::Device device_;
   Rwkv model_;
-  std::int64_t tokens_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<TrainingPass> pass_;
-  std::vector<std::int64_t> inputs_, targets_;
+  std::unique_ptr<Computation> modules_;
+  TokenBatch batch_;
   double adamw_seconds_ = 0;
 };
 
 // The products of every linear layer, into buffers that are reused.
 class ProductsWork : public Work {
  public:
-  explicit ProductsWork(const TrainConfig& config) {
+  ProductsWork(const TrainConfig& config, c10::Device device) : device_(device) {
     const std::int64_t N = config.train.batch_size * config.train.ctx_len;
+    const auto options = torch::TensorOptions(device).dtype(linear_type(device, torch::kFloat32));
+    const auto random = [&](std::int64_t rows, std::int64_t columns) {
+      return torch::randn({rows, columns}, options);
+    };
     // Matrices of one shape share their buffers; the embedding is looked up, not multiplied.
     for (const auto& row : describe_parameters(config.model)) {
       if (!row.matrix || row.part == kEmbeddingPart) continue;
@@ -98,9 +112,8 @@ class ProductsWork : public Work {
       if (same != layers_.end())
         ++same->times;
       else
-        layers_.push_back({torch::randn({N, in}), torch::randn({N, out}), torch::randn({out, in}),
-                           torch::empty({N, out}), torch::empty({N, in}), torch::empty({out, in}),
-                           1});
+        layers_.push_back({random(N, in), random(N, out), random(out, in), random(N, out),
+                           random(N, in), random(out, in), 1});
     }
   }
   void step() override {
@@ -111,6 +124,7 @@ class ProductsWork : public Work {
         at::mm_out(layer.dx, layer.dy, layer.w);
         at::mm_out(layer.dw, layer.dy.t(), layer.x);
       }
+    wait_for(device_);
   }
 
  private:
@@ -118,14 +132,21 @@ class ProductsWork : public Work {
     at::Tensor x, dy, w, y, dx, dw;
     std::int64_t times;
   };
+  c10::Device device_;
   std::vector<Layer> layers_;
 };
 
-std::unique_ptr<Work> make_work(const std::string& kind, const TrainConfig& config) {
-  if (kind == "matrix_products") return std::make_unique<ProductsWork>(config);
+std::unique_ptr<Work> make_work(const std::string& kind, const TrainConfig& config,
+                                c10::Device device) {
+  if (kind == "matrix_products") {
+    std::optional<MixedPrecision> mixed;
+    if (uses_bfloat16(enum_name(config.train.precision), device, "train.precision"))
+      mixed.emplace(device);
+    return std::make_unique<ProductsWork>(config, device);
+  }
   auto changed = config;
   if (kind == "baseline") changed.model.shift.kind = ShiftKind::kNone;
-  return std::make_unique<TrainingWork>(changed, kind == "reference");
+  return std::make_unique<TrainingWork>(changed, device, kind == "reference");
 }
 
 }  // namespace
@@ -133,12 +154,13 @@ std::unique_ptr<Work> make_work(const std::string& kind, const TrainConfig& conf
 std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
                                              const TrainBenchOptions& options) {
   set_threads(config.train.threads);
+  const auto device = find_device(config.train.device, "--device");
   std::vector<TrainBenchSeries> series;
   std::vector<std::unique_ptr<Work>> works;
   std::vector<std::vector<std::pair<std::string, double>>> before;
   for (const auto& kind : options.kinds) {
     series.push_back({kind, {}, {}, 0});
-    works.push_back(make_work(kind, config));
+    works.push_back(make_work(kind, config, device));
     works.back()->step();
     before.push_back(works.back()->operators());
   }
@@ -155,6 +177,7 @@ std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
   bar.finish();
   for (std::size_t i = 0; i < works.size(); ++i) {
     series[i].operators = works[i]->operators();
+    series[i].device_memory_bytes = peak_device_memory_bytes(device);
     for (std::size_t j = 0; j < series[i].operators.size(); ++j)
       series[i].operators[j].second -= before[i][j].second;
   }

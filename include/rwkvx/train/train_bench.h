@@ -22,6 +22,8 @@ struct TrainBenchSeries {
   // Seconds by operator, summed over the repetitions; empty where nothing counts them.
   std::vector<std::pair<std::string, double>> operators;
   double peak_memory_bytes = 0;  // of a process that does only this
+  // Of all that was measured before and with it, on a device beside the CPU.
+  double device_memory_bytes = 0;
 };
 
 struct TrainBenchOptions {
@@ -30,7 +32,7 @@ struct TrainBenchOptions {
 };
 
 // Times whole steps (batch, gradients, norm, AdamW) of config.model with config.train's batch,
-// context, operators and threads on random tokens. Each repetition takes every kind once, in turn;
+// context, precision, device and threads on random tokens. Each repetition takes every kind once, in turn;
 // a first, unmeasured one pays for warming up. config.model.vocab_size is set.
 std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
                                              const TrainBenchOptions& options);

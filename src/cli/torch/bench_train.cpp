@@ -24,6 +24,7 @@
 #include "rwkvx/cores/core.h"
 #include "rwkvx/kernels/simd.h"
 #include "rwkvx/model/training_pass.h"
+#include "rwkvx/modules/device.h"
 #include "rwkvx/train/train_bench.h"
 
 extern char** environ;
@@ -35,7 +36,7 @@ namespace {
 using nlohmann::ordered_json;
 
 struct BenchTrainFlags {
-  std::string shape = "tiny", config, only;
+  std::string shape = "tiny", config, only, device;
   std::vector<std::string> set;
   std::int64_t ctx_len = 0, batch_size = 0, threads = 0, rounds = 5, load = 0;
   bool json = false, reference = false, no_memory = false;
@@ -63,11 +64,13 @@ TrainConfig bench_config(const BenchTrainFlags& flags) {
   }
   if (flags.batch_size > 0) config.train.batch_size = flags.batch_size;
   if (flags.threads > 0) config.train.threads = flags.threads;
+  if (!flags.device.empty()) config.train.device = flags.device;
   config.model.check("model");
   return config;
 }
 
-// The largest resident size in bytes of a process of its own that only does `kind`.
+// The largest size in bytes, resident or on the device, of a process of its own that only does
+// `kind`.
 double peak_memory_alone(const BenchTrainFlags& flags, const std::string& kind) {
   std::vector<std::string> args = {"rwkvx",       "bench",  "train",    "--only", kind,
                                    "--no-memory", "--json", "--rounds", "1"};
@@ -80,6 +83,7 @@ double peak_memory_alone(const BenchTrainFlags& flags, const std::string& kind) 
        {std::pair{"--ctx-len", flags.ctx_len}, std::pair{"--batch-size", flags.batch_size},
         std::pair{"--threads", flags.threads}})
     if (value > 0) args.insert(args.end(), {name, std::to_string(value)});
+  if (!flags.device.empty()) args.insert(args.end(), {"--device", flags.device});
   std::vector<char*> argv;
   for (auto& arg : args) argv.push_back(arg.data());
   argv.push_back(nullptr);
@@ -100,7 +104,9 @@ double peak_memory_alone(const BenchTrainFlags& flags, const std::string& kind) 
   ::close(ends[0]);
   int status = 0;
   if (failed != 0 || ::waitpid(child, &status, 0) != child || status != 0) return 0;
-  return nlohmann::json::parse(text).value("process_peak_memory_bytes", 0.0);
+  const auto result = nlohmann::json::parse(text);
+  const double on_device = result["series"][0].value("device_memory_bytes", 0.0);
+  return on_device > 0 ? on_device : result.value("process_peak_memory_bytes", 0.0);
 }
 
 double spread(const std::vector<double>& values) {
@@ -115,6 +121,7 @@ ordered_json summary_of(const TrainBenchSeries& one, double tokens) {
                       {"median_seconds", median(one.seconds)},
                       {"spread", spread(one.seconds)}};
   if (one.peak_memory_bytes > 0) row["peak_memory_bytes"] = one.peak_memory_bytes;
+  if (one.device_memory_bytes > 0) row["device_memory_bytes"] = one.device_memory_bytes;
   double total = 0, counted = 0;
   for (const double value : one.seconds) total += value;
   auto& shares = row["operators"] = ordered_json::object();
@@ -169,7 +176,8 @@ void run_bench_train(const BenchTrainFlags& flags) {
     options.kinds = {flags.only};
   }
   if (const auto note = slow_training_note(config.model);
-      !note.empty() && std::ranges::find(options.kinds, "enhanced") != options.kinds.end())
+      !note.empty() && find_device(config.train.device, "--device").is_cpu() &&
+      std::ranges::find(options.kinds, "enhanced") != options.kinds.end())
     log_warning("model.shift: " + note + "; \"enhanced\" is measured so");
   std::vector<TrainBenchSeries> series;
   {
@@ -186,6 +194,7 @@ void run_bench_train(const BenchTrainFlags& flags) {
                          {"shape", flags.config.empty() ? flags.shape : flags.config},
                          {"batch_size", config.train.batch_size},
                          {"ctx_len", config.train.ctx_len},
+                         {"device", config.train.device},
                          {"threads", config.train.threads},
                          {"threads_used", bench_threads(config.train.threads)},
                          {"load", flags.load},
@@ -234,6 +243,8 @@ void add_bench_train(CLI::App& bench) {
   command->add_option("--threads", flags->threads, "CPU threads; 0 = automatic [0]")
       ->type_name("N")
       ->check(at_least(0));
+  command->add_option("--device", flags->device, "auto, cpu or cuda:N, instead of train.device")
+      ->type_name("NAME");
   add_bench_load(*command, flags->load);
   command->add_option("--rounds", flags->rounds, "measured rounds [5]")
       ->type_name("N")
