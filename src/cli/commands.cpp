@@ -11,6 +11,7 @@ void add_commands(CLI::App& app, const TorchPart* torch) {
     add_torch_command(app, name, description, torch == nullptr ? nullptr : torch->*member);
   };
   add("train", kTrainDescription, &TorchPart::add_train);
+  add("plan", kPlanDescription, &TorchPart::add_plan);
   add_plot_command(app);
   add_generate_command(app);
   add_embed_command(app);

@@ -20,6 +20,7 @@ void add_generate_command(CLI::App& app);
 void add_info_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_convert_command(CLI::App& app);
+void add_plan_command(CLI::App& app);
 void add_plot_command(CLI::App& app);
 void add_quantize_command(CLI::App& app);
 void add_study_command(CLI::App& app);
@@ -27,6 +28,8 @@ void add_tokenizer_command(CLI::App& app);
 void add_train_command(CLI::App& app);
 
 inline constexpr char kTrainDescription[] = "Train a model from a JSON config";
+inline constexpr char kPlanDescription[] =
+    "Say what a training will take on so many GPUs: memory, time, bytes between them";
 inline constexpr char kInspectDescription[] =
     "Show a model's gates on a text, its kernels and how long it remembers";
 inline constexpr char kStudyDescription[] =

@@ -19,6 +19,7 @@ namespace rwkvx {
 
 struct TorchPart {
   void (*add_train)(CLI::App& app);
+  void (*add_plan)(CLI::App& app);
   void (*add_inspect)(CLI::App& app);
   void (*add_study)(CLI::App& app);
   void (*add_bench_train)(CLI::App& bench);

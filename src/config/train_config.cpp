@@ -12,6 +12,18 @@ void TokenizerConfig::check(const std::string& where) const {
                           " for a sentencepiece model, got " + std::to_string(vocab_size));
 }
 
+std::int64_t expected_vocab_size(const TrainConfig& config) {
+  if (config.model.vocab_size > 0) return config.model.vocab_size;
+  switch (config.tokenizer.kind) {
+    case TokenizerKind::kByte:
+      return 257;
+    case TokenizerKind::kWorld:
+      return 65536;
+    default:
+      return config.tokenizer.vocab_size;
+  }
+}
+
 void DataConfig::check(const std::string& where) const {
   if (format != DataFormat::kText && !weights.empty())
     throw ConfigError(where + ".weights", "is for text; pairs and messages have a weight_field");

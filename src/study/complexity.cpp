@@ -3,8 +3,8 @@
 
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/statistics.h"
+#include "rwkvx/cores/cost.h"
 #include "rwkvx/report/plot.h"
-#include "rwkvx/study/flops.h"
 #include "rwkvx/study/statistics.h"
 #include "study/results.h"
 

@@ -68,11 +68,7 @@ TrainEstimate estimate_training(const TrainConfig& config, bool quiet) {
 
 std::string explain_parameters(const TrainConfig& config) {
   auto model = config.model;
-  if (model.vocab_size == 0)
-    model.vocab_size = config.tokenizer.kind == TokenizerKind::kByte ? 257
-                       : config.tokenizer.kind == TokenizerKind::kWorld
-                           ? 65536
-                           : config.tokenizer.vocab_size;
+  model.vocab_size = expected_vocab_size(config);
   std::string text;
   char line[256];
   const auto add = [&](const std::string& name, const std::string& shape, const std::string& init,

@@ -1,11 +1,12 @@
 // Counted operations and parameters against the model and LibTorch's own count.
+#include "rwkvx/cores/cost.h"
+
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
 #include <torch/types.h>
 
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/model/rwkv.h"
-#include "rwkvx/study/flops.h"
 #include "rwkvx/study/grid.h"
 
 namespace rwkvx {

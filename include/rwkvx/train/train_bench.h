@@ -32,8 +32,8 @@ struct TrainBenchOptions {
 };
 
 // Times whole steps (batch, gradients, norm, AdamW) of config.model with config.train's batch,
-// context, precision, device and threads on random tokens. Each repetition takes every kind once, in turn;
-// a first, unmeasured one pays for warming up. config.model.vocab_size is set.
+// context, precision, device and threads on random tokens. Each repetition takes every kind once,
+// in turn; a first, unmeasured one pays for warming up. config.model.vocab_size is set.
 std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
                                              const TrainBenchOptions& options);
 

@@ -53,8 +53,8 @@ TrainConfig bench_config(const BenchTrainFlags& flags) {
   if (flags.config.empty()) {
     config.train.ctx_len = 512;
     config.train.batch_size = set_bench_shape(config.model, flags.shape);
-  } else if (config.model.vocab_size == 0) {
-    config.model.vocab_size = config.tokenizer.vocab_size;
+  } else {
+    config.model.vocab_size = expected_vocab_size(config);
   }
   // Another context takes as many tokens per batch, unless the batch is given too.
   const auto tokens = config.train.batch_size * config.train.ctx_len;

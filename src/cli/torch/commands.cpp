@@ -20,6 +20,7 @@ std::string explain(const std::exception& error) {
 const TorchPart& torch_part() {
   static const TorchPart part{
       .add_train = add_train_command,
+      .add_plan = add_plan_command,
       .add_inspect = add_inspect_command,
       .add_study = add_study_command,
       .add_bench_train = add_bench_train,

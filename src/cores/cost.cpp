@@ -1,4 +1,4 @@
-#include "rwkvx/study/flops.h"
+#include "rwkvx/cores/cost.h"
 
 #include "rwkvx/cores/core.h"
 

@@ -29,7 +29,7 @@ struct ModelCost {
 };
 
 // The cost of the forward pass. The counts of elementwise operations are those of the formulas in
-// ops/ and model/, without what an implementation adds. config.vocab_size is set.
+// cores/, without what an implementation adds. config.vocab_size is set.
 ModelCost count_cost(const ModelConfig& config);
 
 }  // namespace rwkvx
