@@ -27,6 +27,12 @@ std::int64_t expected_vocab_size(const TrainConfig& config) {
 void DataConfig::check(const std::string& where) const {
   if (format != DataFormat::kText && !weights.empty())
     throw ConfigError(where + ".weights", "is for text; pairs and messages have a weight_field");
+  if (swap_variants > 0 && format != DataFormat::kPairs)
+    throw ConfigError(where + ".swap_variants",
+                      "is for pairs, and data.format is " + enum_name(format));
+  if (swap_between.size() != 2 || swap_between[0].empty() || swap_between[1].empty())
+    throw ConfigError(where + ".swap_between",
+                      "expected two texts, what stands before a value and what after it");
   if (weights.empty()) return;
   if (weights.size() != train.size())
     throw ConfigError(where + ".weights",

@@ -7,12 +7,14 @@
 
 #include "data/documents.h"
 #include "data/sources.h"
+#include "data/value_swap.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/nearest.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/splitmix64.h"
 #include "rwkvx/base/workers.h"
 #include "rwkvx/data/chat_template.h"
 
@@ -23,6 +25,7 @@ namespace {
 struct Line {
   Document document;
   std::string where;  // FILE:LINE
+  std::uint64_t number = 0;
 };
 
 // A document's text in spans with their weights, or its ids.
@@ -47,7 +50,7 @@ std::vector<Line> read_lines(const std::vector<std::string>& sources, const Data
     if (document.line == 0)
       throw DataError(name, "data.format = " + enum_name(config.format) +
                                 " expects .jsonl files, one JSON object per line");
-    lines.push_back({document, name + ":" + std::to_string(document.line)});
+    lines.push_back({document, name + ":" + std::to_string(document.line), lines.size()});
   }
   if (part == TextPart::kAll) return lines;
   const auto count = static_cast<double>(lines.size());
@@ -63,8 +66,23 @@ std::vector<Line> read_lines(const std::vector<std::string>& sources, const Data
 // Turns a line into documents.
 class LineParser {
  public:
-  explicit LineParser(const DataConfig& config)
-      : config_(config), template_(config.chat_template, config.format, "data.template") {}
+  // `lines`: all that there are, where values are exchanged.
+  explicit LineParser(const DataConfig& config, const std::vector<Line>& lines = {})
+      : config_(config), template_(config.chat_template, config.format, "data.template") {
+    if (config.swap_variants == 0 || lines.empty()) return;
+    swap_.emplace(config.swap_between[0], config.swap_between[1], config.swap_share);
+    for (const auto& line : lines) {
+      const auto json = parse_json_or_null(line.document.bytes);
+      if (!json.is_object() || json.contains("ids")) continue;
+      for (const auto& field : {config.prompt_field, config.response_field}) {
+        if (!json.contains(field)) continue;
+        const auto& value = json[field];
+        for (const auto& one : value.is_array() ? value : nlohmann::json::array({value}))
+          if (one.is_string()) swap_->collect(one.get<std::string>());
+      }
+    }
+    swap_->finish();
+  }
 
   std::vector<Spans> parse(const Line& line) const {
     const auto json = parse_foreign_json(line.document.bytes, line.where);
@@ -75,8 +93,15 @@ class LineParser {
     if (config_.format == DataFormat::kMessages) return {conversation(json, line.where, weight)};
     const auto prompt = text(json, config_.prompt_field, line.where);
     std::vector<Spans> all;
-    for (const auto& response : responses(json, line.where))
+    std::uint64_t drawn = 0;
+    for (const auto& response : responses(json, line.where)) {
       all.push_back(weighted(template_.pair(prompt, response), weight));
+      if (!swap_) continue;
+      for (std::int64_t i = 0; i < config_.swap_variants; ++i)
+        if (const auto other =
+                swap_->swapped(prompt, response, splitmix64(line.number, ++drawn)))
+          all.push_back(weighted(template_.pair(other->prompt, other->response), weight));
+    }
     return all;
   }
 
@@ -214,6 +239,7 @@ class LineParser {
 
   const DataConfig& config_;
   ChatTemplate template_;
+  std::optional<ValueSwap> swap_;
 };
 
 // A document's tokens with the weight of each, and how much of it was cut.
@@ -293,6 +319,8 @@ TokenManifest describe(const std::vector<Line>& lines, const SupervisedSet& set,
   auto settings = nlohmann::json(config_to_json(config));
   for (const char* name : {"train", "valid", "weights", "cache", "separator", "text_field"})
     settings.erase(name);
+  if (config.swap_variants == 0)
+    for (const char* name : {"swap_variants", "swap_between", "swap_share"}) settings.erase(name);
   hasher.add(settings.dump() + tokenizer.hash() + std::to_string(ctx_len));
   for (const auto& line : lines) {
     hasher.add(line.document.bytes);
@@ -324,7 +352,7 @@ SupervisedSet read_supervised(const std::vector<std::string>& entries, const Dat
                               std::int64_t threads, bool quiet) {
   const auto sources = find_texts(entries, "data");
   const auto lines = read_lines(sources, config, part);
-  const LineParser parser(config);
+  const LineParser parser(config, lines);
   std::vector<std::vector<Tokenized>> done(lines.size());
   std::vector<std::string> bad(lines.size());
   constexpr std::size_t kJob = 64;  // lines
@@ -368,7 +396,7 @@ SupervisedSet read_supervised(const std::vector<std::string>& entries, const Dat
 std::vector<std::string> supervised_texts(const std::vector<std::string>& entries,
                                           const DataConfig& config, TextPart part) {
   const auto lines = read_lines(find_texts(entries, "data"), config, part);
-  const LineParser parser(config);
+  const LineParser parser(config, lines);
   std::vector<std::string> texts;
   for (const auto& line : lines) try {
       for (const auto& document : parser.parse(line)) {

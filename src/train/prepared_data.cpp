@@ -15,14 +15,17 @@ PreparedData documents(const TrainConfig& config, const Tokenizer& tokenizer, bo
     throw ConfigError("data.valid_fraction",
                       "must be above 0 when data.valid is empty; otherwise there is nothing to "
                       "validate on");
-  const auto read = [&](const std::vector<std::string>& entries, TextPart part) {
+  const auto read = [&](const std::vector<std::string>& entries, const DataConfig& how,
+                        TextPart part) {
     return std::make_unique<SupervisedSet>(
-        read_supervised(entries, d, tokenizer, t.ctx_len, part, t.threads, quiet));
+        read_supervised(entries, how, tokenizer, t.ctx_len, part, t.threads, quiet));
   };
+  auto as_given = d;  // what is validated on
+  as_given.swap_variants = 0;
   PreparedData data;
-  data.train_documents = read(d.train, training_part(d));
-  data.valid_documents =
-      d.valid.empty() ? read(d.train, TextPart::kValid) : read(d.valid, TextPart::kAll);
+  data.train_documents = read(d.train, d, training_part(d));
+  data.valid_documents = d.valid.empty() ? read(d.train, as_given, TextPart::kValid)
+                                         : read(d.valid, as_given, TextPart::kAll);
   data.sets.train_manifest = data.train_documents->manifest;
   data.sets.valid_manifest = data.valid_documents->manifest;
   check(data.sets);

@@ -47,6 +47,23 @@ class Supervised : public ::testing::Test {
   ScratchDirectory folder_;
 };
 
+TEST_F(Supervised, PairsComeAgainWithOtherValues) {
+  const std::string text = R"({"prompt": "n[Abc]", "response": ["to Abc now", "no name"]})";
+  const auto before = read(text);
+  config_.swap_variants = 3, config_.swap_share = 1;
+  const auto set = read(text);
+  ASSERT_EQ(set.size(), 2 + 3) << "a response without the value comes once";
+  EXPECT_EQ(text_of(set.inputs(0)), text_of(before.inputs(0)));
+  for (std::int64_t i = 1; i < 4; ++i) {
+    const auto inputs = text_of(set.inputs(i));
+    const auto value = inputs.substr(3, inputs.find(']') - 3);
+    EXPECT_NE(value, "Abc");
+    EXPECT_EQ(inputs, "|n[" + value + "]\nto " + value + " now");
+    EXPECT_EQ(learned(set, i), "to " + value + " now|");
+  }
+  EXPECT_EQ(text_of(set.inputs(4)), "|n[Abc]\nno name");
+}
+
 TEST_F(Supervised, LearnsTheResponseAndTheEnd) {
   const auto set = read(R"({"prompt": "ab", "response": "cd"})"
                         "\n\n"

@@ -78,6 +78,9 @@ struct DataConfig {
   std::string chat_template = "plain";
   LossOn loss_on = LossOn::kResponses;
   TooLong too_long = TooLong::kCutPrompt;
+  std::int64_t swap_variants = 0;
+  std::vector<std::string> swap_between = {"[", "]"};
+  double swap_share = 0.6;
   std::vector<std::string> train;
   std::vector<double> weights;
   std::vector<std::string> valid;
@@ -113,6 +116,18 @@ struct DataConfig {
             "too_long", &C::too_long,
             "what happens to pairs and messages of more than ctx_len tokens: the prompt loses its "
             "beginning, the response its end, or the line is left out; all are counted"}),
+        added(Field<C, std::int64_t>{
+            "swap_variants", &C::swap_variants,
+            "of pairs to train on: how often each comes again with values that its prompt gives "
+            "and its response repeats exchanged for made-up ones, so that copying is learned "
+            "where there are few values",
+            0, 1000}),
+        added(Field<C, std::vector<std::string>>{
+            "swap_between", &C::swap_between,
+            "for swap_variants: what stands before and after a value in a prompt"}),
+        added(Field<C, double>{"swap_share", &C::swap_share,
+                               "for swap_variants: share of the values that are exchanged", 0.0,
+                               1.0}),
         Field<C, std::vector<std::string>>{"train", &C::train,
                                            "training text: files (.txt, .jsonl, .npy, token files "
                                            ".idx), directories or patterns with *"},
