@@ -40,7 +40,7 @@ std::vector<Input> take_inputs(EvalFlags& flags) {
     name = inputs.back().path().string();
   };
   for (auto* name : {&flags.predictions, &flags.references, &flags.pairs, &flags.model.text,
-                     &flags.model.prompts})
+                     &flags.model.prompts, &flags.choice.choices, &flags.choice.few_shot_from})
     take(*name);
   for (auto& name : flags.compare.compare) take(name);
   return inputs;
@@ -52,6 +52,11 @@ std::string evaluate(const CLI::App& command, const EvalFlags& flags) {
   options.per_sample = flags.per_sample;
   if (!flags.model.text.empty())
     return eval_model_text(flags.model, options, flags.compare.report).dump() + "\n";
+  if (!flags.choice.choices.empty())
+    return eval_model_choices(flags.model, flags.choice, options, flags.compare.format);
+  if (!flags.compare.compare.empty() && holds_choice_outcomes(flags.compare.compare.front()))
+    for (const auto& name : eval_metric_flag_names())
+      refuse_idle(command, {name.c_str()}, "is about texts, not outcomes of --choices");
   const auto metrics = read_metrics(command, flags.metrics);
   std::optional<RougeTokens> diversity;
   if (flags.diversity) diversity = read_rouge_tokens(flags.metrics);
@@ -119,6 +124,8 @@ void add_eval_command(CLI::App& app) {
   const std::shared_ptr<EvalModelFlags> model(flags, &flags->model);
   command->option_defaults()->group("Model");
   add_eval_model_flags(*command, model);
+  command->option_defaults()->group("Choices (with --model)");
+  add_eval_choice_flags(*command, flags->choice);
   command->option_defaults()->group("Generation (with --prompts)");
   add_eval_generation_flags(*command, model);
 
@@ -126,7 +133,7 @@ void add_eval_command(CLI::App& app) {
   add_eval_output_flags(*command, flags->compare);
   command
       ->add_option("--per-sample", flags->per_sample,
-                   "also write the scores of every pair, one JSON object per line")
+                   "also write the scores of every pair or item, one JSON object per line")
       ->type_name("FILE");
   // --quiet is for the bar; the result itself is always printed.
   flags->scoring.quiet = false;
@@ -141,10 +148,12 @@ void add_eval_command(CLI::App& app) {
   command->footer(
       "Examples:\n"
       "  rwkvx eval --pairs predictions.jsonl --metrics rougeL,bleu,chrf\n"
-      "  rwkvx eval --compare baseline.jsonl enhanced.jsonl --report comparison.html");
+      "  rwkvx eval --compare baseline.jsonl enhanced.jsonl --report comparison.html\n"
+      "  rwkvx eval --model RUN --choices questions.jsonl --per-sample outcomes.jsonl");
   command->callback([command, flags] {
     check_eval_flags(*command, *flags);
     if (!flags->model.model.empty()) hand_over_for_device(flags->model.device, "--device");
+    flags->choice.few_shot_from = flags->choice.settings.value("few_shot_from", "");
     const auto inputs = take_inputs(*flags);
     print(evaluate(*command, *flags));
     finish_output();

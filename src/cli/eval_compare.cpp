@@ -55,6 +55,9 @@ ordered_json comparison_json(const Comparison& comparison) {
                                    {"p_randomisation", paired.p_randomization},
                                    {"p_holm", item.p_holm},
                                    {"samples", paired.samples}});
+    if (const auto& one = item.right_by_one)
+      json["comparisons"].back()["mcnemar"] = {
+          {"only_a", one->only_a}, {"only_b", one->only_b}, {"p", one->p}};
   }
   json["by_length"] = ordered_json::array();
   for (const auto& bucket : comparison.buckets) {

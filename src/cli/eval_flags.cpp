@@ -19,6 +19,10 @@ bool scores_texts(const EvalFlags& flags) {
   return !flags.pairs.empty() || !flags.predictions.empty() || !flags.references.empty();
 }
 
+std::string few_shot_file(const EvalFlags& flags) {
+  return flags.choice.settings.value("few_shot_from", "");
+}
+
 void check_inputs(const EvalFlags& flags) {
   const auto& model = flags.model;
   const auto& compared = flags.compare.compare;
@@ -38,13 +42,19 @@ void check_inputs(const EvalFlags& flags) {
                       "model's continuations, write them with --save-predictions first");
   if (!model.model.empty() && scores_texts(flags))
     throw ConfigError("--model", "cannot be combined with --pairs, --predictions or --references");
-  if (!model.model.empty() && model.text.empty() == model.prompts.empty())
+  const auto tasks = {std::pair{"--text", model.text}, std::pair{"--prompts", model.prompts},
+                      std::pair{"--choices", flags.choice.choices}};
+  const auto given = std::count_if(tasks.begin(), tasks.end(),
+                                   [](const auto& one) { return !one.second.empty(); });
+  if (!model.model.empty() && given != 1)
     throw ConfigError("--model",
-                      std::string("expected either --text FILE or --prompts FILE, got ") +
-                          (model.text.empty() ? "neither" : "both"));
+                      std::string("expected one of --text FILE, --prompts FILE and --choices FILE, "
+                                  "got ") +
+                          (given == 0   ? "none"
+                           : given == 2 ? "two"
+                                        : "all"));
   if (model.model.empty())
-    for (const auto& [name, value] :
-         {std::pair{"--text", model.text}, std::pair{"--prompts", model.prompts}})
+    for (const auto& [name, value] : tasks)
       if (!value.empty()) throw ConfigError(name, "requires --model DIR");
   if (flags.predictions.empty() != flags.references.empty())
     throw ConfigError(
@@ -53,10 +63,10 @@ void check_inputs(const EvalFlags& flags) {
   if (!scores_texts(flags) && model.model.empty() && compared.empty())
     throw ConfigError("eval",
                       "expected --pairs FILE, --predictions FILE and --references FILE, --compare "
-                      "FILES, or --model DIR with --text FILE or --prompts FILE");
+                      "FILES, or --model DIR with --text FILE, --prompts FILE or --choices FILE");
   auto inputs = compared;
-  inputs.insert(inputs.end(),
-                {flags.predictions, flags.references, flags.pairs, model.text, model.prompts});
+  inputs.insert(inputs.end(), {flags.predictions, flags.references, flags.pairs, model.text,
+                               model.prompts, flags.choice.choices, few_shot_file(flags)});
   if (std::count(inputs.begin(), inputs.end(), "-") > 1)
     throw ConfigError("-", "standard input can be given once only");
 }
@@ -67,10 +77,18 @@ void check_idle(const CLI::App& command, const EvalFlags& flags) {
   const auto refuse = [&](const std::vector<std::string>& names, const std::string& reason) {
     for (const auto& name : names) refuse_idle(command, {name.c_str()}, reason);
   };
+  const bool choices = !flags.choice.choices.empty();
   if (model.prompts.empty()) {
-    refuse({"--prompt-field", "--save-predictions", "--cache"}, "needs --prompts");
+    if (!choices) refuse({"--prompt-field"}, "needs --prompts or --choices");
+    refuse({"--save-predictions", "--cache"}, "needs --prompts");
     for_each_field<GenerateConfig>(
         [&](const auto& field) { refuse({flag_name(field.name)}, "needs --prompts"); });
+  }
+  if (!choices) {
+    refuse(eval_choice_flag_names(), "needs --choices");
+  } else {
+    refuse(eval_metric_flag_names(), "is about scores of texts, not --choices");
+    refuse({"--diversity", "--report"}, "is about scores of texts, not --choices");
   }
   if (model.text.empty()) refuse({"--by-position"}, "needs --text");
   if (model.model.empty()) refuse({"--device", "--model-tokenizer", "--adapter"}, "needs --model");
@@ -94,6 +112,12 @@ void check_idle(const CLI::App& command, const EvalFlags& flags) {
 
 void check_outputs(const EvalFlags& flags) {
   const auto& model = flags.model;
+  if (const auto examples = few_shot_file(flags);
+      !examples.empty() && same_file(examples, flags.choice.choices))
+    throw ConfigError(
+        "--few-shot-from",
+        "expected another file than --choices, whose first items would be answered in "
+        "their own prompts");
   const std::vector<std::pair<std::string, std::filesystem::path>> outputs = {
       {"--per-sample", flags.per_sample},
       {"--report", flags.compare.report},
@@ -105,7 +129,9 @@ void check_outputs(const EvalFlags& flags) {
                       {"--references", flags.references},
                       {"--pairs", flags.pairs},
                       {"--text", model.text},
-                      {"--prompts", model.prompts}});
+                      {"--prompts", model.prompts},
+                      {"--choices", flags.choice.choices},
+                      {"--few-shot-from", few_shot_file(flags)}});
     for (const auto& file : flags.compare.compare)
       refuse_same_file(option, path, {{"--compare", file}});
     for (const auto& [flag, value] : eval_metric_texts(flags.metrics))

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/eval_choices.h"
 #include "cli/eval_compare.h"
 #include "cli/eval_metrics.h"
 #include "cli/eval_model.h"
@@ -24,6 +25,7 @@ struct EvalFlags {
   std::string per_sample;
   bool diversity = false;
   EvalModelFlags model;
+  EvalChoiceFlags choice;
   EvalCompareFlags compare;
 };
 

@@ -13,7 +13,6 @@
 #include "rwkvx/eval/text_loss.h"
 
 namespace rwkvx {
-namespace {
 
 std::unique_ptr<Generator> open_generator(const EvalModelFlags& flags,
                                           const ScoringOptions& options) {
@@ -31,6 +30,8 @@ std::string model_signature(const Generator& generator) {
          "|precision:" + generator.precision() +
          (generator.device_kind() == "cpu" ? "" : "|device:cuda");
 }
+
+namespace {
 
 nlohmann::ordered_json position_json(const PositionLoss& sums) {
   return {{"from", sums.from},
@@ -62,7 +63,7 @@ void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlag
       ->type_name("FILE");
   command
       .add_option("--prompt-field", flags->prompt_field,
-                  "with --prompts: name of the prompt field [prompt]")
+                  "with --prompts or --choices: name of the prompt field [prompt]")
       ->type_name("NAME");
   command
       .add_option("--save-predictions", flags->save_predictions,

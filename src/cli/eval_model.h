@@ -1,12 +1,14 @@
 // `rwkvx eval --model`: the loss on a text, or the scores of continuations.
 #pragma once
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
 #include "rwkvx/adapters/apply.h"
 #include "rwkvx/eval/scoring.h"
+#include "rwkvx/generate/generator.h"
 
 namespace CLI {
 class App;
@@ -26,6 +28,11 @@ struct EvalModelFlags {
 void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags);
 // The settings of generation.
 void add_eval_generation_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags);
+
+std::unique_ptr<Generator> open_generator(const EvalModelFlags& flags,
+                                          const ScoringOptions& options);
+// What scores depend on of a model: "model:…|tokenizer:…|precision:f32".
+std::string model_signature(const Generator& generator);
 
 // The result of --model --text. Writes an HTML page to `report` unless that is empty.
 nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const ScoringOptions& options,

@@ -8,6 +8,9 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/field.h"
+#include "rwkvx/base/statistics.h"
+#include "rwkvx/base/version.h"
+#include "rwkvx/eval/choices.h"
 
 namespace rwkvx {
 namespace {
@@ -30,6 +33,46 @@ SystemScores score_file(const std::filesystem::path& file, const PairFields& fie
   const auto source = pairs_from_json(file, fields);
   system.summary = score_pairs(*source, metrics, options);
   return system;
+}
+
+// The accuracies of outcomes of eval_choices().
+std::vector<MetricColumn> choice_columns() {
+  std::vector<MetricColumn> columns;
+  for (const auto rule : kChoiceRules) columns.push_back({std::string(rule), /*percent=*/100});
+  return columns;
+}
+
+SystemScores score_choice_file(const std::filesystem::path& file) {
+  SystemScores system;
+  system.name = file.string();
+  system.values.resize(kChoiceRules.size());
+  for (const auto& outcome : read_choice_outcomes(file)) {
+    const auto best = best_choices(outcome.choices);
+    for (std::size_t rule = 0; rule < best.size(); ++rule)
+      system.values[rule].push_back(best[rule] == outcome.answer ? 1 : 0);
+    system.lines.push_back(outcome.line);
+    system.references_hash.push_back(std::hash<std::string>()(outcome.item));
+    system.ids.push_back(outcome.id);
+  }
+  system.reference_words.resize(system.lines.size());
+  system.prompt_words.resize(system.lines.size());
+  system.summary.n = system.lines.size();
+  for (const auto& values : system.values) {
+    const double share = compensated_mean(values);
+    system.summary.scores.push_back({share, {{"score", share}}});
+  }
+  system.summary.signature = "metrics:acc,acc_norm,acc_bytes,acc_tokens|version:rwkvx-" + version();
+  return system;
+}
+
+RightByOne right_by_one(const std::vector<double>& a, const std::vector<double>& b) {
+  RightByOne result;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    result.only_a += a[i] > b[i] ? 1 : 0;
+    result.only_b += b[i] > a[i] ? 1 : 0;
+  }
+  result.p = mcnemar_p(result.only_a, result.only_b);
+  return result;
 }
 
 // Where each sample's id stands; none where not every sample has an id of its own.
@@ -132,12 +175,19 @@ Comparison compare_files(const std::vector<std::filesystem::path>& files, const 
                          const MetricSet& metrics, const CompareOptions& options,
                          const ScoringOptions& scoring) {
   Comparison result;
-  result.columns = metric_columns(metrics);
+  result.of_choices = holds_choice_outcomes(files.front());
+  result.columns = result.of_choices ? choice_columns() : metric_columns(metrics);
   result.options = options;
   auto named = fields;
   if (options.buckets == LengthOf::kPrompt && named.prompt.empty()) named.prompt = "prompt";
   for (const auto& file : files) {
-    result.systems.push_back(score_file(file, named, metrics, scoring));
+    if (holds_choice_outcomes(file) != result.of_choices)
+      throw DataError(file.string(),
+                      std::string("expected ") +
+                          (result.of_choices ? "outcomes of eval --choices" : "pairs") + " as in " +
+                          files.front().string());
+    result.systems.push_back(result.of_choices ? score_choice_file(file)
+                                               : score_file(file, named, metrics, scoring));
     auto& system = result.systems.back();
     check_same_samples(result.systems.front(), system);
     for (const auto& values : system.values) system.means.push_back(interval_of(values, options));
@@ -151,17 +201,24 @@ Comparison compare_files(const std::vector<std::filesystem::path>& files, const 
       const auto paired = compare_paired(first.values[i], result.systems[k].values[i],
                                          options.resamples, options.seed);
       result.comparisons.push_back({i, k, paired, 1});
+      if (result.of_choices)
+        result.comparisons.back().right_by_one =
+            right_by_one(first.values[i], result.systems[k].values[i]);
       p_values.push_back(paired.p_randomization);
     }
   }
   const auto adjusted = holm_adjusted(p_values);
   for (std::size_t i = 0; i < adjusted.size(); ++i) result.comparisons[i].p_holm = adjusted[i];
-  result.buckets = buckets_of(result);
+  if (!result.of_choices) result.buckets = buckets_of(result);
   result.signature =
       first.summary.signature +
       "|interval:95,bootstrap-percentile|resamples:" + std::to_string(options.resamples) +
-      "|seed:" + std::to_string(options.seed) + "|length:" + enum_name(options.buckets) +
-      (result.comparisons.empty() ? "" : "|tests:paired-bootstrap,sign-flip|adjust:holm");
+      "|seed:" + std::to_string(options.seed) +
+      (result.of_choices ? "" : std::string("|length:") + enum_name(options.buckets)) +
+      (result.comparisons.empty()
+           ? ""
+           : "|tests:paired-bootstrap,sign-flip" +
+                 std::string(result.of_choices ? ",mcnemar-exact" : "") + "|adjust:holm");
   return result;
 }
 

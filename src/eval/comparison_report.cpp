@@ -208,7 +208,9 @@ std::string comparison_page(const Comparison& comparison, const PairFields& fiel
         "</p>\n" +
             html_table(differences.columns, differences.rows));
   }
-  body += html_section(first + " by length", length_section(comparison, 0));
+  if (comparison.of_choices) samples = 0;
+  if (!comparison.buckets.empty())
+    body += html_section(first + " by length", length_section(comparison, 0));
   if (samples > 0)
     body += html_section(several ? "Samples: largest gains, largest losses, some between"
                                  : "Samples: best, worst, some between",

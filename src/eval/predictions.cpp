@@ -6,13 +6,13 @@
 #include <optional>
 #include <vector>
 
+#include "eval/line_fields.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/json_copy.h"
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/json_line.h"
-#include "rwkvx/base/nearest.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/utf8.h"
@@ -22,14 +22,6 @@ namespace rwkvx {
 namespace {
 
 constexpr std::int64_t kSlots = 16;  // sequences continued together
-
-// A field of a line, or an error that names file, line and field.
-std::string_view field_of(const JsonLine& line, const std::string& name, const std::string& where) {
-  const auto value = line.find(name);
-  if (value.empty())
-    throw DataError(where, "no field \"" + name + "\"" + did_you_mean(name, line.names()));
-  return value;
-}
 
 // A prompt being continued. Values are JSON, as they were written.
 struct Asked {
@@ -91,27 +83,18 @@ std::int64_t write_predictions(Generator& generator, const std::filesystem::path
       const std::string where = prompts.string() + ":" + std::to_string(reader.lines());
       if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
       JsonLine line;
-      try {
-        line.read(text);
-      } catch (const JsonLineError& error) {
-        throw DataError(where, std::string("not a JSON object: ") + error.what());
-      }
+      read_json_line(text, where, line);
       const auto prompt = field_of(line, fields.prompt, where);
-      if (json_kind(prompt) != JsonKind::kString)
-        throw DataError(where, "field \"" + fields.prompt + "\": expected a string, got " +
-                                   json_kind_name(prompt));
+      auto wanted = text_of(prompt, fields.prompt, where);
       const auto number = asked++;
       auto& out = open[number];
       const auto id = line.find("id");
       out.id = id.empty() ? std::to_string(reader.lines()) : json_copy(id);
       out.prompt = json_copy(prompt);
       out.reference = json_copy(field_of(line, fields.reference, where));
-      std::string room;
-      room.reserve(prompt.size());
-      out.text = json_text(prompt, room);
+      out.text = std::move(wanted);
       const auto sequence = static_cast<std::uint64_t>(number);
-      const auto& wanted = out.text;
-      if (auto found = cache == nullptr ? std::nullopt : cache->find(wanted, sequence)) {
+      if (auto found = cache == nullptr ? std::nullopt : cache->find(out.text, sequence)) {
         finish(number, std::move(*found));
         continue;
       }

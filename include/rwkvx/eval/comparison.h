@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,11 +32,18 @@ struct SystemScores {
   std::vector<std::string> ids;  // as JSON, empty where none was given
 };
 
+// Samples that only one of two systems got right, and McNemar's exact p.
+struct RightByOne {
+  std::int64_t only_a = 0, only_b = 0;
+  double p = 1;
+};
+
 // A system against the first one, on one metric.
 struct MetricComparison {
   std::size_t column = 0, system = 1;
   PairedComparison paired;
   double p_holm = 1;  // p_randomization, adjusted for all comparisons of the result
+  std::optional<RightByOne> right_by_one{};  // of choices
 };
 
 // Samples whose reference or prompt has `from` to `to` words.
@@ -51,9 +59,11 @@ struct Comparison {
   std::vector<SystemScores> systems;
   std::vector<MetricComparison> comparisons;  // system by system, column by column
   std::vector<LengthBucket> buckets;          // 0, 1, 2 to 3, 4 to 7 … words; without empty ones
+  bool of_choices = false;                    // of outcomes of eval_choices(): no texts, no buckets
 };
 
-// Scores files of pairs (see pairs_from_json) and compares each with the first. Keeps a number per
+// Scores files of pairs (see pairs_from_json), or takes those of outcomes of eval_choices(), and
+// compares each with the first. Keeps a number per
 // metric and sample. Samples are paired by their ids where each sample of both files has one of its
 // own, whatever the order, else by place. Throws DataError where the files do not hold the same ids
 // or the same references, and what score_pairs() throws. One file alone gives intervals and

@@ -15,9 +15,9 @@ ResultTable differences_table(const Comparison& comparison);
 // The scores of one set without intervals.
 ResultTable summary_table(const MetricSet& metrics, const ScoreSummary& summary);
 
-// One self-contained HTML page: tables, bars with intervals, scores by length, and samples beside
-// their references. Reads the files of the systems once more for the samples' texts; DataError
-// where they have become shorter.
+// One self-contained HTML page: tables, bars with intervals, and of pairs scores by length and
+// samples beside their references. Reads the files of the systems once more for the samples' texts;
+// DataError where they have become shorter.
 std::string comparison_page(const Comparison& comparison, const PairFields& fields,
                             std::size_t samples = 12);
 
