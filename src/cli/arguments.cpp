@@ -203,6 +203,7 @@ class Parser {
     }
     auto& values = given_[option];
     const bool list = option->get_items_expected_max() > 1;
+    if (value_kind(*option) == kGroupedFiles) values.emplace_back();
     if (!list && option->get_multi_option_policy() != CLI::MultiOptionPolicy::TakeAll)
       values.clear();
     if (equals != std::string::npos) {

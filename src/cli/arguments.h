@@ -15,6 +15,10 @@ namespace rwkvx {
 // nearest option of the same subcommand for one that there is not, and CLI11's requests for help.
 void parse_arguments(CLI::App& app, int argc, const char* const* argv);
 
+// The type name of an option of lists that may be given several times: each list follows an empty
+// value, so that they can be told apart.
+inline constexpr const char* kGroupedFiles = "NAME FILE...";
+
 // Lets `old_name` stand for the option `name` of the command; its use is noted once. It stands in
 // no help.
 void add_old_name(const CLI::App& command, const std::string& old_name, const std::string& name);

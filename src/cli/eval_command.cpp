@@ -43,6 +43,12 @@ std::vector<Input> take_inputs(EvalFlags& flags) {
                      &flags.model.prompts, &flags.choice.choices, &flags.choice.few_shot_from})
     take(*name);
   for (auto& name : flags.compare.compare) take(name);
+  for (auto& system : flags.seeds.systems)
+    for (auto& file : system.files) {
+      auto name = file.string();
+      take(name);
+      file = name;
+    }
   return inputs;
 }
 
@@ -54,13 +60,21 @@ std::string evaluate(const CLI::App& command, const EvalFlags& flags) {
     return eval_model_text(flags.model, options, flags.compare.report).dump() + "\n";
   if (!flags.choice.choices.empty())
     return eval_model_choices(flags.model, flags.choice, options, flags.compare.format);
-  if (!flags.compare.compare.empty() && holds_choice_outcomes(flags.compare.compare.front()))
+  const bool systems = !flags.seeds.systems.empty();
+  const auto first = systems ? flags.seeds.systems.front().files.front().string()
+                     : files_to_compare(flags).empty() ? ""
+                                                       : files_to_compare(flags).front();
+  if (!first.empty() && holds_choice_outcomes(first))
     for (const auto& name : eval_metric_flag_names())
       refuse_idle(command, {name.c_str()}, "is about texts, not outcomes of --choices");
   const auto metrics = read_metrics(command, flags.metrics);
   std::optional<RougeTokens> diversity;
   if (flags.diversity) diversity = read_rouge_tokens(flags.metrics);
   const bool no_terminal = ::isatty(STDERR_FILENO) == 0;
+  if (systems) {
+    options.quiet = options.quiet || no_terminal;
+    return eval_seeds(flags.seeds, flags.compare, flags.fields, metrics, options);
+  }
   if (const auto compared = files_to_compare(flags); !compared.empty()) {
     options.quiet = options.quiet || no_terminal;
     return eval_compare(flags.compare, compared, flags.fields, metrics, options);
@@ -120,6 +134,7 @@ void add_eval_command(CLI::App& app) {
 
   command->option_defaults()->group("Comparison");
   add_eval_compare_flags(*command, flags->compare);
+  add_eval_seed_flags(*command, flags->seeds);
 
   const std::shared_ptr<EvalModelFlags> model(flags, &flags->model);
   command->option_defaults()->group("Model");
@@ -149,8 +164,10 @@ void add_eval_command(CLI::App& app) {
       "Examples:\n"
       "  rwkvx eval --pairs predictions.jsonl --metrics rougeL,bleu,chrf\n"
       "  rwkvx eval --compare baseline.jsonl enhanced.jsonl --report comparison.html\n"
+      "  rwkvx eval --system base base.1.jsonl base.2.jsonl --system gps gps.1.jsonl gps.2.jsonl\n"
       "  rwkvx eval --model RUN --choices questions.jsonl --per-sample outcomes.jsonl");
   command->callback([command, flags] {
+    read_systems(flags->seeds);
     check_eval_flags(*command, *flags);
     if (!flags->model.model.empty()) hand_over_for_device(flags->model.device, "--device");
     flags->choice.few_shot_from = flags->choice.settings.value("few_shot_from", "");

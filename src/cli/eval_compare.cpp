@@ -106,7 +106,7 @@ void add_eval_output_flags(CLI::App& command, EvalCompareFlags& flags) {
                 "format of the result: json, csv, markdown or latex");
   command
       .add_option("--report", flags.report,
-                  "with --compare, --pairs or --text: also write an HTML page")
+                  "with --compare, --system, --pairs or --text: also write an HTML page")
       ->type_name("FILE");
 }
 

@@ -23,9 +23,23 @@ std::string few_shot_file(const EvalFlags& flags) {
   return flags.choice.settings.value("few_shot_from", "");
 }
 
+// The files of all systems.
+std::vector<std::string> system_files(const EvalFlags& flags) {
+  std::vector<std::string> files;
+  for (const auto& system : flags.seeds.systems)
+    for (const auto& file : system.files) files.push_back(file.string());
+  return files;
+}
+
 void check_inputs(const EvalFlags& flags) {
   const auto& model = flags.model;
   const auto& compared = flags.compare.compare;
+  const bool systems = !flags.seeds.systems.empty();
+  if (systems && (!compared.empty() || scores_texts(flags) || !model.model.empty() ||
+                  !flags.per_sample.empty()))
+    throw ConfigError("--system",
+                      "cannot be combined with --compare, --pairs, --predictions, --references, "
+                      "--per-sample or --model");
   if (compared.size() == 1)
     throw ConfigError("--compare", "expected two or more files, got 1; to score one, use --pairs");
   if (!compared.empty() &&
@@ -36,10 +50,11 @@ void check_inputs(const EvalFlags& flags) {
   if (!flags.pairs.empty() && (!flags.predictions.empty() || !flags.references.empty()))
     throw ConfigError("--pairs", "cannot be combined with --predictions or --references");
   if (!flags.compare.report.empty() && compared.empty() && model.text.empty() &&
-      flags.pairs.empty())
-    throw ConfigError("--report",
-                      "expected --pairs, --compare or --text, got none of them; to report on a "
-                      "model's continuations, write them with --save-predictions first");
+      flags.pairs.empty() && !systems)
+    throw ConfigError(
+        "--report",
+        "expected --pairs, --compare, --system or --text, got none of them; to report on a "
+        "model's continuations, write them with --save-predictions first");
   if (!model.model.empty() && scores_texts(flags))
     throw ConfigError("--model", "cannot be combined with --pairs, --predictions or --references");
   const auto tasks = {std::pair{"--text", model.text}, std::pair{"--prompts", model.prompts},
@@ -60,11 +75,13 @@ void check_inputs(const EvalFlags& flags) {
     throw ConfigError(
         flags.predictions.empty() ? "--references" : "--predictions",
         std::string("requires ") + (flags.predictions.empty() ? "--predictions" : "--references"));
-  if (!scores_texts(flags) && model.model.empty() && compared.empty())
+  if (!scores_texts(flags) && model.model.empty() && compared.empty() && !systems)
     throw ConfigError("eval",
                       "expected --pairs FILE, --predictions FILE and --references FILE, --compare "
-                      "FILES, or --model DIR with --text FILE, --prompts FILE or --choices FILE");
-  auto inputs = compared;
+                      "FILES, --system NAME FILES, or --model DIR with --text FILE, --prompts FILE "
+                      "or --choices FILE");
+  auto inputs = system_files(flags);
+  inputs.insert(inputs.end(), compared.begin(), compared.end());
   inputs.insert(inputs.end(), {flags.predictions, flags.references, flags.pairs, model.text,
                                model.prompts, flags.choice.choices, few_shot_file(flags)});
   if (std::count(inputs.begin(), inputs.end(), "-") > 1)
@@ -98,13 +115,17 @@ void check_idle(const CLI::App& command, const EvalFlags& flags) {
     refuse({"--per-sample", "--skip-bad", "--format", "--prediction-field", "--reference-field"},
            "is about scores, not --text");
   }
-  const bool lines = !flags.pairs.empty() || !flags.compare.compare.empty();
+  const bool systems = !flags.seeds.systems.empty();
+  const bool lines = !flags.pairs.empty() || !flags.compare.compare.empty() || systems;
   if (!lines) refuse({"--skip-bad", "--prediction-field"}, "needs --pairs");
   if (!lines && model.prompts.empty()) refuse({"--reference-field"}, "needs --pairs or --prompts");
-  if (files_to_compare(flags).empty())
-    refuse({"--length-of", "--resamples", "--test-seed"},
-           "needs --compare, or --pairs with --report");
-  if (flags.diversity && (!model.text.empty() || !files_to_compare(flags).empty() ||
+  if (files_to_compare(flags).empty()) {
+    refuse({"--length-of"}, "needs --compare, or --pairs with --report");
+    if (!systems)
+      refuse({"--resamples", "--test-seed"}, "needs --compare, --system, or --pairs with --report");
+  }
+  if (!systems) refuse({"--paired-seeds", "--detect"}, "needs --system");
+  if (flags.diversity && (!model.text.empty() || !files_to_compare(flags).empty() || systems ||
                           flags.compare.format != EvalFormat::kJson))
     throw ConfigError("--diversity",
                       "requires --pairs, --predictions or --prompts, and --format json");
@@ -134,6 +155,8 @@ void check_outputs(const EvalFlags& flags) {
                       {"--few-shot-from", few_shot_file(flags)}});
     for (const auto& file : flags.compare.compare)
       refuse_same_file(option, path, {{"--compare", file}});
+    for (const auto& file : system_files(flags))
+      refuse_same_file(option, path, {{"--system", file}});
     for (const auto& [flag, value] : eval_metric_texts(flags.metrics))
       refuse_same_file(option, path, {{flag, value}});
     if (!model.model.empty()) refuse_model_file(option, path, model.model);

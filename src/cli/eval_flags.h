@@ -8,6 +8,7 @@
 #include "cli/eval_compare.h"
 #include "cli/eval_metrics.h"
 #include "cli/eval_model.h"
+#include "cli/eval_seeds.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/eval/scoring.h"
 
@@ -27,6 +28,7 @@ struct EvalFlags {
   EvalModelFlags model;
   EvalChoiceFlags choice;
   EvalCompareFlags compare;
+  EvalSeedFlags seeds;
 };
 
 // Throws ConfigError for flags that do not go together, that change nothing, or that name an output

@@ -79,16 +79,17 @@ void add_parts(const StudyResults& results, const std::string& data, Page& page,
     if (results.seeds(data, {part.from, part.to}).empty()) continue;
     there.push_back(&part);
     differences.push_back(compare_variants(results, data, part.from, part.to, {"window_losses"}));
-    ps.push_back(differences.back().paired.p_randomization);
+    ps.push_back(differences.back().p);
   }
   if (there.empty()) return;
   const auto adjusted = holm_adjusted(ps);
   page.heading(3, "What each part adds, on " + data);
   ResultTable table;
-  table.columns = {"from", "to",    "difference of the loss", "95 % over windows", "by seed",
-                   "d",    "p Holm"};
+  table.columns = {
+      "from", "to",    "difference of the loss", "95 % over seeds and windows", "by seed",
+      "d",    "p Holm"};
   for (std::size_t i = 0; i < there.size(); ++i) {
-    const auto& paired = differences[i].paired;
+    const auto& paired = differences[i];
     table.rows.push_back({there[i]->from, there[i]->to, signed_text(paired.difference, 3),
                           interval_text(paired.low, paired.high, 4),
                           range_text(differences[i].by_seed, 4), fixed_text(paired.effect_size, 2),
@@ -112,10 +113,16 @@ void report_ablation(const StudyResults& results, const StudyConfig& study, Page
     const auto base = scored(results, data, kBaseline);
     ResultTable losses, texts;
     losses.columns = {"variant",    "parameters",     "loss, nats per token",
-                      "perplexity", "minus baseline", "95 % over windows",
+                      "perplexity", "minus baseline", "95 % over seeds and windows",
                       "by seed",    "p Holm",         "step time"};
-    texts.columns = {"variant",           "ROUGE-1", "ROUGE-L", "BLEU", "ROUGE-L minus baseline",
-                     "95 % over prompts", "by seed", "p Holm"};
+    texts.columns = {"variant",
+                     "ROUGE-1",
+                     "ROUGE-L",
+                     "BLEU",
+                     "ROUGE-L minus baseline",
+                     "95 % over seeds and prompts",
+                     "by seed",
+                     "p Holm"};
     std::vector<std::string> names;
     std::vector<Difference> of_loss, of_rouge;
     std::vector<double> p_loss, p_rouge;
@@ -124,8 +131,8 @@ void report_ablation(const StudyResults& results, const StudyConfig& study, Page
       names.push_back(variant);
       of_loss.push_back(compare_variants(results, data, kBaseline, variant, {"window_losses"}));
       of_rouge.push_back(compare_variants(results, data, kBaseline, variant, {"scores", "rougeL"}));
-      p_loss.push_back(of_loss.back().paired.p_randomization);
-      p_rouge.push_back(of_rouge.back().paired.p_randomization);
+      p_loss.push_back(of_loss.back().p);
+      p_rouge.push_back(of_rouge.back().p);
     }
     const auto holm_loss = holm_adjusted(p_loss), holm_rouge = holm_adjusted(p_rouge);
     std::vector<PlotBar> bars;
@@ -138,7 +145,7 @@ void report_ablation(const StudyResults& results, const StudyConfig& study, Page
       std::vector<std::string> text_row = {variant, spread_text(one.rouge1, 2),
                                            spread_text(one.rouge_l, 2), spread_text(one.bleu, 2)};
       if (compared) {
-        const auto &loss = of_loss[i].paired, &rouge = of_rouge[i].paired;
+        const auto &loss = of_loss[i], &rouge = of_rouge[i];
         row.insert(row.end(),
                    {signed_text(loss.difference, 3), interval_text(loss.low, loss.high, 4),
                     range_text(of_loss[i].by_seed, 4), p_text(holm_loss[i])});
@@ -160,17 +167,17 @@ void report_ablation(const StudyResults& results, const StudyConfig& study, Page
     for (std::size_t i = 0; i < names.size(); ++i) add(names[i], i, true);
     page.heading(3, "Loss on " + data);
     page.text(
-        "Mean ± standard deviation over the seeds. The interval and p are of the paired test "
-        "over the windows of the test text, each window's loss being its mean over the "
-        "seeds; \"by seed\" is the range of the differences of single seeds. Step "
+        "Mean ± standard deviation over the seeds. The interval and p are of a hierarchical "
+        "bootstrap over the seeds and the windows of the test text (of one seed alone: over the "
+        "windows); \"by seed\" is the range of the differences of single seeds. Step "
         "time is that of a batch's gradients over the baseline's, by turns, from the "
         "complexity study: median and range.");
     page.table(losses);
-    page.figure(
-        "ablation-" + data + ".svg",
-        svg_intervals(
-            {"Loss minus the baseline's, " + data, "nats per token, 95 % over windows", ""}, bars),
-        "Below 0 is better. Grey intervals hold 0.");
+    page.figure("ablation-" + data + ".svg",
+                svg_intervals({"Loss minus the baseline's, " + data,
+                               "nats per token, 95 % over seeds and windows", ""},
+                              bars),
+                "Below 0 is better. Grey intervals hold 0.");
     std::vector<PlotLine> curves;
     for (const std::string variant : {"baseline", "convolution", "gate", "enhanced"})
       if (!results.seeds(data, {variant}).empty())

@@ -25,33 +25,28 @@ void add_tasks(const StudyResults& results, const StudyConfig& study, Page& page
   std::vector<Row> rows;
   for (const auto& data : study.data) {
     Row row;
-    std::vector<double> base, more;
+    SeedScores base, more;
     for (const auto seed : results.file().seeds) {
       const auto* found = results.measured("failures", data, seed);
       if (found == nullptr || found->at("task") == "") continue;
       row.task = found->at("task");
       const auto& a = found->at("models").at(kBaseline);
       const auto& b = found->at("models").at(kEnhanced);
-      const auto loss_a = values_at(a, {"loss"}), loss_b = values_at(b, {"loss"});
+      base.push_back(values_at(a, {"loss"}));
+      more.push_back(values_at(b, {"loss"}));
       row.prompt.push_back(compensated_mean(values_at(a, {"prompt_loss"})));
-      row.base_loss.push_back(compensated_mean(loss_a));
-      row.more_loss.push_back(compensated_mean(loss_b));
+      row.base_loss.push_back(compensated_mean(base.back()));
+      row.more_loss.push_back(compensated_mean(more.back()));
       row.base_right.push_back(100 * compensated_mean(values_at(a, {"accuracy"})));
       row.more_right.push_back(100 * compensated_mean(values_at(b, {"accuracy"})));
-      row.loss.by_seed.push_back(row.more_loss.back() - row.base_loss.back());
-      base.resize(loss_a.size());
-      more.resize(loss_a.size());
-      for (std::size_t i = 0; i < loss_a.size(); ++i) base[i] += loss_a[i], more[i] += loss_b[i];
     }
     if (row.task.empty()) continue;
-    for (auto& value : base) value /= static_cast<double>(row.base_loss.size());
-    for (auto& value : more) value /= static_cast<double>(row.base_loss.size());
-    row.loss.paired = compare_paired(base, more, results.resamples(), /*seed=*/1);
+    row.loss = compare_over_seeds(base, more, results.resamples());
     rows.push_back(std::move(row));
   }
   if (rows.empty()) return;
   std::vector<double> ps;
-  for (const auto& row : rows) ps.push_back(row.loss.paired.p_randomization);
+  for (const auto& row : rows) ps.push_back(row.loss.p);
   const auto holm = holm_adjusted(ps);
   page.heading(3, "Recalling from the context");
   page.text(
@@ -60,22 +55,27 @@ void add_tasks(const StudyResults& results, const StudyConfig& study, Page& page
       "\"New text\" is the loss of what comes before it: a model that recalls has a lower one "
       "behind it. Mean ± deviation over the seeds.");
   ResultTable table;
-  table.columns = {"task",       "new text",          "baseline",
-                   "enhanced",   "baseline right, %", "enhanced right, %",
-                   "difference", "95 % over prompts", "p Holm"};
+  table.columns = {"task",
+                   "new text",
+                   "baseline",
+                   "enhanced",
+                   "baseline right, %",
+                   "enhanced right, %",
+                   "difference",
+                   "95 % over seeds and prompts",
+                   "p Holm"};
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const auto& row = rows[i];
-    table.rows.push_back(
-        {row.task, spread_text(row.prompt, 3), spread_text(row.base_loss, 3),
-         spread_text(row.more_loss, 3), spread_text(row.base_right, 1),
-         spread_text(row.more_right, 1), signed_text(row.loss.paired.difference, 3),
-         interval_text(row.loss.paired.low, row.loss.paired.high, 3), p_text(holm[i])});
+    table.rows.push_back({row.task, spread_text(row.prompt, 3), spread_text(row.base_loss, 3),
+                          spread_text(row.more_loss, 3), spread_text(row.base_right, 1),
+                          spread_text(row.more_right, 1), signed_text(row.loss.difference, 3),
+                          interval_text(row.loss.low, row.loss.high, 3), p_text(holm[i])});
     const auto answer = verdict(row.loss, holm[i]);
     // Where the context helps neither model, equal losses say nothing about memory.
     const double best = std::min(compensated_mean(row.base_loss), compensated_mean(row.more_loss));
     const bool learned = best < 0.9 * compensated_mean(row.prompt);
     claims.push_back({"Relying on near tokens harms long-range memory: " + row.task,
-                      "loss of the answer " + signed_text(row.loss.paired.difference, 3) +
+                      "loss of the answer " + signed_text(row.loss.difference, 3) +
                           " nats, seeds " + range_text(row.loss.by_seed, 3) + ", p Holm " +
                           p_text(holm[i]),
                       !learned             ? "cannot be told: neither model learned the task"

@@ -106,7 +106,7 @@ void write_study_report(const std::filesystem::path& study, const std::filesyste
   for (const auto& one : claims) table.rows.push_back({one.claim, one.found, one.answer});
   page.table(table);
   page.text(
-      "\"No difference found\" means that the paired test gives p ≥ 0.05 after Holm's "
+      "\"No difference found\" means that the test gives p ≥ 0.05 after Holm's "
       "adjustment, or that the seeds do not agree on the sign. It does not prove that there "
       "is none.");
   page.append(sections);
@@ -115,8 +115,9 @@ void write_study_report(const std::filesystem::path& study, const std::filesyste
       "The paper's own models, data and decoding are not known, so its 96.5 % and 2.95 % can "
       "be neither confirmed nor refuted. Models of this size and budget say little about ones "
       "a thousand times larger: ROUGE-L of free continuations measures mostly chance overlap "
-      "of words here. Few seeds show large differences between trainings only; the paired "
-      "tests are over windows and prompts of one test text, and speak for texts like it. "
+      "of words here. Few seeds show large differences between trainings only; the "
+      "tests are over seeds and over windows or prompts of one test text, and speak for texts "
+      "like it. "
       "Borders of phrases and sentences are rules of thumb in natural text and exact in the "
       "synthetic stories. Entities, which the paper's case studies name, were not marked.");
   page.write(output, name);

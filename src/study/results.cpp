@@ -82,22 +82,46 @@ std::vector<double> values_at(const json& result, const std::vector<std::string>
 Difference compare_variants(const StudyResults& results, const std::string& data,
                             const std::string& a, const std::string& b,
                             const std::vector<std::string>& path) {
-  Difference difference;
-  std::vector<double> sum_a, sum_b;
-  const auto seeds = results.seeds(data, {a, b});
-  for (const auto seed : seeds) {
-    const auto of_a = values_at(*results.training(a, data, seed), path);
-    const auto of_b = values_at(*results.training(b, data, seed), path);
-    sum_a.resize(of_a.size());
-    sum_b.resize(of_b.size());
-    for (std::size_t i = 0; i < of_a.size(); ++i) {
-      sum_a[i] += of_a[i] / static_cast<double>(seeds.size());
-      sum_b[i] += of_b[i] / static_cast<double>(seeds.size());
-    }
-    difference.by_seed.push_back(compensated_mean(of_b) - compensated_mean(of_a));
+  SeedScores of_a, of_b;
+  for (const auto seed : results.seeds(data, {a, b})) {
+    of_a.push_back(values_at(*results.training(a, data, seed), path));
+    of_b.push_back(values_at(*results.training(b, data, seed), path));
   }
-  difference.paired = compare_paired(sum_a, sum_b, results.resamples(), /*seed=*/1);
-  return difference;
+  return compare_over_seeds(of_a, of_b, results.resamples());
+}
+
+Difference compare_over_seeds(const SeedScores& a, const SeedScores& b, std::int64_t resamples) {
+  Difference found;
+  const auto seeds = static_cast<double>(a.size());
+  std::vector<double> mean_a(a.front().size()), mean_b(mean_a.size());
+  for (std::size_t s = 0; s < a.size(); ++s) {
+    for (std::size_t i = 0; i < mean_a.size(); ++i) {
+      mean_a[i] += a[s].at(i) / seeds;
+      mean_b[i] += b[s].at(i) / seeds;
+    }
+    found.by_seed.push_back(compensated_mean(b[s]) - compensated_mean(a[s]));
+  }
+  const auto over_samples = compare_paired(mean_a, mean_b, resamples, /*seed=*/1);
+  found.mean_a = over_samples.mean_a;
+  found.mean_b = over_samples.mean_b;
+  found.difference = over_samples.difference;
+  found.effect_size = over_samples.effect_size;
+  if (a.size() == 1) {
+    found.low = over_samples.low;
+    found.high = over_samples.high;
+    found.p = over_samples.p_randomization;
+    return found;
+  }
+  const auto over_both = compare_seeds(a, b, /*paired=*/true, resamples, /*seed=*/1);
+  found.low = over_both.low;
+  found.high = over_both.high;
+  found.p = over_both.p_bootstrap;
+  found.seeds_needed = seeds_needed(over_both, over_both.difference);
+  return found;
+}
+
+std::string needed_text(const Difference& difference) {
+  return difference.seeds_needed ? std::to_string(*difference.seeds_needed) : "–";
 }
 
 std::string spread_text(const std::vector<double>& values, int digits) {
@@ -119,7 +143,7 @@ std::string interval_text(double low, double high, int digits) {
 
 std::string verdict(const Difference& difference, double p) {
   if (!(p < 0.05) || !difference.same_sign()) return "no difference found";
-  return difference.paired.difference < 0 ? "lower" : "higher";
+  return difference.difference < 0 ? "lower" : "higher";
 }
 
 }  // namespace rwkvx

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "rwkvx/metrics/paired_test.h"
+#include "rwkvx/metrics/seed_test.h"
 #include "rwkvx/report/page.h"
 #include "rwkvx/study/data_sets.h"
 #include "rwkvx/study/grid.h"
@@ -51,13 +52,19 @@ struct Claim {
   std::string claim, found, answer;
 };
 
-// What two variants differ in on one data set. Values are means over the seeds, window by window
-// of the test text or prompt by prompt; by_seed are the differences of the means.
+// What two variants differ in on one data set: interval and p are over the seeds, which are paired,
+// and over the windows of the test text or the prompts; of one seed alone over the latter.
 struct Difference {
-  PairedComparison paired;
-  std::vector<double> by_seed;
+  double mean_a = 0, mean_b = 0, difference = 0, low = 0, high = 0, p = 1;
+  double effect_size = 0;       // Cohen's d of windows or prompts, each the mean over the seeds
+  std::vector<double> by_seed;  // the differences of the means
+  std::optional<std::int64_t> seeds_needed;  // to find this difference with a chance of 80 %
   bool same_sign() const;
 };
+// Values by seed, then by window or prompt. Wants a seed.
+Difference compare_over_seeds(const SeedScores& a, const SeedScores& b, std::int64_t resamples);
+// "12" or "–".
+std::string needed_text(const Difference& difference);
 // path: {"window_losses"} or {"scores", "rougeL"}. Wants a seed for which both are there.
 Difference compare_variants(const StudyResults& results, const std::string& data,
                             const std::string& a, const std::string& b,

@@ -154,6 +154,50 @@ TEST_F(EvalCompare, OneSampleHasNoInterval) {
               AllOf(HasSubstr("<td>100.00</td><td>–</td>"), Not(HasSubstr("[100.00, 100.00]"))));
 }
 
+TEST_F(EvalCompare, SystemsOfSeveralSeedsAreComparedOverSeedsAndSamples) {
+  std::vector<std::string> args = {"eval", "--system", "base"};
+  for (std::uint32_t s = 1; s <= 3; ++s) args.push_back(system("a" + std::to_string(s), 50, s));
+  args.insert(args.end(), {"--system", "better"});
+  for (std::uint32_t s = 4; s <= 6; ++s) args.push_back(system("b" + std::to_string(s), 90, s));
+  args.insert(args.end(), {"--metrics", "rouge1,chrf", "--resamples", "499"});
+  auto with = [&](const std::vector<std::string>& more) {
+    auto all = args;
+    all.insert(all.end(), more.begin(), more.end());
+    return run_program(all);
+  };
+  const auto result = with({"--detect", "0.5"});
+  ASSERT_EQ(result.status, 0) << result.err;
+  const auto found = json::parse(result.out);
+  ASSERT_EQ(found["systems"].size(), 2U);
+  EXPECT_EQ(found["systems"][1]["name"], "better");
+  EXPECT_EQ(found["systems"][1]["scores"]["rouge1"]["by_seed"].size(), 3U);
+  ASSERT_EQ(found["comparisons"].size(), 2U);
+  const auto& first = found["comparisons"][0];
+  EXPECT_LT(first["p_bootstrap"].get<double>(), 0.05);
+  EXPECT_GT(first["low"].get<double>(), 0);
+  EXPECT_NEAR(first["p_permutation"].get<double>(), 0.1, 1e-12);
+  EXPECT_EQ(first["least_p_permutation"], first["p_permutation"]);
+  EXPECT_LE(first["seeds_needed"].get<int>(), 3);
+  EXPECT_GT(first["seeds_to_detect"].get<int>(), 3);
+  EXPECT_THAT(found["signature"].get<std::string>(), HasSubstr("seeds:independent|power:80"));
+
+  const auto page = path("page.html");
+  const auto table = with({"--paired-seeds", "--format", "csv", "--report", page});
+  ASSERT_EQ(table.status, 0) << table.err;
+  EXPECT_THAT(table.out, HasSubstr("seeds needed"));
+  EXPECT_THAT(read_file(page), AllOf(HasSubstr("Single seeds"), Not(HasSubstr("http"))));
+
+  expect_refused(with({"--system", "third", args[3]}), 2, "expected a name and two or more files");
+  expect_refused(with({"--system", "base", args[3], args[4]}), 2, "the name \"base\" twice");
+  expect_refused(with({"--system", "third", args[3], args[4], "--paired-seeds"}), 2,
+                 "as many files of each system");
+  expect_refused(with({"--pairs", args[3]}), 2, "--system: cannot be combined");
+  expect_refused(with({"--report", args[4]}), 2, "the same file as --system");
+  expect_refused(with({"--length-of", "prompt"}), 2, "--length-of: has no effect");
+  write_file(path("short"), "{\"prediction\": \"a\", \"reference\": \"b\"}\n");
+  expect_refused(with({"--system", "third", path("short"), args[4]}), 3, "has 1 pair but");
+}
+
 TEST_F(EvalCompare, RefusesWhatCannotBeCompared) {
   const auto base = system("base", 50, 1);
   write_file(path("short"), "{\"prediction\": \"a\", \"reference\": \"b\"}\n");

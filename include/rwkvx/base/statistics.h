@@ -43,4 +43,11 @@ double quantile(std::span<const double> sorted, double q);
 // The value nearest to that position.
 double nearest_quantile(std::span<const double> sorted, double q);
 
+// Distribution functions of the standard normal distribution and of Student's t with any number of
+// degrees of freedom above 0, and their inverses for probabilities between 0 and 1.
+double normal_cdf(double z);
+double normal_quantile(double probability);
+double student_t_cdf(double t, double degrees);
+double student_t_quantile(double probability, double degrees);
+
 }  // namespace rwkvx
