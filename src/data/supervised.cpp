@@ -98,8 +98,7 @@ class LineParser {
       all.push_back(weighted(template_.pair(prompt, response), weight));
       if (!swap_) continue;
       for (std::int64_t i = 0; i < config_.swap_variants; ++i)
-        if (const auto other =
-                swap_->swapped(prompt, response, splitmix64(line.number, ++drawn)))
+        if (const auto other = swap_->swapped(prompt, response, splitmix64(line.number, ++drawn)))
           all.push_back(weighted(template_.pair(other->prompt, other->response), weight));
     }
     return all;

@@ -11,6 +11,7 @@
 #include "rwkvx/data/prompt_pairs.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/synth/write.h"
+#include "study/answers.h"
 
 namespace rwkvx {
 namespace {
@@ -214,6 +215,35 @@ DataSet prepare_data_set(const std::string& name, const DataSetConfig& config,
       return described(folder, about);
   }
   std::filesystem::create_directories(folder);
+  const auto describe = [&](DataSet set) {
+    const auto& o = set.overlap;
+    const json about = {{"settings", settings},
+                        {"hash", set.hash},
+                        {"train_bytes", set.train_bytes},
+                        {"test_bytes", set.test_bytes},
+                        {"prompts", set.prompts_count},
+                        {"overlap", {o.lines, o.lines_in_training, o.spans, o.spans_in_training}}};
+    write_file(about_path, about.dump(2) + "\n");
+    return set;
+  };
+  if (config.learned() != Learned::kText) {
+    const auto lines = read_answer_lines(config, measure, sources);
+    if (lines.train.empty() || lines.valid.empty() || lines.test.empty())
+      throw DataError(name, "too few lines to train, validate and test on");
+    DataSet set;
+    set.folder = folder;
+    for (const auto& [file, text] :
+         {std::pair{"train.jsonl", &lines.train}, std::pair{"valid.jsonl", &lines.valid},
+          std::pair{"prompts.jsonl", &lines.test}})
+      write_file(folder / file, *text);
+    set.hash =
+        hash_bytes(hash_bytes(lines.train) + hash_bytes(lines.valid) + hash_bytes(lines.test));
+    set.train_bytes = static_cast<std::int64_t>(lines.train.size() + lines.valid.size());
+    set.test_bytes = static_cast<std::int64_t>(lines.test.size());
+    set.prompts_count = lines.tests;
+    set.overlap = text_overlap(lines.train_text, lines.test_text);
+    return describe(std::move(set));
+  }
   auto texts = read_texts_of(config, measure, sources, folder);
   if (texts.train.size() < 2048 || texts.test.size() < 1024)
     throw DataError(
@@ -241,15 +271,7 @@ DataSet prepare_data_set(const std::string& name, const DataSetConfig& config,
   set.train_bytes = static_cast<std::int64_t>(texts.train.size());
   set.test_bytes = static_cast<std::int64_t>(texts.test.size());
   set.overlap = text_overlap(texts.train, texts.test);
-  const auto& o = set.overlap;
-  const json about = {{"settings", settings},
-                      {"hash", set.hash},
-                      {"train_bytes", set.train_bytes},
-                      {"test_bytes", set.test_bytes},
-                      {"prompts", set.prompts_count},
-                      {"overlap", {o.lines, o.lines_in_training, o.spans, o.spans_in_training}}};
-  write_file(about_path, about.dump(2) + "\n");
-  return set;
+  return describe(std::move(set));
 }
 
 }  // namespace rwkvx

@@ -71,6 +71,14 @@ StudyConfig read_study(const std::string& name, const json& object, const StudyF
                                                  key + "\"" + did_you_mean(one, valid));
     if (list.empty()) throw ConfigError(where + "." + key, "expected one or more names, got none");
   }
+  for (const auto& one : study.data)
+    if ((file.data.at(one).learned() != Learned::kText) != row->answers)
+      throw ConfigError(where + ".data",
+                        "\"" + one + "\" is " +
+                            (row->answers ? "running text, and this study is of data sets whose "
+                                            "answers are learned"
+                                          : "a data set whose answers are learned, and this study "
+                                            "is of running text"));
   if (study.variants.front() != kBaseline)
     throw ConfigError(where + ".variants",
                       "the first must be \"baseline\", got \"" + study.variants.front() + "\"");
@@ -91,14 +99,29 @@ StudyConfig read_study(const std::string& name, const json& object, const StudyF
   return study;
 }
 
+SearchConfig read_search(const json& object, const StudyFile& file, const std::string& where) {
+  check_keys(object, {"steps", "candidates"}, where + "search");
+  SearchConfig search;
+  search.steps = file.base.train.max_steps;
+  if (object.contains("steps"))
+    search.steps = read_integer(object["steps"], where + "search.steps");
+  if (search.steps < 1)
+    throw ConfigError(where + "search.steps",
+                      "expected 1 or more, got " + std::to_string(search.steps));
+  if (!object.contains("candidates") || !object["candidates"].is_array() ||
+      object["candidates"].empty())
+    throw ConfigError(where + "search.candidates", "expected a list of changes to train and model");
+  for (const auto& one : object["candidates"]) {
+    const auto at = where + "search.candidates[" + std::to_string(search.candidates.size()) + "]";
+    for (const auto& [name, variant] : file.variants) with_changes(variant, one, at);
+    search.candidates.push_back(one);
+  }
+  return search;
+}
+
 // The base with the changes of a variant. All variants train on as many tokens.
 TrainConfig read_variant(const TrainConfig& base, const json& changes, const std::string& where) {
-  check_keys(changes, {"model", "train"}, where);
-  json merged = config_to_json(base), changed = changes;
-  use_current_names<TrainConfig>(changed, where);
-  merged.merge_patch(changed);
-  auto config = config_from_json<TrainConfig>(merged, where);
-  check_model(config.model, where + ".model");
+  const auto config = with_changes(base, changes, where);
   const auto tokens = [](const TrainingConfig& train) {
     return train.max_steps * train.batch_size * train.grad_accum_steps * train.ctx_len;
   };
@@ -109,14 +132,18 @@ TrainConfig read_variant(const TrainConfig& base, const json& changes, const std
   return config;
 }
 
-// All that a training's result depends on.
+// All that the result of a training, or of a search, depends on.
 ordered_json training_spec(const StudyFile& file, const Cell& cell) {
-  return {{"format", kFormat},
-          {"kind", "train"},
-          {"repetition", cell.repetition},
-          {"config", settings_key(cell.config)},
-          {"data", settings_key(file.data.at(cell.data))},
-          {"measure", settings_key(file.measure)}};
+  ordered_json spec{{"format", kFormat},
+                    {"kind", cell.kind()},
+                    {"repetition", cell.repetition},
+                    {"config", settings_key(cell.config)},
+                    {"data", settings_key(file.data.at(cell.data))},
+                    {"measure", settings_key(file.measure)}};
+  if (cell.search)
+    spec["search"] = {{"steps", file.search.steps}, {"candidates", file.search.candidates}};
+  if (!cell.needs.empty()) spec["needs"] = cell.needs;
+  return spec;
 }
 
 std::string key_of(const ordered_json& spec) { return hash_bytes(spec.dump()).substr(0, 16); }
@@ -154,6 +181,20 @@ class Expansion {
     for (const auto& [name, config] : file_.variants)
       if (name == variant) cell.config = config;
     cell.config.train.seed = seed;
+    if (file_.data.at(data).learned() != Learned::kText) {
+      cell.config.train.eval_every = file_.eval_every;
+      cell.config.train.patience = file_.patience;
+      if (!file_.search.candidates.empty()) cell.needs = {add_search(cell)};
+    }
+    cell.key = key_of(training_spec(file_, cell));
+    return add(std::move(cell));
+  }
+  // With a seed that no training has.
+  std::string add_search(Cell cell) {
+    cell.training = false, cell.search = true;
+    cell.repetition = 0;
+    cell.seed = 1 + *std::ranges::max_element(file_.seeds);
+    cell.config.train.seed = cell.seed;
     cell.key = key_of(training_spec(file_, cell));
     return add(std::move(cell));
   }
@@ -188,14 +229,43 @@ class Expansion {
 }  // namespace
 
 void DataSetConfig::check(const std::string& where) const {
-  const int kinds =
-      (train.empty() ? 0 : 1) + (train_pairs.empty() ? 0 : 1) + (synth.empty() ? 0 : 1);
+  const int kinds = (train.empty() ? 0 : 1) + (train_pairs.empty() ? 0 : 1) +
+                    (synth.empty() ? 0 : 1) + (train_choices.empty() ? 0 : 1) +
+                    (recall_pairs == 0 ? 0 : 1);
   if (kinds != 1)
     throw ConfigError(where,
-                      "expected one of train, train_pairs and synth, got " + std::to_string(kinds));
+                      "expected one of train, train_pairs, train_choices, synth and recall_pairs, "
+                      "got " +
+                          std::to_string(kinds));
+  if (!train_choices.empty() && test_choices.empty())
+    throw ConfigError(where, "train_choices needs test_choices");
+  if (recall_pairs > 0 && 4 * recall_pairs > recall_tokens)
+    throw ConfigError(where + ".recall_tokens", "must be at least 4 recall_pairs, " +
+                                                    std::to_string(4 * recall_pairs) + ", got " +
+                                                    std::to_string(recall_tokens));
+  if (recall_pairs > 0 && 4 * recall_pairs > recall_vocab)
+    throw ConfigError(where + ".recall_vocab", "must be at least 4 recall_pairs, " +
+                                                   std::to_string(4 * recall_pairs) + ", got " +
+                                                   std::to_string(recall_vocab));
   if (!train_pairs.empty() && test_pairs.empty())
     throw ConfigError(where, "train_pairs needs test_pairs");
   if (!synth.empty()) synth_task(synth, where + ".synth");
+}
+
+Learned DataSetConfig::learned() const {
+  if (!train_choices.empty()) return Learned::kChoices;
+  if (recall_pairs > 0) return Learned::kRecall;
+  return responses ? Learned::kResponses : Learned::kText;
+}
+
+TrainConfig with_changes(const TrainConfig& config, const json& changes, const std::string& where) {
+  check_keys(changes, {"model", "train"}, where);
+  json merged = config_to_json(config), changed = changes;
+  use_current_names<TrainConfig>(changed, where);
+  merged.merge_patch(changed);
+  auto result = config_from_json<TrainConfig>(merged, where);
+  check_model(result.model, where + ".model");
+  return result;
 }
 
 StudyFile read_study_file(const std::string& path) {
@@ -204,7 +274,7 @@ StudyFile read_study_file(const std::string& path) {
   const auto text = read_file(path);
   const auto document = parse_json(text, path);
   const auto ordered = ordered_json::parse(text, nullptr, true, /*ignore_comments=*/true);
-  check_keys(document, {"base", "seeds", "measure", "data", "variants", "studies"}, path);
+  check_keys(document, {"base", "seeds", "measure", "data", "search", "variants", "studies"}, path);
   const std::string where = path + ": ";
   StudyFile file;
   file.path = path;
@@ -223,7 +293,8 @@ StudyFile read_study_file(const std::string& path) {
                       "the length of a study's trainings is max_steps; set "
                       "it above 0, and neither max_tokens nor epochs");
   file.base.train.output = TrainingConfig().output;  // each cell has its own folder
-  file.base.train.eval_every = 0;
+  file.eval_every = file.base.train.eval_every, file.patience = file.base.train.patience;
+  file.base.train.eval_every = file.base.train.patience = 0;
   file.base.train.save_every = 0;
   file.base.train.keep_last = 1;
   if (document.contains("measure"))
@@ -239,17 +310,23 @@ StudyFile read_study_file(const std::string& path) {
   for (const char* name : {kBaseline, kEnhanced})
     if (!ordered["variants"].contains(name))
       throw ConfigError(where + "variants", std::string("has no \"") + name + "\"");
+  if (document.contains("search")) file.search = read_search(document["search"], file, where);
   for (const auto& item : ordered["studies"].items())
     file.studies.push_back(
         read_study(item.key(), json(item.value()), file, where + "studies." + item.key()));
   return file;
 }
 
-std::string Cell::kind() const { return training ? "train" : std::string(study->name); }
+std::string Cell::kind() const {
+  return training ? "train" : search ? "search" : std::string(study->name);
+}
 
 std::string Cell::title() const {
-  return std::string(study->name) + ": " + (training ? "training " + variant : "measuring") + ", " +
-         data + ", seed " + std::to_string(seed) + (repetition > 0 ? ", once more" : "");
+  return std::string(study->name) + ": " +
+         (training ? "training " + variant
+          : search ? "searching settings of " + variant
+                   : "measuring") +
+         ", " + data + ", seed " + std::to_string(seed) + (repetition > 0 ? ", once more" : "");
 }
 
 const StudyConfig* find_study(const StudyFile& file, std::string_view name) {

@@ -43,14 +43,15 @@ const json* StudyResults::training(const std::string& variant, const std::string
 const json* StudyResults::measured(std::string_view study, const std::string& data,
                                    std::int64_t seed) const {
   for (const auto& cell : grid_)
-    if (!cell.training && cell.study->name == study && cell.data == data && cell.seed == seed)
+    if (!cell.training && !cell.search && cell.study->name == study && cell.data == data &&
+        cell.seed == seed)
       return result(&cell);
   return nullptr;
 }
 
 bool StudyResults::any_measured(std::string_view study) const {
   return std::any_of(grid_.begin(), grid_.end(), [&](const Cell& cell) {
-    return !cell.training && cell.study->name == study && result(&cell) != nullptr;
+    return !cell.training && !cell.search && cell.study->name == study && result(&cell) != nullptr;
   });
 }
 

@@ -23,10 +23,12 @@
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/data/batcher.h"
 #include "rwkvx/data/corpus.h"
+#include "rwkvx/data/supervised.h"
 #include "rwkvx/eval/predictions.h"
 #include "rwkvx/eval/scoring.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/train/trainer.h"
+#include "study/answers.h"
 #include "study/probes.h"
 
 namespace rwkvx {
@@ -48,17 +50,16 @@ class OwnedFolder {
 };
 
 // The tokenizer of a data set: one for all of its cells, trained on its training text if need be.
-TokenizerConfig shared_tokenizer(const TokenizerConfig& config, const DataSet& data) {
+TokenizerConfig shared_tokenizer(const TokenizerConfig& config, const DataSet& data,
+                                 const std::function<std::vector<std::string>()>& pieces) {
   TokenizerConfig shared = config;
   if (config.kind != TokenizerKind::kSentencePiece || !config.path.empty()) return shared;
   const auto folder = data.folder / "tokenizer";
   const OwnedFolder owned(data.folder);
   // tokenizer.json is written last.
   if (!std::filesystem::exists(folder / "tokenizer.json")) {
-    DataConfig all;
     const auto tokenizer = train_sentencepiece(
-        read_pieces({data.train().string()}, all),
-        {config.vocab_size, enum_name(config.model_type), config.character_coverage});
+        pieces(), {config.vocab_size, enum_name(config.model_type), config.character_coverage});
     std::filesystem::create_directories(folder);
     tokenizer->save(folder);
   }
@@ -148,7 +149,8 @@ ordered_json training_log(const std::filesystem::path& path) {
 ordered_json train_and_measure(const Cell& cell, const DataSet& data, const MeasureConfig& measure,
                                const std::filesystem::path& folder) {
   TrainConfig config = cell.config;
-  config.tokenizer = shared_tokenizer(config.tokenizer, data);
+  config.tokenizer = shared_tokenizer(
+      config.tokenizer, data, [&] { return read_pieces({data.train().string()}, DataConfig()); });
   config.data.train = {data.train().string()};
   config.data.valid = {data.test().string()};
   config.data.cache = (data.folder / "tokens").string();
@@ -209,6 +211,70 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
                               kBestName))
     remove_checkpoint(step);
   return row;
+}
+
+// The settings of a training on answers, with tokenizer and data.
+TrainConfig answer_config(const TrainConfig& config, const DataSetConfig& source,
+                          const DataSet& data, const std::filesystem::path& run) {
+  auto result = answer_training(config, source, data, "");
+  if (source.learned() != Learned::kRecall)
+    result.tokenizer = shared_tokenizer(result.tokenizer, data, [&] {
+      return supervised_texts(result.data.train, result.data, TextPart::kAll);
+    });
+  result.train.output = run.string();
+  result.train.eval_tokens = 0;  // all
+  result.train.save_every = result.train.eval_every;
+  return result;
+}
+
+TrainResult train_cell(const TrainConfig& config, const std::string& title) {
+  TrainOptions options;
+  options.resume = options.overwrite = options.quiet = true;
+  const auto result = train(config, options);
+  if (result.signal != 0) throw Interrupted(title, "interrupted; run the same command to resume");
+  return result;
+}
+
+// Trains until the validation loss stops falling, and measures the best checkpoint. `changes`: of
+// the settings, by a search.
+ordered_json train_on_answers(const Cell& cell, const DataSetConfig& source, const DataSet& data,
+                              const MeasureConfig& measure, const json& changes,
+                              const std::filesystem::path& folder) {
+  const auto settings =
+      changes.is_null() ? cell.config : with_changes(cell.config, changes, cell.title());
+  const auto config = answer_config(settings, source, data, folder / "run");
+  const auto result = train_cell(config, cell.title());
+  const auto checkpoint = resolve_checkpoint(folder / "run");
+  auto row =
+      ordered_json{{"parameters", parameter_count(read_checkpoint_config(checkpoint).model)},
+                   {"steps", result.step},
+                   {"best_step", result.best_step},
+                   {"tokens", result.tokens},
+                   {"valid_loss", result.best_valid_loss},
+                   {"weights", hash_file(checkpoint / kWeightsFile)},
+                   {"changes", changes},
+                   {"log", training_log(folder / "run" / "log.jsonl")},
+                   {"scores", measure_answers(checkpoint, source, data, measure, config, folder)}};
+  return row;
+}
+
+// Trains a variant with each candidate's changes; which has the least validation loss.
+ordered_json search_settings(const Cell& cell, const SearchConfig& search,
+                             const DataSetConfig& source, const DataSet& data,
+                             const std::filesystem::path& folder) {
+  std::vector<double> losses;
+  for (const auto& changes : search.candidates) {
+    auto settings = with_changes(cell.config, changes, cell.title());
+    settings.train.max_steps = search.steps;
+    const auto run = folder / ("run-" + std::to_string(losses.size()));
+    losses.push_back(
+        train_cell(answer_config(settings, source, data, run), cell.title()).best_valid_loss);
+    std::filesystem::remove_all(run);
+  }
+  const auto best = std::ranges::min_element(losses) - losses.begin();
+  return {{"valid_losses", losses},
+          {"chosen", best},
+          {"changes", search.candidates[static_cast<std::size_t>(best)]}};
 }
 
 }  // namespace
@@ -292,7 +358,15 @@ void StudyRunner::run(const Cell& cell) {
                                           .dump(2) +
                                       "\n");
   ordered_json result;
-  if (cell.training) {
+  const auto& source = file_.data.at(cell.data);
+  if (cell.search) {
+    result = search_settings(cell, file_.search, source, data, place);
+  } else if (cell.training && source.learned() != Learned::kText) {
+    json changes;
+    if (!cell.needs.empty())
+      changes = (*read_result(options_.output, cell.needs[0]))["result"]["changes"];
+    result = train_on_answers(cell, source, data, file_.measure, changes, place);
+  } else if (cell.training) {
     result = train_and_measure(cell, data, file_.measure, place);
   } else {
     const auto& study = *find_study(file_, cell.study->name);
@@ -302,7 +376,7 @@ void StudyRunner::run(const Cell& cell) {
           load_trained(study.variants[i], resolve_checkpoint(folder(cell.needs[i]) / "run")));
     result = cell.study->measure({.models = models,
                                   .data = data,
-                                  .source = file_.data.at(cell.data),
+                                  .source = source,
                                   .study = study,
                                   .measure = file_.measure,
                                   .base = cell.config,

@@ -5,11 +5,11 @@
 namespace rwkvx {
 
 // Each is defined in the file of its name.
-extern const Study kAblation, kComplexity, kDomains, kBoundaries, kFailures;
+extern const Study kAblation, kComplexity, kDomains, kBoundaries, kFailures, kTasks;
 
 std::span<const Study* const> studies() {
-  static constexpr const Study* kStudies[] = {&kAblation, &kComplexity, &kDomains, &kBoundaries,
-                                              &kFailures};
+  static constexpr const Study* kStudies[] = {&kAblation,   &kComplexity, &kDomains,
+                                              &kBoundaries, &kFailures,   &kTasks};
   return kStudies;
 }
 

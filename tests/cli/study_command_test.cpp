@@ -72,6 +72,76 @@ class StudyCommand : public TinyRun {
   json study_;
 };
 
+TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
+  const auto lines = [](int count, bool choices) {
+    std::string text;
+    for (int i = 0; i < count; ++i) {
+      const std::string prompt = "name[N" + std::to_string(i % 7) + "]";
+      json line = {{"id", i}, {"prompt", prompt}};
+      if (choices)
+        line.update({{"choices", {" one", " two"}}, {"answer", i % 2}});
+      else
+        line.update({{"reference", "This is N" + std::to_string(i % 7)},
+                     {"references", {"This is N" + std::to_string(i % 7), "N it is"}}});
+      text += line.dump() + "\n";
+    }
+    return text;
+  };
+  for (const bool choices : {false, true}) {
+    write_file(path(choices ? "c.train" : "p.train"), lines(60, choices));
+    write_file(path(choices ? "c.test" : "p.test"), lines(5, choices));
+  }
+  study_["base"]["train"].update({{"eval_every", 2}, {"patience", 2}});
+  study_["search"] = {
+      {"steps", 3},
+      {"candidates",
+       {{{"train", {{"learning_rate", 1e-3}}}}, {{"train", {{"learning_rate", 1e-2}}}}}}};
+  study_["data"] = {
+      {"pairs",
+       {{"train_pairs", "p.train"},
+        {"test_pairs", "p.test"},
+        {"responses", true},
+        {"swap_variants", 1}}},
+      {"choices", {{"train_choices", "c.train"}, {"test_choices", "c.test"}}},
+      {"recall",
+       {{"recall_pairs", 2}, {"recall_tokens", 24}, {"recall_vocab", 32}, {"recall_lines", 100}}}};
+  study_["studies"] = {
+      {"tasks",
+       {{"data", {"pairs", "choices", "recall"}}, {"variants", {"baseline", "enhanced"}}}}};
+  save();
+  const auto done = run("out", {"--data", path("")});
+  ASSERT_EQ(done.status, 0) << done.err;
+  const auto before = results("out");
+  int searches = 0, trainings = 0;
+  for (const auto& cell : before) {
+    const auto& result = cell["result"];
+    if (result.contains("chosen")) {
+      EXPECT_EQ(result["valid_losses"].size(), 2u);
+      ++searches;
+      continue;
+    }
+    ++trainings;
+    EXPECT_TRUE(result["changes"]["train"].contains("learning_rate"));
+    for (const auto& way : result["scores"])
+      for (const auto& values : way) {
+        if (values.is_array() && !values.empty() && values[0].is_number()) {
+          EXPECT_GE(values.size(), 4u);
+        }
+      }
+  }
+  EXPECT_EQ(searches, 6);
+  EXPECT_EQ(trainings, 12);
+  const auto report = study({"report", path("out"), "--output", path("docs"), "--name", "found"});
+  ASSERT_EQ(report.status, 0) << report.err;
+  const auto text = read_file(path("docs/found.md"));
+  for (const char* wanted : {"Tasks that are learned", "the nearest training example",
+                             "the most frequent answer", "Recall by distance", "seeds needed"})
+    EXPECT_THAT(text, HasSubstr(wanted));
+  const auto again = run("out", {"--data", path("")});
+  ASSERT_EQ(again.status, 0) << again.err;
+  EXPECT_EQ(results("out"), before);
+}
+
 TEST_F(StudyCommand, AllStudiesRunAndTheReportHasThem) {
   const auto first = run("out");
   ASSERT_EQ(first.status, 0) << first.err;

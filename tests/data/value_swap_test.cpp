@@ -34,7 +34,8 @@ TEST_F(ValueSwaps, PromptAndResponseGetTheSameNewValue) {
     const auto name = value(pair->prompt), area = value(pair->prompt, 1);
     EXPECT_NE(name, "Blue Spice");
     EXPECT_EQ(pair->response, name + " is in the " + area + "; go to " + name + ".");
-    EXPECT_TRUE(name[0] >= 'A' && name[0] <= 'Z' ? true : static_cast<unsigned char>(name[0]) >= 0x80)
+    EXPECT_TRUE(name[0] >= 'A' && name[0] <= 'Z' ? true
+                                                 : static_cast<unsigned char>(name[0]) >= 0x80)
         << name;
   }
 }
@@ -60,7 +61,8 @@ TEST_F(ValueSwaps, AValueWithinALongerOneIsNotTakenForIt) {
 TEST_F(ValueSwaps, AKeyAlwaysGivesTheSame) {
   std::set<std::string> all;
   for (std::uint64_t key = 0; key < 50; ++key) {
-    const auto one = swap_.swapped("[Aromi]", "Aromi", key), again = swap_.swapped("[Aromi]", "Aromi", key);
+    const auto one = swap_.swapped("[Aromi]", "Aromi", key),
+               again = swap_.swapped("[Aromi]", "Aromi", key);
     EXPECT_EQ(one->prompt, again->prompt);
     all.insert(one->response);
   }

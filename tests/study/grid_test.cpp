@@ -86,7 +86,54 @@ TEST_F(StudyFiles, WhatIsWrongIsNamed) {
   EXPECT_THAT(error(document), testing::HasSubstr("seeds"));
   document = minimal();
   document["data"]["copy"] = json{{"synth", "copy"}, {"train", {"a.txt"}}};
-  EXPECT_THAT(error(document), testing::HasSubstr("one of train, train_pairs and synth"));
+  EXPECT_THAT(error(document), testing::HasSubstr("one of train, train_pairs"));
+}
+
+TEST_F(StudyFiles, SettingsAreSearchedOncePerVariantBeforeItsTrainings) {
+  auto document = minimal();
+  document["data"] = {{"recall", {{"recall_pairs", 4}}}};
+  document["base"]["train"] = {{"max_steps", 100}, {"eval_every", 10}, {"patience", 2}};
+  document["studies"] = {{"tasks", {{"data", {"recall"}}, {"variants", {"baseline", "enhanced"}}}}};
+  const auto without = expand_grid(read(document));
+  EXPECT_EQ(without.size(), 4u);
+  document["search"] = {
+      {"steps", 20},
+      {"candidates",
+       {{{"train", {{"learning_rate", 1e-3}}}}, {{"train", {{"learning_rate", 1e-2}}}}}}};
+  const auto cells = expand_grid(read(document));
+  int searches = 0;
+  std::set<std::string> keys;
+  for (const auto& cell : cells) {
+    searches += cell.search;
+    keys.insert(cell.key);
+    EXPECT_EQ(cell.config.train.eval_every, 10);
+    EXPECT_EQ(cell.config.train.patience, 2);
+    if (cell.search) {
+      EXPECT_EQ(cell.seed, 3) << "a seed of its own";
+      continue;
+    }
+    ASSERT_EQ(cell.needs.size(), 1u);
+    EXPECT_TRUE(keys.contains(cell.needs[0])) << "made before";
+  }
+  EXPECT_EQ(searches, 2);
+  EXPECT_EQ(cells.size(), 6u);
+  EXPECT_NE(find_training(cells, "enhanced", "recall", 1)->key,
+            find_training(without, "enhanced", "recall", 1)->key);
+}
+
+TEST_F(StudyFiles, AStudyOfAnswersTakesNoRunningTextAndTheOthersNothingElse) {
+  auto document = minimal();
+  document["data"]["recall"] = {{"recall_pairs", 4}};
+  document["studies"]["ablation"]["data"] = {"recall"};
+  EXPECT_THAT(error(document), testing::HasSubstr("running text"));
+  document = minimal();
+  document["studies"]["tasks"] = {{"data", {"stories"}}, {"variants", {"baseline", "enhanced"}}};
+  EXPECT_THAT(error(document), testing::HasSubstr("running text"));
+  document["data"]["stories"] = {{"recall_pairs", 100}};
+  EXPECT_THAT(error(document), testing::HasSubstr("recall_tokens"));
+  document = minimal();
+  document["search"] = {{"candidates", {{{"train", {{"learning_rat", 1e-3}}}}}}};
+  EXPECT_THAT(error(document), testing::HasSubstr("learning_rat"));
 }
 
 TEST(Studies, TheTableIsWhole) {

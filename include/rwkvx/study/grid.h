@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -17,14 +18,23 @@
 
 namespace rwkvx {
 
-// Where a data set comes from: text, pairs of prompts and references, or synthetic text. Paths are
-// relative to the data directory.
+// What is trained on: running text, or documents whose answers alone are learned.
+enum class Learned { kText, kResponses, kChoices, kRecall };
+
+// Where a data set comes from: text, pairs of prompts and references, questions with choices, or
+// synthetic text. Paths are relative to the data directory.
 struct DataSetConfig {
   std::vector<std::string> train, test;
   std::string train_pairs, test_pairs;
   std::string synth;
   double megabytes = 0.6;
   double test_megabytes = 0.12;
+  bool responses = false;
+  std::int64_t swap_variants = 0;
+  std::string train_choices, test_choices;
+  std::int64_t recall_pairs = 0, recall_tokens = 64, recall_vocab = 8192, recall_lines = 20000;
+
+  Learned learned() const;
 
   static constexpr auto fields() {
     using C = DataSetConfig;
@@ -40,6 +50,25 @@ struct DataSetConfig {
                          "largest size of the training text, 10^6 bytes", 0.001, 1e6},
         Field<C, double>{"test_megabytes", &C::test_megabytes, "the same of the test text", 0.001,
                          1e6},
+        added(
+            Field<C, bool>{"responses", &C::responses,
+                           "with train_pairs: each reference is a pair of its own, whose response "
+                           "alone is learned; else pairs are running text"}),
+        added(Field<C, std::int64_t>{"swap_variants", &C::swap_variants,
+                                     "with responses: as data.swap_variants", 0, 1000}),
+        added(Text{"train_choices", &C::train_choices,
+                   "JSON lines with prompt, choices and answer to train on"}),
+        added(Text{"test_choices", &C::test_choices, "the same to test on"}),
+        added(Field<C, std::int64_t>{
+            "recall_pairs", &C::recall_pairs,
+            "multi-query associative recall of so many keys and values (arXiv 2312.04927)", 0,
+            4096}),
+        added(Field<C, std::int64_t>{"recall_tokens", &C::recall_tokens, "tokens of its sequences",
+                                     16, 65536}),
+        added(Field<C, std::int64_t>{"recall_vocab", &C::recall_vocab,
+                                     "its vocabulary: half keys, half values", 16, 1048576}),
+        added(Field<C, std::int64_t>{"recall_lines", &C::recall_lines, "its sequences to train on",
+                                     100, 1e9}),
     };
   }
   void check(const std::string& where) const;
@@ -83,9 +112,19 @@ struct StudyConfig {
   std::int64_t repeats = 5;
 };
 
+// Settings to try before the trainings of each variant on each data set, with as many steps for
+// each; the one with the least validation loss is taken for all seeds.
+struct SearchConfig {
+  std::int64_t steps = 0;
+  std::vector<nlohmann::json> candidates;  // changes of the sections model and train
+};
+
 struct StudyFile {
   std::string path;
   TrainConfig base;
+  // Of trainings on answers, which end where the validation loss stops falling.
+  std::int64_t eval_every = 0, patience = 0;
+  SearchConfig search;
   std::vector<std::int64_t> seeds;
   MeasureConfig measure;
   std::map<std::string, DataSetConfig> data;
@@ -103,17 +142,23 @@ StudyFile read_study_file(const std::string& path);
 // One piece of work that can be done alone, given those that it needs.
 struct Cell {
   const Study* study = nullptr;  // the first study that it is for
-  bool training = true;          // else the study's measurement
+  bool training = true;          // else the study's measurement, or
+  bool search = false;           // the search for a variant's settings
   std::string data;
   std::int64_t seed = 0;
-  std::string variant;             // of a training
-  std::int64_t repetition = 0;     // 1: the same training again
-  TrainConfig config;              // of a training, without directories
-  std::vector<std::string> needs;  // keys of trainings, in the order of the study's variants
-  std::string key;                 // hash of all settings that the result depends on
-  std::string kind() const;        // "train", or the name of the study that measures
-  std::string title() const;       // "ablation: training enhanced, shakespeare, seed 1"
+  std::string variant;          // of a training
+  std::int64_t repetition = 0;  // 1: the same training again
+  TrainConfig config;           // of a training, without directories
+  // Keys of trainings, in the order of the study's variants; of a training, of its search.
+  std::vector<std::string> needs;
+  std::string key;            // hash of all settings that the result depends on
+  std::string kind() const;   // "train", "search", or the name of the study that measures
+  std::string title() const;  // "ablation: training enhanced, shakespeare, seed 1"
 };
+
+// A variant's settings with the changes of a candidate. Throws ConfigError at `where`.
+TrainConfig with_changes(const TrainConfig& config, const nlohmann::json& changes,
+                         const std::string& where);
 
 // The cells of a file, each once and after those that it needs. Trainings that studies share are
 // one cell. `only`: those of one study, "" for all. Throws ConfigError for an unknown study.

@@ -26,6 +26,7 @@ struct Study {
   bool repeats = false;           // trains its last variant a second time, to compare
   bool without_enhanced = false;  // need not have the variant "enhanced"
   bool alone = false;             // measures time, so its cells run with nothing beside them
+  bool answers = false;           // of data sets whose answers alone are learned; else of text
 
   // One cell's measurement on its trained models; null for a study of trainings alone.
   nlohmann::ordered_json (*measure)(const MeasureInput&) = nullptr;

@@ -1,0 +1,390 @@
+#include "study/answers.h"
+
+#include <torch/types.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
+#include "rwkvx/base/json_file.h"
+#include "rwkvx/base/output_file.h"
+#include "rwkvx/base/splitmix64.h"
+#include "rwkvx/eval/choices.h"
+#include "rwkvx/eval/pairs.h"
+#include "rwkvx/eval/predictions.h"
+#include "rwkvx/eval/scoring.h"
+#include "rwkvx/generate/likelihood.h"
+#include "rwkvx/synth/recall.h"
+#include "study/probes.h"
+
+namespace rwkvx {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr std::uint64_t kSplitKey = 20;
+constexpr std::uint64_t kValidEvery = 20;  // lines, one of which is for validation
+constexpr std::uint64_t kTestSeed = 2;     // of recall's test lines; they train with 1
+constexpr std::int64_t kSlots = 16;        // sequences at a time
+constexpr const char *kTrainLines = "train.jsonl", *kValidLines = "valid.jsonl";
+
+bool for_validation(std::uint64_t line) { return splitmix64(kSplitKey, line) % kValidEvery == 0; }
+
+// Lines of a file as objects, with the place that messages name.
+template <class Use>
+void for_each_line(const std::filesystem::path& path, const Use& use) {
+  if (!std::filesystem::is_regular_file(path))
+    throw DataError(path.string(), "does not exist; --data names the directory with the texts");
+  LineReader reader(path);
+  for (std::string line; line.clear(), reader.append(line);) {
+    if (line.empty()) continue;
+    const auto where = path.string() + ":" + std::to_string(reader.lines());
+    const auto item = parse_foreign_json(line, where);
+    if (!use(JsonObject(item, where), item, where)) return;
+  }
+}
+
+std::vector<std::string> references_of(const JsonObject& line, const json& item,
+                                       const std::string& where) {
+  if (line.has("references")) return read_texts(item["references"], where + ": references");
+  return {line.text("reference")};
+}
+
+class LineWriter {
+ public:
+  explicit LineWriter(double megabytes) : most_(megabytes * 1e6) {}
+  // False where a line would be too much.
+  bool add(const ordered_json& line, std::string& out) {
+    const auto text = line.dump() + "\n";
+    if (static_cast<double>(bytes_ + text.size()) > most_) return false;
+    bytes_ += text.size();
+    out += text;
+    return true;
+  }
+
+ private:
+  double most_;
+  std::size_t bytes_ = 0;
+};
+
+AnswerLines pairs(const DataSetConfig& config, const MeasureConfig& measure,
+                  const std::filesystem::path& sources) {
+  AnswerLines lines;
+  LineWriter train(config.megabytes);
+  std::uint64_t count = 0;
+  for_each_line(sources / config.train_pairs,
+                [&](const JsonObject& line, const json& item, const std::string& where) {
+                  const auto references = references_of(line, item, where);
+                  auto& to = for_validation(count++) ? lines.valid : lines.train;
+                  if (!train.add({{"prompt", line.text("prompt")}, {"references", references}}, to))
+                    return false;
+                  lines.train_text += line.text("prompt") + "\n";
+                  for (const auto& one : references) lines.train_text += one + "\n";
+                  return true;
+                });
+  LineWriter test(config.test_megabytes);
+  for_each_line(sources / config.test_pairs, [&](const JsonObject& line, const json& item,
+                                                 const std::string& where) {
+    const auto references = references_of(line, item, where);
+    // As the template "plain" has a prompt.
+    if (lines.tests == measure.prompts || !test.add({{"id", lines.tests},
+                                                     {"prompt", line.text("prompt") + "\n"},
+                                                     {"reference", references}},
+                                                    lines.test))
+      return false;
+    ++lines.tests;
+    lines.test_text += line.text("prompt") + "\n";
+    for (const auto& one : references) lines.test_text += one + "\n";
+    return true;
+  });
+  return lines;
+}
+
+AnswerLines choices(const DataSetConfig& config, const MeasureConfig& measure,
+                    const std::filesystem::path& sources) {
+  AnswerLines lines;
+  std::uint64_t count = 0;
+  const auto answer = [](const JsonObject& line, const std::string& where) {
+    const auto& all = line.array("choices");
+    const auto index = line.integer("answer");
+    if (index < 0 || index >= static_cast<std::int64_t>(all.size()) ||
+        !all[static_cast<std::size_t>(index)].is_string())
+      throw DataError(
+          where, "field \"answer\": expected the index of a choice, got " + std::to_string(index));
+    return all[static_cast<std::size_t>(index)].get<std::string>();
+  };
+  for_each_line(sources / config.train_choices, [&](const JsonObject& line, const json&,
+                                                    const std::string& where) {
+    const auto right = answer(line, where);
+    auto& to = for_validation(count++) ? lines.valid : lines.train;
+    to += ordered_json{{"prompt", line.text("prompt")}, {"references", {right}}}.dump() + "\n";
+    lines.train_text += line.text("prompt") + right + "\n";
+    return true;
+  });
+  for_each_line(sources / config.test_choices,
+                [&](const JsonObject& line, const json& item, const std::string& where) {
+                  if (lines.tests == measure.prompts) return false;
+                  lines.test_text += line.text("prompt") + answer(line, where) + "\n";
+                  lines.test += item.dump() + "\n";
+                  ++lines.tests;
+                  return true;
+                });
+  return lines;
+}
+
+AnswerLines recall(const DataSetConfig& config, const MeasureConfig& measure) {
+  const RecallShape shape{config.recall_pairs, config.recall_tokens, config.recall_vocab};
+  AnswerLines lines;
+  const auto line = [&](std::uint64_t seed, std::int64_t index) {
+    const auto one = recall_sequence(shape, seed, static_cast<std::uint64_t>(index));
+    std::vector<int> weights(one.ids.size());
+    for (const auto at : one.answers) weights[static_cast<std::size_t>(at)] = 1;
+    return ordered_json{{"ids", one.ids}, {"weights", weights}}.dump() + "\n";
+  };
+  for (std::int64_t i = 0; i < config.recall_lines; ++i)
+    (for_validation(static_cast<std::uint64_t>(i)) ? lines.valid : lines.train) += line(1, i);
+  for (; lines.tests < measure.prompts; ++lines.tests) lines.test += line(kTestSeed, lines.tests);
+  return lines;
+}
+
+// ---- what a model can do
+// ---------------------------------------------------------------------------
+
+// Scores of a file of predictions, a number per line and metric.
+ordered_json scores_of(const std::filesystem::path& predictions) {
+  const auto metrics = parse_metrics("rouge1,rouge2,rougeL,bleu", /*settings=*/{}, "metrics");
+  std::array<std::vector<double>, 4> values;
+  ScoringOptions options;
+  options.threads = 1;
+  options.each = [&](const SampleScores& scores) {
+    const auto found = sample_scores(metrics, scores.statistics);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i].push_back(found[i].value);
+  };
+  const auto source = pairs_from_json(predictions);
+  const auto summary = score_pairs(*source, metrics, options);
+  return {{"rouge1", values[0]},
+          {"rouge2", values[1]},
+          {"rougeL", values[2]},
+          {"bleu", values[3]},
+          {"corpus_bleu", summary.scores[3].value}};
+}
+
+// Nats per token of the first reference after its prompt.
+std::vector<double> reference_losses(Generator& generator, const DataSet& data) {
+  std::vector<LikelihoodRequest> requests;
+  for_each_line(data.prompts(), [&](const JsonObject& line, const json&, const std::string&) {
+    requests.push_back({line.text("prompt"), {line.array("reference").at(0).get<std::string>()}});
+    return true;
+  });
+  std::vector<double> losses(requests.size());
+  std::size_t given = 0;
+  continuation_likelihoods(
+      generator, ContinuationTokens::kApart, kSlots,
+      [&]() -> std::optional<LikelihoodRequest> {
+        if (given == requests.size()) return std::nullopt;
+        return requests[given++];
+      },
+      [&](std::int64_t request, const std::vector<Likelihood>& found) {
+        losses[static_cast<std::size_t>(request)] =
+            -found[0].logprob / static_cast<double>(std::max<std::int64_t>(1, found[0].tokens));
+      });
+  return losses;
+}
+
+ordered_json responses(const std::filesystem::path& checkpoint, const DataSet& data,
+                       const MeasureConfig& measure, const TrainConfig& config,
+                       const std::filesystem::path& folder) {
+  Generator generator(checkpoint, config.train.threads, config.train.device);
+  ordered_json result;
+  auto greedy = measure.generate;
+  greedy.temperature = 0;
+  for (const auto& [name, how] :
+       {std::pair{"greedy", greedy}, std::pair{"sampled", measure.generate}}) {
+    const auto predictions = folder / (std::string(name) + ".jsonl");
+    write_predictions(generator, data.prompts(), {}, how, predictions, /*quiet=*/true);
+    result[name] = scores_of(predictions);
+    result[name]["signature"] = generation_signature(how);
+  }
+  result["reference"] = {{"loss", reference_losses(generator, data)}};
+  return result;
+}
+
+ordered_json chosen(const std::filesystem::path& checkpoint, const DataSet& data,
+                    const TrainConfig& config, const std::filesystem::path& folder) {
+  Generator generator(checkpoint, config.train.threads, config.train.device);
+  ChoiceConfig how;
+  how.choice_tokens = ContinuationTokens::kApart;  // as they were learned
+  const auto details = folder / "choices.jsonl";
+  const auto summary =
+      eval_choices(generator, data.prompts(), "prompt", how, details, /*quiet=*/true);
+  std::vector<double> right;
+  for (const auto& one : read_choice_outcomes(details))
+    right.push_back(best_choices(one.choices)[0] == one.answer ? 1 : 0);
+  return {{"choices",
+           {{"accuracy", right},
+            {"labels", summary.labels},
+            {"confusion", summary.confusion},
+            {"calibration_error", summary.calibration.expected_error()}}}};
+}
+
+// Of the values that are asked for, those that the model finds most likely; by how far back the key
+// stood with its value, in powers of two.
+ordered_json recalled(const std::filesystem::path& checkpoint, const DataSet& data) {
+  const torch::NoGradGuard no_grad;
+  auto trained = load_trained("", checkpoint);
+  std::vector<double> accuracy;
+  std::map<std::int64_t, std::pair<std::int64_t, std::int64_t>> by_distance;  // right, all
+  for_each_line(data.prompts(), [&](const JsonObject& line, const json&, const std::string&) {
+    const auto ids = line.array("ids").get<std::vector<std::int64_t>>();
+    const auto weights = line.array("weights").get<std::vector<int>>();
+    const auto T = static_cast<std::int64_t>(ids.size()) - 1;
+    auto state = trained.model->start(1);
+    const auto input = torch::tensor(ids).narrow(0, 0, T).unsqueeze(0);
+    const auto guess =
+        trained.model->forward(input, state).squeeze(0).argmax(1).contiguous();  // (T)
+    std::int64_t right = 0, asked = 0;
+    for (std::size_t i = 1; i < ids.size(); ++i) {
+      if (weights[i] == 0) continue;
+      const auto first = std::ranges::find(ids, ids[i - 1]) - ids.begin();
+      std::int64_t reach = 1;
+      while (2 * reach <= static_cast<std::int64_t>(i) - 1 - first) reach *= 2;
+      const bool found = guess.const_data_ptr<std::int64_t>()[i - 1] == ids[i];
+      right += found, ++asked;
+      by_distance[reach].first += found, ++by_distance[reach].second;
+    }
+    accuracy.push_back(static_cast<double>(right) / static_cast<double>(asked));
+    return true;
+  });
+  auto distances = ordered_json::array();
+  for (const auto& [reach, count] : by_distance)
+    distances.push_back({{"from", reach}, {"right", count.first}, {"asked", count.second}});
+  return {{"recall", {{"accuracy", accuracy}, {"by_distance", distances}}}};
+}
+
+// ---- without one
+// -----------------------------------------------------------------------------------
+
+std::set<std::string> words_of(const std::string& text) {
+  std::set<std::string> words;
+  std::string word;
+  for (const char c : text + " ") {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte >= 0x80 || (byte >= '0' && byte <= '9') ||
+        ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z')) {
+      word += c;
+    } else if (!word.empty()) {
+      words.insert(word);
+      word.clear();
+    }
+  }
+  return words;
+}
+
+}  // namespace
+
+AnswerLines read_answer_lines(const DataSetConfig& config, const MeasureConfig& measure,
+                              const std::filesystem::path& sources) {
+  switch (config.learned()) {
+    case Learned::kChoices:
+      return choices(config, measure, sources);
+    case Learned::kRecall:
+      return recall(config, measure);
+    default:
+      return pairs(config, measure, sources);
+  }
+}
+
+TrainConfig answer_training(const TrainConfig& config, const DataSetConfig& source,
+                            const DataSet& data, const std::filesystem::path& tokenizer) {
+  auto result = config;
+  result.data = DataConfig();
+  result.data.format = DataFormat::kPairs;
+  result.data.response_field = "references";
+  result.data.train = {(data.folder / kTrainLines).string()};
+  result.data.valid = {(data.folder / kValidLines).string()};
+  result.data.swap_variants = source.swap_variants;
+  if (source.learned() == Learned::kChoices) result.data.chat_template = "{prompt}{response}";
+  if (source.learned() == Learned::kRecall) {
+    result.tokenizer = TokenizerConfig();
+    result.tokenizer.kind = TokenizerKind::kIds;
+    result.tokenizer.vocab_size = source.recall_vocab;
+  } else if (!tokenizer.empty()) {
+    result.tokenizer.path = tokenizer.string();
+  }
+  return result;
+}
+
+ordered_json measure_answers(const std::filesystem::path& checkpoint, const DataSetConfig& source,
+                             const DataSet& data, const MeasureConfig& measure,
+                             const TrainConfig& config, const std::filesystem::path& folder) {
+  switch (source.learned()) {
+    case Learned::kChoices:
+      return chosen(checkpoint, data, config, folder);
+    case Learned::kRecall:
+      return recalled(checkpoint, data);
+    default:
+      return responses(checkpoint, data, measure, config, folder);
+  }
+}
+
+ordered_json answers_without_model(const DataSetConfig& source, const DataSet& data) {
+  ordered_json result = ordered_json::object();
+  if (source.learned() == Learned::kRecall) return result;
+  struct Example {
+    std::set<std::string> words;
+    std::string answer;
+  };
+  std::vector<Example> examples;
+  std::map<std::string, std::int64_t> counts;
+  for_each_line(
+      data.folder / kTrainLines, [&](const JsonObject& line, const json&, const std::string&) {
+        examples.push_back({words_of(line.text("prompt")), line.array("references").at(0)});
+        ++counts[examples.back().answer];
+        return true;
+      });
+  if (source.learned() == Learned::kChoices) {
+    const auto most =
+        std::ranges::max_element(counts, {}, [](const auto& one) { return one.second; });
+    std::vector<double> right;
+    for_each_line(data.prompts(), [&](const JsonObject& line, const json&, const std::string&) {
+      const auto answer =
+          line.array("choices").at(static_cast<std::size_t>(line.integer("answer")));
+      right.push_back(answer == most->first ? 1 : 0);
+      return true;
+    });
+    return {{"the most frequent answer", {{"choices", {{"accuracy", right}}}}}};
+  }
+  const TemporaryFolder folder;
+  std::string copied, nearest;
+  for_each_line(data.prompts(), [&](const JsonObject& line, const json& item, const std::string&) {
+    const auto prompt = line.text("prompt");
+    const auto words = words_of(prompt);
+    const Example* best = nullptr;
+    double most = -1;
+    for (const auto& one : examples) {
+      std::size_t common = 0;
+      for (const auto& word : words) common += one.words.contains(word) ? 1 : 0;
+      const auto all = words.size() + one.words.size() - common;
+      const double share = all == 0 ? 0 : static_cast<double>(common) / static_cast<double>(all);
+      if (share > most) most = share, best = &one;
+    }
+    const auto add = [&](const std::string& prediction, std::string& out) {
+      out +=
+          ordered_json{{"prediction", prediction}, {"reference", item["reference"]}}.dump() + "\n";
+    };
+    add(prompt, copied);
+    add(best == nullptr ? "" : best->answer, nearest);
+    return true;
+  });
+  for (const auto& [name, lines] : {std::pair{"the prompt itself", copied},
+                                    std::pair{"the nearest training example", nearest}}) {
+    write_file(folder.path() / "lines.jsonl", lines);
+    result[name] = {{"greedy", scores_of(folder.path() / "lines.jsonl")}};
+  }
+  return result;
+}
+
+}  // namespace rwkvx

@@ -1,0 +1,229 @@
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
+#include "rwkvx/metrics/seed_test.h"
+#include "rwkvx/report/plot.h"
+#include "study/answers.h"
+#include "study/results.h"
+
+namespace rwkvx {
+namespace {
+
+using nlohmann::json;
+
+// One way of scoring: where a result has a number per line, and how it is shown.
+struct Scale {
+  std::string title;
+  std::vector<std::string> path;
+  double factor;  // of what is shown
+  bool higher_is_better;
+};
+std::vector<Scale> scales_of(Learned learned) {
+  switch (learned) {
+    case Learned::kChoices:
+      return {{"accuracy, %", {"scores", "choices", "accuracy"}, 100, true}};
+    case Learned::kRecall:
+      return {{"accuracy, %", {"scores", "recall", "accuracy"}, 100, true}};
+    default:
+      return {{"ROUGE-L", {"scores", "greedy", "rougeL"}, 100, true},
+              {"ROUGE-1", {"scores", "greedy", "rouge1"}, 100, true},
+              {"ROUGE-2", {"scores", "greedy", "rouge2"}, 100, true},
+              {"ROUGE-L, sampled", {"scores", "sampled", "rougeL"}, 100, true},
+              {"loss of the reference", {"scores", "reference", "loss"}, 1, false}};
+  }
+}
+
+SeedScores scores_by_seed(const StudyResults& results, const std::string& data,
+                          const std::string& variant, const std::vector<std::int64_t>& seeds,
+                          const Scale& scale) {
+  SeedScores all;
+  for (const auto seed : seeds) {
+    all.push_back(values_at(*results.training(variant, data, seed), scale.path));
+    for (auto& value : all.back()) value *= scale.factor;
+  }
+  return all;
+}
+
+std::vector<double> means(const SeedScores& scores) {
+  std::vector<double> all;
+  for (const auto& one : scores) all.push_back(compensated_mean(one));
+  return all;
+}
+
+const TrainConfig& settings_of(const StudyFile& file, const std::string& variant) {
+  for (const auto& [name, config] : file.variants)
+    if (name == variant) return config;
+  return file.base;
+}
+
+// The variant that another is compared with: the study's first one with the same core.
+std::string plain_one(const StudyFile& file, const StudyConfig& study, const std::string& variant) {
+  const auto& core = settings_of(file, variant).model.core;
+  for (const auto& one : study.variants)
+    if (settings_of(file, one).model.core == core) return one;
+  return variant;
+}
+
+void add_scores(const StudyResults& results, const StudyConfig& study, const std::string& data,
+                Page& page) {
+  const auto& source = results.file().data.at(data);
+  const auto scales = scales_of(source.learned());
+  const bool texts = source.learned() == Learned::kResponses;
+  ResultTable table;
+  table.columns = {"model", "parameters", "seeds", "best step", "validation loss"};
+  for (const auto& scale : scales) table.columns.push_back(scale.title);
+  if (texts) table.columns.emplace_back("BLEU");
+  for (const auto& variant : study.variants) {
+    const auto seeds = results.seeds(data, {variant});
+    if (seeds.empty()) continue;
+    std::vector<double> steps, losses, bleu;
+    for (const auto seed : seeds) {
+      const auto& one = *results.training(variant, data, seed);
+      steps.push_back(one.at("best_step"));
+      losses.push_back(one.at("valid_loss"));
+      if (texts) bleu.push_back(one.at("scores").at("greedy").at("corpus_bleu"));
+    }
+    std::vector<std::string> row = {
+        variant, count_text(results.training(variant, data, seeds.front())->at("parameters")),
+        std::to_string(seeds.size()), range_text(steps, 0), spread_text(losses, 4)};
+    for (const auto& scale : scales)
+      row.push_back(spread_text(means(scores_by_seed(results, data, variant, seeds, scale)),
+                                scale.factor > 1 ? 2 : 4));
+    if (texts) row.push_back(spread_text(bleu, 2));
+    table.rows.push_back(row);
+  }
+  if (const auto about = results.about(data)) {
+    const json without = answers_without_model(source, *about);
+    for (const auto& [name, found] : without.items()) {
+      std::vector<std::string> row = {name, "", "", "", ""};
+      for (const auto& scale : scales) {
+        const json* at = &found;  // without "scores", which only trainings have
+        for (std::size_t i = 1; i < scale.path.size() && at != nullptr; ++i)
+          at = at->contains(scale.path[i]) ? &at->at(scale.path[i]) : nullptr;
+        row.push_back(at == nullptr ? ""
+                                    : fixed_text(scale.factor * compensated_mean(
+                                                                    at->get<std::vector<double>>()),
+                                                 2));
+      }
+      if (texts) row.push_back(fixed_text(found.at("greedy").at("corpus_bleu"), 2));
+      table.rows.push_back(row);
+    }
+  }
+  page.table(table);
+}
+
+void add_comparisons(const StudyResults& results, const StudyConfig& study, const std::string& data,
+                     Page& page, std::vector<PlotBar>& bars, std::vector<Claim>& claims) {
+  const auto scales = scales_of(results.file().data.at(data).learned());
+  ResultTable table;
+  table.columns = {"model",          "against",  "score",
+                   "difference",     "95 %",     "p, bootstrap",
+                   "p, permutation", "relative", "smallest difference to be seen",
+                   "seeds needed"};
+  for (const auto& variant : study.variants) {
+    const auto plain = plain_one(results.file(), study, variant);
+    const auto seeds = results.seeds(data, {plain, variant});
+    if (plain == variant || seeds.size() < 2) continue;
+    for (const auto& scale : scales) {
+      const auto found = compare_seeds(scores_by_seed(results, data, plain, seeds, scale),
+                                       scores_by_seed(results, data, variant, seeds, scale),
+                                       /*paired=*/true, results.resamples(), /*seed=*/1);
+      const int digits = scale.factor > 1 ? 2 : 4;
+      const auto count = static_cast<std::int64_t>(seeds.size());
+      const double percent = found.mean_a == 0 ? 0 : 100 / found.mean_a;
+      const auto needed = seeds_needed(found, std::max(std::abs(found.difference), 1e-9));
+      table.rows.push_back({variant, plain, scale.title, signed_text(found.difference, 3),
+                            interval_text(found.low, found.high, digits), p_text(found.p_bootstrap),
+                            p_text(found.p_permutation),
+                            signed_text(percent * found.difference, 3) + " %",
+                            fixed_text(detectable_difference(found, count), digits),
+                            needed ? std::to_string(*needed) : "more than 10,000"});
+      if (&scale != &scales.front()) continue;
+      const auto& core = settings_of(results.file(), variant).model.core;
+      bars.push_back({data + ", " + variant, percent * found.difference, percent * found.low,
+                      percent * found.high});
+      const bool clear = found.low > 0 || found.high < 0;
+      claims.push_back({scale.title + " rises by " + variant + " (" + data + ", " + core + ")",
+                        signed_text(percent * found.difference, 3) + " %, 95 % " +
+                            interval_text(percent * found.low, percent * found.high, 1) + " %, " +
+                            std::to_string(count) + " seeds",
+                        !clear                 ? "no difference found"
+                        : found.difference > 0 ? "yes"
+                                               : "no: it is lower"});
+    }
+  }
+  if (!table.rows.empty()) page.table(table);
+}
+
+// Accuracy of recall by how far back a key stood with its value.
+void add_distances(const StudyResults& results, const StudyConfig& study, const std::string& data,
+                   Page& page) {
+  std::vector<PlotLine> lines;
+  for (const auto& variant : study.variants) {
+    std::map<double, std::pair<double, double>> sums;
+    for (const auto seed : results.seeds(data, {variant}))
+      for (const auto& one :
+           results.training(variant, data, seed)->at("scores").at("recall").at("by_distance")) {
+        auto& sum = sums[one.at("from")];
+        sum.first += one.at("right").get<double>();
+        sum.second += one.at("asked").get<double>();
+      }
+    PlotLine line;
+    line.name = variant;
+    for (const auto& [from, sum] : sums)
+      line.points.push_back({from, 100 * sum.first / sum.second});
+    if (!line.points.empty()) lines.push_back(line);
+  }
+  page.figure("recall-" + data + ".svg",
+              svg_lines({"Recall by distance, " + data,
+                         "tokens between a key and its first place, from", "% right", true},
+                        lines),
+              "Means over the seeds.");
+}
+
+void report_tasks(const StudyResults& results, const StudyConfig& study, Page& page,
+                  std::vector<Claim>& claims) {
+  std::vector<PlotBar> bars;
+  Page sections("");
+  for (const auto& data : study.data) {
+    if (results.seeds(data, {kBaseline}).empty()) continue;
+    const auto& source = results.file().data.at(data);
+    sections.heading(3, data);
+    add_scores(results, study, data, sections);
+    add_comparisons(results, study, data, sections, bars, claims);
+    if (source.learned() == Learned::kRecall) add_distances(results, study, data, sections);
+  }
+  if (bars.empty() && study.data.empty()) return;
+  page.heading(2, "Tasks that are learned");
+  page.text(
+      "Trained on prompts with the loss on their answers alone, until the validation loss stopped "
+      "falling; settings chosen for each variant and data set by a search of equal budget with a "
+      "seed of its own. Scores: mean ± standard deviation over the seeds. Differences: the seeds "
+      "and the prompts are both drawn again (hierarchical bootstrap, corrected for few seeds), and "
+      "beside it seeds are dealt out at random (permutation); with few seeds the latter's p cannot "
+      "be small. \"Smallest difference to be seen\": found with a chance of 80 % with as many "
+      "seeds; "
+      "\"seeds needed\": to find the difference that was measured.");
+  if (bars.size() > 1)
+    page.figure(
+        "tasks.svg",
+        svg_intervals({"First score over that of the plain model", "percent, 95 %", ""}, bars),
+        "Grey intervals hold 0.");
+  page.append(sections);
+}
+
+}  // namespace
+
+extern const Study kTasks{
+    .name = "tasks",
+    .question = "does it help where a model has learned its task?",
+    .measures =
+        "ROUGE, BLEU and loss of responses, accuracy of choices and of recall, beside what needs "
+        "no model; differences by seeds and prompts, and which could have been seen",
+    .answers = true,
+    .report = report_tasks};
+
+}  // namespace rwkvx
