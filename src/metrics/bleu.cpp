@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/unicode.h"
@@ -73,6 +74,34 @@ Codes replace_all(const Codes& in, std::string_view from, std::string_view to) {
   return out;
 }
 
+// Where blanks come between words and marks in 13a and zh.
+Codes part_marks(Codes text) {
+  text = part_each(text, is_13a_mark);
+  const auto no_digit = [](std::uint32_t c) { return !is_digit(c); };
+  text = part_pairs(text, no_digit, is_stop, {false, true, true});
+  text = part_pairs(text, is_stop, no_digit, {true, true, false});
+  return part_pairs(text, is_digit, [](std::uint32_t c) { return c == '-'; }, {false, true, true});
+}
+
+// sacrebleu's _UCODE_RANGES, the adjoining ones as one. Two of them are meant to begin at U+20000
+// and U+2F800 but are written with four digits, and so hold U+2001 to U+2A6D and U+2F81 to U+2FA1.
+bool is_chinese(std::uint32_t c) {
+  static constexpr std::pair<std::uint32_t, std::uint32_t> kRanges[] = {
+      {0x2001, 0x2a6d}, {0x2e80, 0x2eff}, {0x2f00, 0x2fdf}, {0x2ff0, 0x2fff}, {0x3000, 0x303f},
+      {0x3100, 0x312f}, {0x31a0, 0x31bf}, {0x31c0, 0x31ef}, {0x3200, 0x33ff}, {0x3400, 0x4db5},
+      {0x4e00, 0x9fbb}, {0xf900, 0xfa2d}, {0xfa30, 0xfa6a}, {0xfa70, 0xfad9}, {0xfe10, 0xfe1f},
+      {0xfe30, 0xfe4f}, {0xff00, 0xffef}};
+  return std::any_of(std::begin(kRanges), std::end(kRanges),
+                     [&](const auto& range) { return range.first <= c && c <= range.second; });
+}
+
+Codes apply_zh(Codes text) {
+  const auto first = std::find_if_not(text.begin(), text.end(), unicode::is_space);
+  text.erase(text.begin(), first);
+  while (!text.empty() && unicode::is_space(text.back())) text.pop_back();
+  return part_marks(part_each(text, is_chinese));
+}
+
 Codes apply_13a(Codes text) {
   text = replace_all(text, "<skipped>", "");
   text = replace_all(text, "-\n", "");
@@ -84,11 +113,7 @@ Codes apply_13a(Codes text) {
   text = replace_all(text, "&gt;", ">");
   text.insert(text.begin(), ' ');
   text.push_back(' ');
-  text = part_each(text, is_13a_mark);
-  const auto no_digit = [](std::uint32_t c) { return !is_digit(c); };
-  text = part_pairs(text, no_digit, is_stop, {false, true, true});
-  text = part_pairs(text, is_stop, no_digit, {true, true, false});
-  return part_pairs(text, is_digit, [](std::uint32_t c) { return c == '-'; }, {false, true, true});
+  return part_marks(std::move(text));
 }
 
 Codes apply_intl(Codes text) {
@@ -119,6 +144,8 @@ Codes cut(Codes text, BleuTokenizer tokenizer) {
       return apply_13a(std::move(text));
     case BleuTokenizer::kIntl:
       return apply_intl(std::move(text));
+    case BleuTokenizer::kZh:
+      return apply_zh(std::move(text));
     case BleuTokenizer::kChar:
       return part_each(text, [](std::uint32_t) { return true; });
     default:
@@ -155,6 +182,12 @@ void BleuCounter::tokenize(std::string_view text, std::vector<std::uint32_t>& to
   decode_utf8(text, codes);
   if (lower_case_) unicode::lower(codes);
   while (!codes.empty() && unicode::is_space(codes.back())) codes.pop_back();
+  if (cutter_) {
+    std::string bytes;
+    for (const auto c : codes) append_utf8(c, bytes);
+    const auto pieces = cutter_(bytes);
+    decode_utf8(pieces, codes);
+  }
   for_each_word(cut(std::move(codes), tokenizer_), [&](const std::string& word) {
     tokens.push_back(
         words_.try_emplace(word, static_cast<std::uint32_t>(words_.size())).first->second);

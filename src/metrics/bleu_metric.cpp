@@ -4,18 +4,33 @@
 #include <tuple>
 
 #include "rwkvx/base/field.h"
+#include "rwkvx/base/files.h"
 #include "rwkvx/metrics/bleu.h"
 #include "rwkvx/metrics/metric.h"
+#include "rwkvx/text/sentence_pieces.h"
 
 namespace rwkvx {
 namespace {
 
 struct BleuSettings {
   BleuTokenizer bleu_tokenizer = BleuTokenizer::k13a;
+  std::string bleu_model;
   static constexpr auto fields() {
     using C = BleuSettings;
     return std::tuple{Field<C, BleuTokenizer>{"bleu_tokenizer", &C::bleu_tokenizer,
-                                              "BLEU: 13a, intl, char or none"}};
+                                              "BLEU: 13a, intl, char, none, zh, flores101 or "
+                                              "flores200"},
+                      Field<C, std::string>{"bleu_model", &C::bleu_model,
+                                            "BLEU: file of the sentencepiece model of flores101 or "
+                                            "flores200, which is downloaded separately"}};
+  }
+  void check(const std::string& where) const {
+    if (needs_model(bleu_tokenizer) != !bleu_model.empty())
+      throw ConfigError(where + "bleu_model",
+                        bleu_model.empty()
+                            ? "expected the sentencepiece model of " + enum_name(bleu_tokenizer) +
+                                  " (sacrebleu downloads it to ~/.sacrebleu/models), got none"
+                            : "requires --bleu-tokenizer flores101 or flores200");
   }
 };
 
@@ -24,7 +39,8 @@ constexpr std::size_t kStatistics = 2 + 2 * BleuCounts::kOrders;
 
 class BleuPairCounter : public PairCounter {
  public:
-  explicit BleuPairCounter(BleuTokenizer tokenizer) : counter_(tokenizer) {}
+  BleuPairCounter(BleuTokenizer tokenizer, const BleuCutter& cutter)
+      : counter_(tokenizer, /*lower_case=*/false, cutter) {}
   void count(std::string_view prediction, std::span<const std::string_view> references,
              std::span<double> statistics) override {
     const auto counts = counter_.count(prediction, references);
@@ -41,12 +57,17 @@ class BleuPairCounter : public PairCounter {
 
 class BleuMetric : public Metric {
  public:
-  explicit BleuMetric(BleuTokenizer tokenizer)
+  explicit BleuMetric(const BleuSettings& settings)
       : Metric({{"bleu", /*percent=*/1, /*of_set=*/true}},
-               "bleu:tok:" + enum_name(tokenizer) + ",case:mixed,smooth:exp,eff:no", kStatistics),
-        tokenizer_(tokenizer) {}
+               "bleu:tok:" + enum_name(settings.bleu_tokenizer) +
+                   (settings.bleu_model.empty() ? "" : "-" + hash_file(settings.bleu_model)) +
+                   ",case:mixed,smooth:exp,eff:no",
+               kStatistics),
+        tokenizer_(settings.bleu_tokenizer) {
+    if (!settings.bleu_model.empty()) cutter_ = sentence_piece_cutter(settings.bleu_model);
+  }
   std::unique_ptr<PairCounter> counter() const override {
-    return std::make_unique<BleuPairCounter>(tokenizer_);
+    return std::make_unique<BleuPairCounter>(tokenizer_, cutter_);
   }
   std::vector<MetricScore> set_scores(std::span<const double> sums, std::uint64_t) const override {
     const auto counts = counts_of(sums);
@@ -79,6 +100,7 @@ class BleuMetric : public Metric {
     return counts;
   }
   BleuTokenizer tokenizer_;
+  BleuCutter cutter_;
 };
 
 }  // namespace
@@ -88,8 +110,7 @@ extern constinit const MetricRow kBleuMetric{
     .names = "bleu",
     .make = [](const std::vector<std::string>&,
                const nlohmann::json& settings) -> std::unique_ptr<const Metric> {
-      return std::make_unique<BleuMetric>(
-          config_from_json<BleuSettings>(settings, "").bleu_tokenizer);
+      return std::make_unique<BleuMetric>(config_from_json<BleuSettings>(settings, ""));
     },
     .settings = [] { return describe_fields<BleuSettings>(); },
 };

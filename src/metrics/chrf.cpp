@@ -24,11 +24,25 @@ ChrfCounts& ChrfCounts::operator+=(const ChrfCounts& other) {
   return *this;
 }
 
-double chrf_score(const ChrfCounts& counts) {
-  constexpr double kFactor = 4;  // beta squared
+double chrf_score(const ChrfCounts& counts, const ChrfOptions& options) {
+  const double factor = options.beta * options.beta;
+  const auto used = std::span(counts.orders).first(options.char_order + options.word_order);
+  if (options.eps_smoothing) {
+    constexpr double kEps = 1e-16;
+    double sum = 0;
+    for (const auto& order : used) {
+      const auto share = [&](std::uint64_t of) {
+        return of > 0 ? static_cast<double>(order.hits) / static_cast<double>(of) : kEps;
+      };
+      const double precision = share(order.predicted), recall = share(order.wanted);
+      const double both = factor * precision + recall;
+      sum += both > 0 ? (1 + factor) * precision * recall / both : kEps;
+    }
+    return 100 * sum / static_cast<double>(used.size());
+  }
   double precision = 0, recall = 0;
   int orders = 0;
-  for (const auto& order : counts.orders) {
+  for (const auto& order : used) {
     if (order.predicted == 0 || order.wanted == 0) continue;
     precision += static_cast<double>(order.hits) / static_cast<double>(order.predicted);
     recall += static_cast<double>(order.hits) / static_cast<double>(order.wanted);
@@ -37,12 +51,12 @@ double chrf_score(const ChrfCounts& counts) {
   if (orders == 0 || precision + recall == 0) return 0;
   precision /= orders;
   recall /= orders;
-  return 100 * ((1 + kFactor) * precision * recall / (kFactor * precision + recall));
+  return 100 * ((1 + factor) * precision * recall / (factor * precision + recall));
 }
 
 void ChrfCounter::read(std::string_view text, Side& side) {
   decode_utf8(text, codes_);
-  if (lower_case_) unicode::lower(codes_);
+  if (options_.lowercase) unicode::lower(codes_);
   side.characters.clear();
   side.words.clear();
   const auto add_word = [&](std::span<const std::uint32_t> word) {
@@ -62,13 +76,14 @@ void ChrfCounter::read(std::string_view text, Side& side) {
   };
   for (std::size_t i = 0; i < codes_.size();) {
     if (unicode::is_space(codes_[i])) {
+      if (options_.whitespace) side.characters.push_back(codes_[i]);
       ++i;
       continue;
     }
     const auto begin = i;
     while (i < codes_.size() && !unicode::is_space(codes_[i]))
       side.characters.push_back(codes_[i++]);
-    if (word_orders_ > 0) part_word(std::span(codes_).subspan(begin, i - begin));
+    if (options_.word_order > 0) part_word(std::span(codes_).subspan(begin, i - begin));
   }
 }
 
@@ -115,10 +130,10 @@ ChrfCounts ChrfCounter::count(std::string_view prediction,
     read(reference, wanted_);
     ChrfCounts counts;
     const auto orders = std::span(counts.orders);
-    count_orders(predicted_.characters, wanted_.characters, orders.first(ChrfCounts::kCharOrders));
+    count_orders(predicted_.characters, wanted_.characters, orders.first(options_.char_order));
     count_orders(predicted_.words, wanted_.words,
-                 orders.subspan(ChrfCounts::kCharOrders, word_orders_));
-    const double score = chrf_score(counts);
+                 orders.subspan(options_.char_order, options_.word_order));
+    const double score = chrf_score(counts, options_);
     if (score > best_score) {
       best_score = score;
       best = counts;

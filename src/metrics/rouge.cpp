@@ -122,6 +122,11 @@ void RougeScorer::score(std::string_view prediction, std::span<const std::string
     score_reference(scores, first);
     first = false;
   }
+  if (several_ == RougeReferences::kMean) {
+    const auto count = static_cast<double>(references.size());
+    for (auto& score : scores)
+      score = {score.precision / count, score.recall / count, score.f1 / count};
+  }
   if (several_ != RougeReferences::kJackknife || references.size() < 2) return;
   // Without any other reference the best one stays the best, without itself the second is.
   const auto others = static_cast<double>(references.size() - 1);
@@ -137,6 +142,12 @@ void RougeScorer::keep(std::size_t type, bool first, const RougeScore& score,
                        std::span<RougeScore> scores) {
   if (first) {
     scores[type] = score;
+    return;
+  }
+  if (several_ == RougeReferences::kMean) {
+    scores[type].precision += score.precision;
+    scores[type].recall += score.recall;
+    scores[type].f1 += score.f1;
     return;
   }
   if (score.f1 > scores[type].f1) {

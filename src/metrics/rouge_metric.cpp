@@ -13,11 +13,19 @@ constexpr std::size_t kParts = 3;  // statistics of a type: precision, recall an
 
 class RougePairCounter : public PairCounter {
  public:
-  explicit RougePairCounter(RougeScorer scorer)
-      : scorer_(std::move(scorer)), scores_(scorer_.types().size()) {}
+  RougePairCounter(RougeScorer scorer, RougeLines lines)
+      : scorer_(std::move(scorer)), lines_(lines), scores_(scorer_.types().size()) {}
   void count(std::string_view prediction, std::span<const std::string_view> references,
              std::span<double> statistics) override {
-    scorer_.score(prediction, references, scores_);
+    if (lines_ == RougeLines::kNewline) {
+      scorer_.score(prediction, references, scores_);
+    } else {
+      const auto broken = lines_ == RougeLines::kMark ? break_at_marks : split_sentences;
+      std::vector<std::string> texts;
+      for (const auto text : references) texts.push_back(broken(text));
+      const std::vector<std::string_view> views(texts.begin(), texts.end());
+      scorer_.score(broken(prediction), views, scores_);
+    }
     auto out = statistics.begin();
     for (const auto& score : scores_)
       for (const double part : {score.precision, score.recall, score.f1}) *out++ = part;
@@ -28,6 +36,7 @@ class RougePairCounter : public PairCounter {
 
  private:
   RougeScorer scorer_;
+  RougeLines lines_;
   std::vector<RougeScore> scores_;
 };
 
@@ -35,13 +44,14 @@ class RougePairCounter : public PairCounter {
 class RougeMetric : public Metric {
  public:
   RougeMetric(std::vector<RougeType> types, RougeTokens tokens, RougeReferences several,
-              const std::string& signature)
+              RougeLines lines, const std::string& signature)
       : Metric(columns_of(types), signature, kParts * types.size()),
         types_(std::move(types)),
         tokens_(std::move(tokens)),
-        several_(several) {}
+        several_(several),
+        lines_(lines) {}
   std::unique_ptr<PairCounter> counter() const override {
-    return std::make_unique<RougePairCounter>(RougeScorer(types_, tokens_, several_));
+    return std::make_unique<RougePairCounter>(RougeScorer(types_, tokens_, several_), lines_);
   }
   std::vector<MetricScore> set_scores(std::span<const double> sums,
                                       std::uint64_t samples) const override {
@@ -71,6 +81,7 @@ class RougeMetric : public Metric {
   std::vector<RougeType> types_;
   RougeTokens tokens_;
   RougeReferences several_;
+  RougeLines lines_;
 };
 
 std::unique_ptr<const Metric> make_rouge(const std::vector<std::string>& names,
@@ -85,13 +96,15 @@ std::unique_ptr<const Metric> make_rouge(const std::vector<std::string>& names,
   auto tokens = rouge_tokens(settings);
   const bool given = tokens.kind == RougeTokenization::kGiven;
   const bool best = settings.several == RougeReferences::kBest;
+  const bool marked = settings.lines != RougeLines::kNewline;
   const auto signature = "rouge:tok:" + enum_name(tokens.kind) +
                          (given ? "-" + tokens.given_name + ",case:mixed" : ",case:lc") +
                          ",stem:" + (settings.stemmer ? "porter-nltk" : "no") +
-                         ",refs:" + (best ? "best-f1" : "jackknife") + ",beta:1,agg:mean" +
-                         (sum ? ",lsum:newline" : "");
+                         ",refs:" + (best ? "best-f1" : enum_name(settings.several)) +
+                         ",beta:1,agg:mean" +
+                         (sum || marked ? ",lsum:" + enum_name(settings.lines) : "");
   return std::make_unique<RougeMetric>(std::move(types), std::move(tokens), settings.several,
-                                       signature);
+                                       settings.lines, signature);
 }
 
 std::string known_rouge(std::string_view name) {

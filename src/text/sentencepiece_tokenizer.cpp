@@ -17,8 +17,10 @@
 #include <unordered_map>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/utf8.h"
+#include "rwkvx/text/sentence_pieces.h"
 #include "tokenizers.h"
 
 namespace rwkvx {
@@ -282,6 +284,23 @@ std::string number_after(const std::string& message, const std::string& marker) 
 
 std::unique_ptr<Tokenizer> parse_sentencepiece(std::string model, const std::string& where) {
   return std::make_unique<SentencePieceTokenizer>(std::move(model), where);
+}
+
+std::function<std::string(std::string_view)> sentence_piece_cutter(
+    const std::filesystem::path& model) {
+  const auto processor = std::make_shared<sentencepiece::SentencePieceProcessor>();
+  const auto bytes = read_file(model);
+  if (bytes.empty() || !processor->LoadFromSerializedProto(bytes).ok() ||
+      processor->GetPieceSize() <= 0)
+    throw DataError(model.string(), "is not a sentencepiece model");
+  return [processor](std::string_view text) {
+    std::vector<std::string> pieces;
+    const auto valid = replace_invalid_utf8(text);
+    if (!processor->Encode(valid, &pieces).ok()) pieces = {valid};
+    std::string joined;
+    for (const auto& piece : pieces) joined += (joined.empty() ? "" : " ") + piece;
+    return joined;
+  };
 }
 
 std::unique_ptr<Tokenizer> train_sentencepiece(const std::vector<std::string>& documents,

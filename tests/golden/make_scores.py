@@ -1,22 +1,31 @@
 #!/usr/bin/env python3
 """Writes rouge/, bleu/ and stem/ beside this file: what the reference tools give for texts of our own.
 
-  pip install rouge-score==0.1.2 sacrebleu==2.6.0 nltk==3.10.4 numpy
+  pip install rouge-score==0.1.2 sacrebleu==2.6.0 nltk==3.10.4 numpy sentencepiece==0.2.3
   tests/golden/make_scores.py
 
 The texts are the sentences below and what a fixed sequence of random numbers makes of them. README.md
 says what each file holds and which versions of the tools made the ones that are kept here.
 """
+import io
 import json
+import os
 import random
+import shutil
+import tempfile
 from pathlib import Path
+
+# Where sacrebleu looks for the model of flores101; ours stands there.
+os.environ["SACREBLEU"] = tempfile.mkdtemp()
 
 import nltk.stem.porter
 import numpy
 import sacrebleu
+import sentencepiece
 from rouge_score import rouge_scorer, scoring
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
 HERE = Path(__file__).resolve().parent
 rng = random.Random(20261125)
@@ -92,6 +101,12 @@ Cầu cũ dành cho người đi bộ, cầu mới dành cho xe điện.
 İstanbul'da vapur iskeleden ayrıldı; ışıklar söndü.
 Łódź odpłynęła, zanim mgła się podniosła.
 """.strip().split("\n")
+
+CHINESE = [
+    "渡船在雾散之前离开了港口。", " 他说：“明天9.5点见，别迟到！” ", "价格上涨了3.5%，是2009年以来最多的。",
+    "GPU的温度是80℃,而不是90℃.", "《红楼梦》第1-2回(清·曹雪芹)", "ｆｕｌｌ　ｗｉｄｔｈ　ＡＢＣ１２３", "㈠ ㊣ ① ⅷ ☆♪✓",
+    "한국어와 漢字 mixed か́な", "\u2000a\u2001b\u2a6dc\u2a6ed", "\u2f80\u2f81\u2fa1\u2fa2\U00020000\U0002f800\U0002fa1d",
+    ".5 点", "5.中 中.5 中,文 -5- 5-6", "\u3000句首空白", "a&amp;b <skipped> 中\n文"]
 
 NASTY = [
     "", " ", "\n", "\n\n", "\t", ".", "...", "!?", "-", "_", "a", "A", "aa", "a a", "a b", "b a",
@@ -245,6 +260,18 @@ def bleu_segments():
             for i, (prediction, references) in enumerate(texts)]
 
 
+def pieces_model():
+    """A small sentencepiece model of the sentences above, in the place of flores101's."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(ENGLISH + FOREIGN), model_writer=model, vocab_size=400, num_threads=1,
+        normalization_rule_name="identity", minloglevel=2)
+    (HERE / "bleu/pieces.model").write_bytes(model.getvalue())
+    place = Path(os.environ["SACREBLEU"]) / "models"
+    place.mkdir()
+    shutil.copy(HERE / "bleu/pieces.model", place / "sacrebleu_tokenizer_spm.model")
+
+
 def bleu_corpus(segments):
     out = {}
 
@@ -256,12 +283,15 @@ def bleu_corpus(segments):
         if isinstance(metric, BLEU):
             row |= {"counts": score.counts, "totals": score.totals, "precisions": score.precisions,
                     "bp": score.bp, "sys_len": score.sys_len, "ref_len": score.ref_len}
+        else:
+            row["beta"] = metric.beta
         row["refs"] = refs
         if (begin, end) != (0, None):
             row["segments"] = [begin, end]
         out[name] = row
 
-    for tokenizer in ("13a", "none", "char", "intl"):
+    pieces_model()
+    for tokenizer in ("13a", "none", "char", "intl", "zh", "flores101"):
         add(f"bleu_{tokenizer}", BLEU(tokenize=tokenizer))
         add(f"bleu_{tokenizer}_multiref", BLEU(tokenize=tokenizer), refs=3)
     add("bleu_lc", BLEU(lowercase=True))
@@ -272,6 +302,11 @@ def bleu_corpus(segments):
     add("chrf_multiref", CHRF(), refs=3)
     add("chrfpp", CHRF(word_order=2), refs=3)
     add("chrf_lc", CHRF(lowercase=True))
+    for name, options in (("whitespace", {"whitespace": True}), ("beta", {"beta": 1}), ("order", {"char_order": 4}),
+                          ("words", {"char_order": 3, "word_order": 3}), ("eps", {"eps_smoothing": True}),
+                          ("all", {"char_order": 8, "word_order": 1, "beta": 3, "lowercase": True,
+                                   "whitespace": True, "eps_smoothing": True})):
+        add(f"chrf_{name}", CHRF(**options), refs=3)
     for begin, end in ((0, 1), (0, 10), (len(ENGLISH), len(ENGLISH + FOREIGN))):
         add(f"bleu_{begin}_{end}", BLEU(), begin=begin, end=end)
         add(f"chrf_{begin}_{end}", CHRF(), begin=begin, end=end)
@@ -334,6 +369,8 @@ def main():
     tokenize = Tokenizer13a()
     texts = dict.fromkeys(t for s in segments for t in [s["prediction"], *s["references"]])
     write_lines(HERE / "bleu/tok13a.jsonl", [{"text": t, "tokens": tokenize(t)} for t in texts])
+    chinese = TokenizerZh()
+    write_lines(HERE / "bleu/tokzh.jsonl", [{"text": t, "tokens": chinese(t)} for t in [*CHINESE, *NASTY]])
     (HERE / "stem").mkdir(exist_ok=True)
     (HERE / "stem/porter.tsv").write_text(stems(), "utf-8")
 

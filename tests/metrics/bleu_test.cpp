@@ -13,6 +13,7 @@
 #include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/chrf.h"
 #include "rwkvx/metrics/unicode.h"
+#include "rwkvx/text/sentence_pieces.h"
 #include "support/golden.h"
 
 namespace rwkvx {
@@ -58,12 +59,14 @@ double smooth_value(const std::string& smooth) {
   return std::stod(smooth.substr(smooth.find('[') + 1));
 }
 
-void expect_bleu(const std::vector<Segment>& segments, const json& wanted,
-                 const std::string& name) {
+void expect_bleu(const std::filesystem::path& golden, const std::vector<Segment>& segments,
+                 const json& wanted, const std::string& name) {
   const std::string signature = wanted["signature"];
   const auto tok = part(signature, "tok"), smooth = part(signature, "smooth");
   const auto tokenizer = read_enum<BleuTokenizer>(tok, "tok");
-  BleuCounter counter(tokenizer, part(signature, "case") == "lc");
+  BleuCutter cutter;
+  if (needs_model(tokenizer)) cutter = sentence_piece_cutter(golden / "pieces.model");
+  BleuCounter counter(tokenizer, part(signature, "case") == "lc", cutter);
   BleuCounts counts;
   for (const auto& segment : segments)
     counts += counter.count(segment.prediction, segment.first(wanted["refs"]));
@@ -99,15 +102,23 @@ void expect_golden_corpus(const std::filesystem::path& golden) {
     }
     const std::string signature = wanted["signature"];
     if (part(signature, "nc").empty()) {
-      expect_bleu(segments, wanted, name);
+      expect_bleu(golden, segments, wanted, name);
       continue;
     }
-    ChrfCounter counter(static_cast<std::size_t>(std::stoi(part(signature, "nw"))),
-                        part(signature, "case") == "lc");
+    const auto order = [&](const char* one) {
+      return static_cast<std::size_t>(std::stoi(part(signature, one)));
+    };
+    const ChrfOptions options{.char_order = order("nc"),
+                              .word_order = order("nw"),
+                              .beta = wanted.value("beta", 2.0),
+                              .whitespace = part(signature, "space") == "yes",
+                              .lowercase = part(signature, "case") == "lc",
+                              .eps_smoothing = part(signature, "eff") == "no"};
+    ChrfCounter counter(options);
     ChrfCounts counts;
     for (const auto& segment : segments)
       counts += counter.count(segment.prediction, segment.first(wanted["refs"]));
-    EXPECT_NEAR(chrf_score(counts), wanted["score"].get<double>(), 1e-9) << name;
+    EXPECT_NEAR(chrf_score(counts, options), wanted["score"].get<double>(), 1e-9) << name;
   }
 }
 
@@ -117,16 +128,17 @@ TEST(Bleu, EqualsEveryGoldenCorpusScoreAndSoDoesChrf) {
 
 void expect_golden_sentences(const std::filesystem::path& golden) {
   BleuCounter bleu;
-  ChrfCounter chrf, chrf_words(/*word_orders=*/2);
+  const ChrfOptions words{.word_order = 2};
+  ChrfCounter chrf, chrf_words(words);
   for (const auto& segment : read_segments(golden)) {
     const auto references = segment.first(segment.references.size());
     const auto found = bleu_score(bleu.count(segment.prediction, references), BleuSmoothing::kExp,
                                   std::nullopt, /*effective_order=*/true);
     EXPECT_NEAR(found.score, segment.sentence["bleu"].get<double>(), 1e-9) << segment.id;
-    EXPECT_NEAR(chrf_score(chrf.count(segment.prediction, references)),
+    EXPECT_NEAR(chrf_score(chrf.count(segment.prediction, references), {}),
                 segment.sentence["chrf"].get<double>(), 1e-9)
         << segment.id;
-    EXPECT_NEAR(chrf_score(chrf_words.count(segment.prediction, references)),
+    EXPECT_NEAR(chrf_score(chrf_words.count(segment.prediction, references), words),
                 segment.sentence["chrfpp"].get<double>(), 1e-9)
         << segment.id;
   }
@@ -147,6 +159,19 @@ TEST(Bleu, CutsEveryGoldenTextAs13a) {
   }
 }
 
+TEST(Bleu, CutsEveryGoldenTextAsZh) {
+  std::size_t tried = 0;
+  RWKVX_FOR_EACH_GOLDEN("bleu") {
+    for (const auto& item : read_lines(golden / "tokzh.jsonl")) {
+      ++tried;
+      EXPECT_EQ(bleu_tokens(item["text"].get<std::string>(), BleuTokenizer::kZh),
+                item["tokens"].get<std::string>())
+          << item["text"];
+    }
+  }
+  EXPECT_GT(tried, 60U);
+}
+
 TEST(Bleu, IntlPartsByUnicodeClasses) {
   EXPECT_EQ(bleu_tokens("«Où?» 3,5 €5 a.b 10% x-y。", BleuTokenizer::kIntl),
             "« Où ? » 3,5 € 5 a . b 10 % x - y 。");
@@ -158,13 +183,13 @@ TEST(Bleu, CharHasOneTokenForEachCharacter) {
 
 TEST(Bleu, EmptyTextsScoreZero) {
   BleuCounter counter;
-  ChrfCounter chrf(2);
+  ChrfCounter chrf(ChrfOptions{.word_order = 2});
   const std::vector<std::string_view> empty = {""}, word = {"a"};
   for (const auto& [prediction, references] :
        std::vector<std::pair<std::string, std::vector<std::string_view>>>{
            {"", empty}, {"", word}, {"a", empty}}) {
     EXPECT_EQ(bleu_score(counter.count(prediction, references)).score, 0);
-    EXPECT_EQ(chrf_score(chrf.count(prediction, references)), 0);
+    EXPECT_EQ(chrf_score(chrf.count(prediction, references), {}), 0);
   }
 }
 

@@ -4,11 +4,13 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "rwkvx/metrics/ngram_names.h"
@@ -16,10 +18,19 @@
 namespace rwkvx {
 
 // 13a: mteval-v13a's, for European languages; intl: mteval-v14's, by Unicode's classes; char: one
-// token for each character; none: white space alone.
-enum class BleuTokenizer { k13a, kIntl, kChar, kNone };
-constexpr std::string_view enum_names(BleuTokenizer) { return "13a|intl|char|none"; }
-// The tokens with one blank between them.
+// token for each character; none: white space alone; zh: each Chinese character, the rest as 13a;
+// flores101, flores200: the pieces of a sentencepiece model.
+enum class BleuTokenizer { k13a, kIntl, kChar, kNone, kZh, kFlores101, kFlores200 };
+constexpr std::string_view enum_names(BleuTokenizer) {
+  return "13a|intl|char|none|zh|flores101|flores200";
+}
+constexpr bool needs_model(BleuTokenizer tokenizer) {
+  return tokenizer == BleuTokenizer::kFlores101 || tokenizer == BleuTokenizer::kFlores200;
+}
+// What cuts a text where a tokenizer needs a model: its tokens with blanks between. Called from
+// several threads.
+using BleuCutter = std::function<std::string(std::string_view)>;
+// The tokens with one blank between them, of a tokenizer that needs no model.
 std::string bleu_tokens(std::string_view text, BleuTokenizer tokenizer);
 
 // What a score is made of. The counts of a corpus are the sums of those of its segments.
@@ -37,14 +48,17 @@ struct BleuCounts {
 // thread-safe.
 class BleuCounter {
  public:
-  explicit BleuCounter(BleuTokenizer tokenizer = BleuTokenizer::k13a, bool lower_case = false)
-      : tokenizer_(tokenizer), lower_case_(lower_case) {}
+  // `cutter` where the tokenizer needs_model().
+  explicit BleuCounter(BleuTokenizer tokenizer = BleuTokenizer::k13a, bool lower_case = false,
+                       BleuCutter cutter = {})
+      : tokenizer_(tokenizer), lower_case_(lower_case), cutter_(std::move(cutter)) {}
   BleuCounts count(std::string_view prediction, std::span<const std::string_view> references);
 
  private:
   void tokenize(std::string_view text, std::vector<std::uint32_t>& tokens);
   BleuTokenizer tokenizer_;
   bool lower_case_;
+  BleuCutter cutter_;
   std::unordered_map<std::string, std::uint32_t> words_;
   std::vector<std::vector<std::uint32_t>> sides_;  // the prediction, then the references
   NgramNames names_;

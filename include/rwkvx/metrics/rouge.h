@@ -41,9 +41,10 @@ std::vector<std::string> rouge_names();
 RougeScore rouge_score(std::size_t hits, std::size_t predicted, std::size_t wanted);
 
 // What becomes of several references: the score of the one with the highest F, or the mean of the
-// best scores over all choices of all references but one (C.-Y. Lin 2004, section 2.1).
-enum class RougeReferences { kBest, kJackknife };
-constexpr std::string_view enum_names(RougeReferences) { return "best|jackknife"; }
+// best scores over all choices of all references but one (C.-Y. Lin 2004, section 2.1), or the mean
+// of the scores against each.
+enum class RougeReferences { kBest, kJackknife, kMean };
+constexpr std::string_view enum_names(RougeReferences) { return "best|jackknife|mean"; }
 
 // Scores predictions against references. C.-Y. Lin, "ROUGE: A package for automatic evaluation of
 // summaries", 2004, in the form of google-research's rouge-score 0.1.2 (which departs from the

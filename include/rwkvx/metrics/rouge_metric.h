@@ -6,6 +6,7 @@
 
 #include "rwkvx/base/field.h"
 #include "rwkvx/metrics/rouge.h"
+#include "rwkvx/metrics/sentences.h"
 
 namespace rwkvx {
 
@@ -14,6 +15,7 @@ struct RougeSettings {
   RougeTokenization tokenizer = RougeTokenization::kGoogle;
   std::string spm_model;
   RougeReferences several = RougeReferences::kBest;
+  RougeLines lines = RougeLines::kNewline;
 
   static constexpr auto fields() {
     using C = RougeSettings;
@@ -26,7 +28,10 @@ struct RougeSettings {
         Field<C, std::string>{"spm_model", &C::spm_model,
                               "ROUGE: sentencepiece model file for --rouge-tokenizer spm"},
         Field<C, RougeReferences>{"several", &C::several,
-                                  "ROUGE with several references: best or jackknife"},
+                                  "ROUGE with several references: best, jackknife or mean"},
+        Field<C, RougeLines>{"rouge_lines", &C::lines,
+                             "ROUGE: what ends a sentence of rougeLsum: newline, mark (<n>) or "
+                             "split (a rule for sentence ends)"},
     };
   }
   void check(const std::string& where) const;
