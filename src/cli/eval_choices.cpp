@@ -98,7 +98,7 @@ std::string eval_model_choices(const EvalModelFlags& model, const EvalChoiceFlag
     log_warning(count_text(summary.merged) + " of " + count_text(summary.choices) +
                 " choices begin within a token of their prompt, so their log-likelihoods leave "
                 "characters out, as in lm-evaluation-harness; end the prompts elsewhere, or set "
-                "--choice-tokens apart");
+                "--continuation-tokens apart");
   if (const auto table = table_format(format)) return format_table(summary_table(summary), *table);
   if (::isatty(STDOUT_FILENO) != 0) {
     auto table = summary_table(summary);

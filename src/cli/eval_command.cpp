@@ -9,8 +9,10 @@
 #include "cli/commands.h"
 #include "cli/eval_flags.h"
 #include "cli/output.h"
+#include "cli/settings.h"
 #include "cli/torch_part.h"
 #include "rwkvx/base/input.h"
+#include "rwkvx/base/json_file.h"
 #include "rwkvx/eval/comparison_report.h"
 
 namespace rwkvx {
@@ -58,6 +60,13 @@ std::string evaluate(const CLI::App& command, const EvalFlags& flags) {
   options.per_sample = flags.per_sample;
   if (!flags.model.text.empty())
     return eval_model_text(flags.model, options, flags.compare.report).dump() + "\n";
+  if (flags.model.reference_loss || flags.model.last_word) {
+    const auto tokens =
+        settings_from_flags<ChoiceConfig>(flags.choice.settings).continuation_tokens;
+    return json_dump(
+               eval_model_continuations(flags.model, flags.fields.reference, tokens, options)) +
+           "\n";
+  }
   if (!flags.choice.choices.empty())
     return eval_model_choices(flags.model, flags.choice, options, flags.compare.format);
   const bool systems = !flags.seeds.systems.empty();
@@ -139,7 +148,8 @@ void add_eval_command(CLI::App& app) {
   const std::shared_ptr<EvalModelFlags> model(flags, &flags->model);
   command->option_defaults()->group("Model");
   add_eval_model_flags(*command, model);
-  command->option_defaults()->group("Choices (with --model)");
+  command->option_defaults()->group("Likelihood (with --model)");
+  add_eval_likelihood_flags(*command, model);
   add_eval_choice_flags(*command, flags->choice);
   command->option_defaults()->group("Generation (with --prompts)");
   add_eval_generation_flags(*command, model);
@@ -168,6 +178,8 @@ void add_eval_command(CLI::App& app) {
       "  rwkvx eval --model RUN --choices questions.jsonl --per-sample outcomes.jsonl");
   command->callback([command, flags] {
     read_systems(flags->seeds);
+    if (flags->model.last_word && command->count("--prompt-field") == 0)
+      flags->model.prompt_field = "text";
     check_eval_flags(*command, *flags);
     if (!flags->model.model.empty()) hand_over_for_device(flags->model.device, "--device");
     flags->choice.few_shot_from = flags->choice.settings.value("few_shot_from", "");

@@ -101,11 +101,36 @@ void check_idle(const CLI::App& command, const EvalFlags& flags) {
     for_each_field<GenerateConfig>(
         [&](const auto& field) { refuse({flag_name(field.name)}, "needs --prompts"); });
   }
+  const bool likelihoods = model.reference_loss || model.last_word;
+  if (likelihoods) {
+    if (model.prompts.empty()) refuse({"--reference-loss", "--last-word"}, "needs --prompts");
+    if (model.reference_loss && model.last_word)
+      throw ConfigError("--last-word", "cannot be combined with --reference-loss");
+    refuse({"--save-predictions", "--cache"}, "is about continuations, which are not generated");
+    for_each_field<GenerateConfig>([&](const auto& field) {
+      refuse({flag_name(field.name)}, "is about continuations, which are not generated");
+    });
+    refuse({"--format"}, "is about scores of texts");
+    if (model.last_word) refuse({"--reference-field"}, "is about references");
+  }
   if (!choices) {
-    refuse(eval_choice_flag_names(), "needs --choices");
-  } else {
-    refuse(eval_metric_flag_names(), "is about scores of texts, not --choices");
-    refuse({"--diversity", "--report"}, "is about scores of texts, not --choices");
+    for (const auto& name : eval_choice_flag_names())
+      if (!likelihoods || name != "--continuation-tokens")
+        refuse({name}, name == "--continuation-tokens"
+                           ? "needs --choices, --reference-loss or --last-word"
+                           : "needs --choices");
+  }
+  if (choices || likelihoods) {
+    refuse(eval_metric_flag_names(), "is about scores of texts");
+    refuse({"--diversity", "--report"}, "is about scores of texts");
+  }
+  if (model.text.empty()) refuse({"--window"}, "needs --text");
+  if (model.window == 0) refuse({"--stride"}, "needs --window");
+  if (model.window > 0) {
+    refuse({"--by-position", "--report"}, "is about a state that is carried, not --window");
+    if (model.stride > model.window)
+      throw ConfigError("--stride", "expected at most --window " + std::to_string(model.window) +
+                                        ", got " + std::to_string(model.stride));
   }
   if (model.text.empty()) refuse({"--by-position"}, "needs --text");
   if (model.model.empty()) refuse({"--device", "--model-tokenizer", "--adapter"}, "needs --model");

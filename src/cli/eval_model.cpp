@@ -1,14 +1,17 @@
 #include "cli/eval_model.h"
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <memory>
 
+#include "cli/arguments.h"
 #include "cli/model_flags.h"
 #include "cli/settings.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/version.h"
+#include "rwkvx/eval/continuation_loss.h"
 #include "rwkvx/eval/predictions.h"
 #include "rwkvx/eval/text_loss.h"
 
@@ -57,6 +60,18 @@ void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlag
   command.add_flag("--by-position", flags->by_position,
                    "with --text: also the loss after 0, 1, 2-3, 4-7, … tokens of a document");
   command
+      .add_option(
+          "--window", flags->window,
+          "with --text: the loss by windows of N tokens, each from an empty state, in place "
+          "of a state that is carried to the end of a document")
+      ->type_name("N")
+      ->check(between(2, 1e9));
+  command
+      .add_option("--stride", flags->stride,
+                  "with --window: tokens from one window to the next [half of --window]")
+      ->type_name("N")
+      ->check(between(1, 1e9));
+  command
       .add_option("--prompts", flags->prompts,
                   "with --model: JSON lines with prompts; their continuations are scored against "
                   "the references")
@@ -76,6 +91,16 @@ void add_eval_model_flags(CLI::App& command, const std::shared_ptr<EvalModelFlag
       ->type_name("DIR");
 }
 
+void add_eval_likelihood_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags) {
+  command.add_flag("--reference-loss", flags->reference_loss,
+                   "with --prompts: the loss of the references, each given its prompt, in place of "
+                   "scores of continuations");
+  command.add_flag(
+      "--last-word", flags->last_word,
+      "with --prompts: whether the last word of each text is what the model finds most "
+      "likely, as LAMBADA asks; --prompt-field names the text [text]");
+}
+
 void add_eval_generation_flags(CLI::App& command, const std::shared_ptr<EvalModelFlags>& flags) {
   add_setting_flags<GenerateConfig>(command, flags->generation);
 }
@@ -88,14 +113,32 @@ nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const Scorin
   const auto& saved = generator.document();
   if (saved.contains("data"))
     data = config_from_json<DataConfig>(saved["data"], "data", OldNames::kSilent);
+  const auto signature_of = [&](const std::string& state) {
+    return "rwkvx:" + version() + "|task:loss|" + model_signature(generator) +
+           "|text:" + hash_file(flags.text) + "|state:" + state;
+  };
+  if (flags.window > 0) {
+    const auto stride = flags.stride > 0 ? flags.stride : (flags.window + 1) / 2;
+    const auto loss = window_loss(generator, flags.text, data, flags.window, stride,
+                                  options.threads, options.quiet);
+    return {{"signature", signature_of("windows-" + std::to_string(flags.window) + "-stride-" +
+                                       std::to_string(stride))},
+            {"documents", loss.documents},
+            {"windows", loss.windows},
+            {"tokens", loss.tokens},
+            {"bytes", loss.bytes},
+            {"loss", loss.loss()},
+            {"perplexity", std::exp(loss.loss())},
+            {"bits_per_byte", loss.bits_per_byte()},
+            {"perplexity_by_windows", std::exp(loss.loss_by_windows)}};
+  }
   std::int64_t trained_length = 0;
   if (saved.contains("train"))
     trained_length =
         config_from_json<TrainingConfig>(saved["train"], "train", OldNames::kSilent).ctx_len;
   const auto loss =
       text_loss(generator, flags.text, data, options.threads, options.quiet, trained_length);
-  const auto signature = "rwkvx:" + version() + "|task:loss|" + model_signature(generator) +
-                         "|text:" + hash_file(flags.text) + "|state:carried";
+  const auto signature = signature_of("carried");
   if (!report.empty()) write_file(report, text_loss_page(loss, signature));
   nlohmann::ordered_json result = {{"signature", signature},
                                    {"documents", loss.documents},
@@ -116,6 +159,41 @@ nlohmann::ordered_json eval_model_text(const EvalModelFlags& flags, const Scorin
     result["loss_beyond"] =
         loss.beyond.tokens > 0 ? nlohmann::ordered_json(loss.beyond.loss()) : nullptr;
   }
+  return result;
+}
+
+nlohmann::ordered_json eval_model_continuations(const EvalModelFlags& flags,
+                                                const std::string& reference_field,
+                                                ContinuationTokens tokens,
+                                                const ScoringOptions& options) {
+  const auto opened = open_generator(flags, options);
+  auto& generator = *opened;
+  const auto loss = flags.last_word ? last_word_loss(generator, flags.prompts, flags.prompt_field,
+                                                     tokens, options.per_sample, options.quiet)
+                                    : reference_loss(generator, flags.prompts,
+                                                     {flags.prompt_field, reference_field}, tokens,
+                                                     options.per_sample, options.quiet);
+  const auto greedy = loss.greedy_share();
+  nlohmann::ordered_json result = {
+      {"signature", "rwkvx:" + version() +
+                        "|task:" + (flags.last_word ? "last-word" : "reference-loss") + "|" +
+                        model_signature(generator) + "|prompts:" + hash_file(flags.prompts) +
+                        "|tokens:" + enum_name(tokens)},
+      {"n", loss.items},
+      {flags.last_word ? "acc" : "exact_match",
+       {{"score", greedy.share}, {"low", greedy.low}, {"high", greedy.high}}}};
+  if (flags.last_word) {
+    result["word_perplexity"] = std::exp(loss.nats_per_continuation());
+  } else {
+    result["references"] = loss.continuations;
+    result["nats_per_reference"] = loss.nats_per_continuation();
+  }
+  result["tokens"] = loss.tokens;
+  result["bytes"] = loss.bytes;
+  result["loss"] = loss.loss();
+  result["perplexity"] = std::exp(loss.loss());
+  result["bits_per_byte"] = loss.bits_per_byte();
+  result["merged"] = loss.merged;
   return result;
 }
 

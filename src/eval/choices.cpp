@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "eval/line_fields.h"
+#include "eval/prompt_space.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
@@ -19,7 +20,6 @@
 #include "rwkvx/base/progress.h"
 #include "rwkvx/base/statistics.h"
 #include "rwkvx/base/utf8.h"
-#include "rwkvx/metrics/unicode.h"
 
 namespace rwkvx {
 namespace {
@@ -128,18 +128,6 @@ std::string examples(const ChoiceConfig& config, const std::string& prompt_field
     text += kBetween;
   }
   return text;
-}
-
-// lm-evaluation-harness counts white space at the end of a prompt to what follows it.
-void move_space(LikelihoodRequest& request) {
-  std::vector<std::uint32_t> codes;
-  decode_utf8(request.prompt, codes);
-  std::size_t kept = codes.size();
-  while (kept > 0 && unicode::is_space(codes[kept - 1])) --kept;
-  std::string space;
-  for (std::size_t i = kept; i < codes.size(); ++i) append_utf8(codes[i], space);
-  request.prompt.resize(request.prompt.size() - space.size());
-  for (auto& text : request.continuations) text.insert(0, space);
 }
 
 std::int64_t characters_of(std::string_view text) {
@@ -270,7 +258,7 @@ void ChoiceConfig::check(const std::string& where) const {
 
 std::string choice_signature(const ChoiceConfig& config) {
   return "few_shot:" + std::to_string(config.few_shot) +
-         "|tokens:" + enum_name(config.choice_tokens) +
+         "|tokens:" + enum_name(config.continuation_tokens) +
          "|delimiter:" + json_dump(nlohmann::json(config.target_delimiter)) +
          "|interval:95,wilson|calibration:" + std::to_string(config.calibration_bins) +
          " bins of equal width";
@@ -296,7 +284,7 @@ ChoiceSummary eval_choices(Generator& generator, const std::filesystem::path& it
     LikelihoodRequest request{before + item->prompt, {}};
     for (const auto& choice : item->choices)
       request.continuations.push_back(config.target_delimiter + choice);
-    if (config.choice_tokens == ContinuationTokens::kJoint) move_space(request);
+    if (config.continuation_tokens == ContinuationTokens::kJoint) move_space(request);
     open.push_back(std::move(*item));
     return request;
   };
@@ -310,7 +298,7 @@ ChoiceSummary eval_choices(Generator& generator, const std::filesystem::path& it
       if (one.tokens == 0)
         throw DataError(where, "choice " + std::to_string(k) +
                                    " has no token of its own after the prompt; set "
-                                   "--choice-tokens apart");
+                                   "--continuation-tokens apart");
       if (!std::isfinite(one.logprob))
         throw Error(where, "the log-likelihood of choice " + std::to_string(k) + " is not finite");
       merged += one.merged ? 1 : 0;
@@ -321,7 +309,7 @@ ChoiceSummary eval_choices(Generator& generator, const std::filesystem::path& it
     if (file) file->write(outcome_line(outcome));
     bar.update(++done_items);
   };
-  continuation_likelihoods(generator, config.choice_tokens, kSlots, next, done);
+  continuation_likelihoods(generator, config.continuation_tokens, kSlots, next, done);
   bar.finish();
   if (done_items == 0) throw DataError(items.string(), "expected at least one item, got none");
   if (file) file->commit();

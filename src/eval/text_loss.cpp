@@ -13,6 +13,7 @@
 #include "rwkvx/base/statistics.h"
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/data/token_file.h"
+#include "rwkvx/generate/likelihood.h"
 #include "rwkvx/report/html.h"
 #include "rwkvx/report/plot.h"
 #include "rwkvx/report/table.h"
@@ -109,6 +110,61 @@ TextLoss text_loss(Generator& generator, const std::filesystem::path& text, cons
   bar.finish();
   result.words = words.words();
   if (interrupted()) throw Interrupted("eval", "interrupted before the end of the text");
+  if (!std::isfinite(result.nats))
+    throw Error(text.string(), "the model's loss on this text is not finite");
+  return result;
+}
+
+double WindowLoss::bits_per_byte() const {
+  return nats / (std::numbers::ln2 * static_cast<double>(bytes));
+}
+
+WindowLoss window_loss(Generator& generator, const std::filesystem::path& text,
+                       const DataConfig& data, std::int64_t length, std::int64_t stride,
+                       std::int64_t threads, bool quiet) {
+  const InterruptGuard guard;
+  const TemporaryFolder folder;
+  const auto prefix = folder.path() / "text";
+  build_tokens({text.string()}, data, generator.tokenizer(), prefix, threads, /*quiet=*/true);
+  const TokenFile tokens(prefix);
+  WindowLoss result;
+  result.documents = tokens.documents();
+  CompensatedSum nats, weighted;
+  std::int64_t weights = 0, passed = 0;
+  Progress bar("scoring", tokens.size(), quiet);
+  for (std::int64_t i = 0; i < tokens.documents(); ++i) {
+    const auto bounds = tokens.document(i);
+    const auto size = bounds.end - 1 - bounds.begin;  // without the end of the document
+    std::int64_t seen = 0;
+    for (std::int64_t begin = 0; begin < size && seen < size; begin += stride) {
+      const auto end = std::min(begin + length, size);
+      const auto ids = tokens.read(bounds.begin + begin, end - begin);
+      const auto losses = token_losses(generator, ids);
+      const auto fresh = end - seen;
+      const auto scored = std::min<std::int64_t>(fresh, static_cast<std::int64_t>(losses.size()));
+      double sum = 0;
+      for (std::size_t k = losses.size() - static_cast<std::size_t>(scored); k < losses.size();
+           ++k) {
+        sum += losses[k];
+        result.bytes += static_cast<std::int64_t>(generator.tokenizer().piece(ids[k + 1]).size());
+      }
+      nats.add(sum);
+      result.tokens += scored;
+      if (scored > 0)
+        weighted.add(sum / static_cast<double>(scored) * static_cast<double>(fresh - 1));
+      weights += fresh - 1;
+      ++result.windows;
+      seen = end;
+      bar.update(passed + seen);
+    }
+    passed += bounds.end - bounds.begin;
+  }
+  bar.finish();
+  if (result.tokens == 0)
+    throw DataError(text.string(), "expected a document of two or more tokens, got none");
+  result.nats = nats.value();
+  result.loss_by_windows =
+      weights > 0 ? weighted.value() / static_cast<double>(weights) : result.loss();
   if (!std::isfinite(result.nats))
     throw Error(text.string(), "the model's loss on this text is not finite");
   return result;

@@ -106,6 +106,21 @@ std::vector<TokenId> Generator::Impl::banned(const GenerateConfig& config) const
   return out;
 }
 
+void Generator::Impl::losses(std::span<const TokenId> tokens, std::span<const TokenId> next,
+                             SequenceState& state, std::span<double> losses) const {
+  const auto V = static_cast<std::size_t>(model->vocab_size());
+  model->prefill_all(tokens, state, [&](std::int64_t first, std::span<const float> rows) {
+    run_team(team_threads(), [&](const Worker& worker) {
+      const auto [begin, end] = worker.part(static_cast<std::int64_t>(rows.size() / V), 1);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const auto at = static_cast<std::size_t>(first + i);
+        losses[at] = -log_probability(rows.subspan(static_cast<std::size_t>(i) * V, V), next[at]);
+      }
+    });
+  });
+  check_mapped_files();
+}
+
 std::int64_t Generator::Impl::state_bytes() const {
   std::int64_t floats = model->vocab_size();
   for (const auto& row : rows) floats += row.count();
@@ -207,7 +222,6 @@ void Generator::generate_many(
 void Generator::losses(const std::function<std::vector<TokenId>(std::int64_t)>& next,
                        const std::function<void(const std::vector<double>&)>& use) {
   const auto state = impl_->start();
-  const auto V = static_cast<std::size_t>(impl_->model->vocab_size());
   TokenId before = impl_->tokenizer->text_start();
   while (!interrupted()) {
     const auto ids = next(Engine::kChunk);
@@ -216,16 +230,7 @@ void Generator::losses(const std::function<std::vector<TokenId>(std::int64_t)>& 
     inputs.insert(inputs.end(), ids.begin(), ids.end() - 1);
     before = ids.back();
     std::vector<double> losses(ids.size());
-    impl_->model->prefill_all(inputs, *state, [&](std::int64_t first, std::span<const float> rows) {
-      run_team(team_threads(), [&](const Worker& worker) {
-        const auto [begin, end] = worker.part(static_cast<std::int64_t>(rows.size() / V), 1);
-        for (std::int64_t i = begin; i < end; ++i) {
-          const auto at = static_cast<std::size_t>(first + i);
-          losses[at] = -log_probability(rows.subspan(static_cast<std::size_t>(i) * V, V), ids[at]);
-        }
-      });
-    });
-    check_mapped_files();
+    impl_->losses(inputs, ids, *state, losses);
     use(losses);
   }
 }

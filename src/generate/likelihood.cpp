@@ -169,4 +169,18 @@ void continuation_likelihoods(
   }
 }
 
+std::vector<double> token_losses(Generator& generator, std::span<const TokenId> tokens) {
+  const auto& inside = Generator::Impl::of(generator);
+  const auto state = inside.start();
+  std::vector<double> losses(tokens.empty() ? 0 : tokens.size() - 1);
+  for (std::size_t done = 0; done < losses.size();) {
+    throw_if_interrupted("eval");
+    const auto count = std::min(kChunk, losses.size() - done);
+    inside.losses(tokens.subspan(done, count), tokens.subspan(done + 1, count), *state,
+                  std::span(losses).subspan(done, count));
+    done += count;
+  }
+  return losses;
+}
+
 }  // namespace rwkvx

@@ -31,6 +31,9 @@ struct Generator::Impl {
   std::vector<TokenId> banned(const GenerateConfig& config) const;
   // The state of a text that begins.
   std::unique_ptr<SequenceState> start() const;
+  // Feeds `tokens` and writes the natural-log loss of each of `next`, the token after each of them.
+  void losses(std::span<const TokenId> tokens, std::span<const TokenId> next, SequenceState& state,
+              std::span<double> losses) const;
   // Of one sequence, with the logits after it.
   std::int64_t state_bytes() const;
 

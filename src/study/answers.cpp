@@ -216,7 +216,7 @@ ordered_json chosen(const std::filesystem::path& checkpoint, const DataSet& data
                     const TrainConfig& config, const std::filesystem::path& folder) {
   Generator generator(checkpoint, config.train.threads, config.train.device);
   ChoiceConfig how;
-  how.choice_tokens = ContinuationTokens::kApart;  // as they were learned
+  how.continuation_tokens = ContinuationTokens::kApart;  // as they were learned
   const auto details = folder / "choices.jsonl";
   const auto summary =
       eval_choices(generator, data.prompts(), "prompt", how, details, /*quiet=*/true);

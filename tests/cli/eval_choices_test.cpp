@@ -17,6 +17,7 @@ namespace rwkvx {
 namespace {
 
 using nlohmann::json;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 class EvalChoices : public TinyRun {
@@ -151,6 +152,50 @@ TEST_F(EvalChoices, SpaceAtThePromptsEndBelongsToTheChoices) {
   EXPECT_EQ(logprobs("a.jsonl"), logprobs("b.jsonl"));
 }
 
+TEST_F(EvalChoices, ReferencesLastWordsAndWindowsAreNamedInTheSignature) {
+  const auto run = [&](std::vector<std::string> args) {
+    args.insert(args.begin(), {"eval", "--model", path("run"), "--quiet"});
+    const auto result = run_program(args);
+    EXPECT_EQ(result.status, 0) << result.err;
+    return result.status == 0 ? json::parse(result.out) : json();
+  };
+  write_file(path("prompts.jsonl"), R"({"prompt": "bird number", "reference": " 3 sings"})"
+                                    "\n");
+  write_file(path("texts.jsonl"), R"({"text": "bird number 3 sings"})"
+                                  "\n");
+  const auto reference = run({"--prompts", path("prompts.jsonl"), "--reference-loss"});
+  EXPECT_THAT(reference["signature"].get<std::string>(),
+              AllOf(HasSubstr("task:reference-loss"), HasSubstr("tokens:joint")));
+  EXPECT_NEAR(reference["perplexity"].get<double>(), std::exp(reference["loss"].get<double>()),
+              1e-9);
+  const auto last = run({"--prompts", path("texts.jsonl"), "--last-word", "--continuation-tokens",
+                         "apart", "--per-sample", path("out.jsonl")});
+  EXPECT_THAT(last["signature"].get<std::string>(),
+              AllOf(HasSubstr("task:last-word"), HasSubstr("tokens:apart")));
+  // lm-evaluation-harness: perplexity is exp(-mean of the log-likelihoods), one per text.
+  EXPECT_NEAR(last["word_perplexity"].get<double>(),
+              std::exp(-json::parse(read_file(path("out.jsonl")))["logprobs"][0].get<double>()),
+              1e-9);
+  const auto windows = run({"--text", path("text.txt"), "--window", "64"});
+  EXPECT_THAT(windows["signature"].get<std::string>(), HasSubstr("state:windows-64-stride-32"));
+  EXPECT_GT(windows["windows"].get<int>(), 100);
+  const auto refused = [&](std::vector<std::string> args, const std::string& text) {
+    args.insert(args.begin(), {"eval", "--model", path("run")});
+    expect_refused(run_program(args), 2, text);
+  };
+  refused({"--text", path("text.txt"), "--stride", "5"}, "needs --window");
+  refused({"--text", path("text.txt"), "--window", "5", "--stride", "6"}, "at most --window 5");
+  refused({"--text", path("text.txt"), "--window", "5", "--by-position"}, "not --window");
+  refused({"--text", path("text.txt"), "--last-word"}, "needs --prompts");
+  refused({"--prompts", path("texts.jsonl"), "--last-word", "--reference-loss"},
+          "cannot be combined");
+  refused({"--prompts", path("texts.jsonl"), "--last-word", "--top-k", "3"}, "not generated");
+  refused({"--prompts", path("texts.jsonl"), "--last-word", "--metrics", "bleu"},
+          "scores of texts");
+  refused({"--prompts", path("texts.jsonl"), "--continuation-tokens", "apart"},
+          "needs --choices, --reference-loss or --last-word");
+}
+
 TEST_F(EvalChoices, RefusesWhatIsNoItem) {
   const auto with = [&](const std::string& line) {
     write_file(path("bad.jsonl"), line + "\n");
@@ -176,7 +221,7 @@ TEST_F(EvalChoices, RefusesWhatIsNoItem) {
   expect_refused(eval(file, {"--few-shot", "3", "--few-shot-from", items("x", 2)}), 3,
                  "expected at least 3 items");
   expect_refused(eval(file, {"--text", file}), 2, "got two");
-  expect_refused(eval(file, {"--metrics", "bleu"}), 2, "--metrics: has no effect");
+  expect_refused(eval(file, {"--metrics", "bleu"}), 2, "--metrics: has no effect here");
   expect_refused(eval(file, {"--per-sample", file}), 2, "same file as --choices");
   expect_refused(run_program({"eval", "--choices", file}), 2, "--choices: requires --model");
   expect_refused(run_program({"eval", "--pairs", file, "--few-shot", "2"}), 2, "needs --choices");

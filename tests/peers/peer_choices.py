@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Holds `eval --choices` to lm-evaluation-harness: the same scores from the same log-likelihoods.
+"""Holds `eval --choices` and `--last-word` to lm-evaluation-harness: the same scores from the same log-likelihoods.
 
     python3 tests/peers/peer_choices.py --work DIR --model RUN --choices FILE.jsonl [--program build/bin/rwkvx]
 
 Not part of the default tests: it installs lm_eval from PyPI into DIR. The program scores FILE (lines with
 prompt, choices and answer) with the model; then the package's own task and evaluator run over the same
-file, with a model that answers each request with the program's log-likelihood of that choice.
+file, with a model that answers each request with the program's log-likelihood of that choice. The same for the last
+words of the prompts with their answers, as a task like the package's lambada_openai.
 """
 import argparse
 import json
@@ -26,6 +27,8 @@ from lm_eval.evaluator import evaluate
 
 work = Path(sys.argv[1])
 outcomes = [json.loads(line) for line in open(work / "outcomes.jsonl")]
+words = [json.loads(line) for line in open(work / "words.jsonl")]
+texts = [json.loads(line)["text"] for line in open(work / "texts.jsonl")]
 
 class Given(LM):
     def loglikelihood(self, requests, disable_tqdm=False):
@@ -42,7 +45,22 @@ task = ConfigurableTask(config={
     "doc_to_target": "answer", "target_delimiter": "",
     "metric_list": [{"metric": m} for m in metrics]})
 found = evaluate(lm=Given(), task_dict={"given": task}, bootstrap_iters=0)["results"]["given"]
-print(json.dumps({m: float(found[m + ",none"]) for m in metrics}))
+result = {m: float(found[m + ",none"]) for m in metrics}
+
+class LastWords(Given):
+    def loglikelihood(self, requests, disable_tqdm=False):
+        for r in requests:
+            assert r.args[0] + r.args[1] == texts[r.doc_id]
+        return [(words[r.doc_id]["logprobs"][0], words[r.doc_id]["greedy"][0]) for r in requests]
+
+task = ConfigurableTask(config={
+    "task": "last", "dataset_path": "json", "dataset_kwargs": {"data_files": {"test": str(work / "texts.jsonl")}},
+    "test_split": "test", "output_type": "loglikelihood",
+    "doc_to_text": "{{text.split(' ')[:-1]|join(' ')}}", "doc_to_target": "{{' '+text.split(' ')[-1]}}",
+    "metric_list": [{"metric": "perplexity", "aggregation": "perplexity"}, {"metric": "acc", "aggregation": "mean"}]})
+found = evaluate(lm=LastWords(), task_dict={"last": task}, bootstrap_iters=0)["results"]["last"]
+result |= {"last word " + m: float(found[m + ",none"]) for m in ("acc", "perplexity")}
+print(json.dumps(result))
 """
 
 
@@ -66,13 +84,19 @@ def main():
     (work / "items.jsonl").write_bytes(options.choices.read_bytes())
     found = json.loads(run(options.program, "eval", "--model", options.model, "--choices", work / "items.jsonl",
                            "--per-sample", work / "outcomes.jsonl", "--quiet"))
+    with open(options.choices) as lines, open(work / "texts.jsonl", "w") as texts:
+        for item in map(json.loads, lines):
+            texts.write(json.dumps({"text": item["prompt"] + item["choices"][item["answer"]]}) + "\n")
+    last = json.loads(run(options.program, "eval", "--model", options.model, "--prompts", work / "texts.jsonl",
+                          "--last-word", "--per-sample", work / "words.jsonl", "--quiet"))
+    scores = {metric: found["scores"][metric]["score"] for metric in METRICS}
+    scores |= {"last word acc": last["acc"]["score"], "last word perplexity": last["word_perplexity"]}
     peer = json.loads(run(python, "-c", HARNESS, work, json.dumps(METRICS)).splitlines()[-1])
     worst = 0
     print(f"{found['n']} items")
-    for metric in METRICS:
-        ours = found["scores"][metric]["score"]
+    for metric, ours in scores.items():
         worst = max(worst, abs(ours - peer[metric]))
-        print(f"{metric:12} rwkvx {ours:.15f}  lm_eval {peer[metric]:.15f}  difference {abs(ours - peer[metric]):.1e}")
+        print(f"{metric:20} rwkvx {ours:.15f}  lm_eval {peer[metric]:.15f}  difference {abs(ours - peer[metric]):.1e}")
     print("PASS: equal to 1e-12" if worst <= 1e-12 else "FAIL")
     return worst > 1e-12
 

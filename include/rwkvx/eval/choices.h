@@ -21,7 +21,7 @@ struct ChoiceConfig {
   std::int64_t few_shot = 0;
   std::string few_shot_from;
   std::string target_delimiter;
-  ContinuationTokens choice_tokens = ContinuationTokens::kJoint;
+  ContinuationTokens continuation_tokens = ContinuationTokens::kJoint;
   std::int64_t calibration_bins = 10;
 
   static constexpr auto fields() {
@@ -42,8 +42,9 @@ struct ChoiceConfig {
         Text{"target_delimiter", &C::target_delimiter,
              "with --choices: text between prompt and choice, which counts to no length"},
         Field<C, ContinuationTokens>{
-            "choice_tokens", &C::choice_tokens,
-            "with --choices: tokens of prompt and choice together, or of the choice apart"},
+            "continuation_tokens", &C::continuation_tokens,
+            "with --choices, --reference-loss or --last-word: tokens of prompt and what follows it "
+            "joint, or of the latter apart"},
         I{"calibration_bins", &C::calibration_bins,
           "with --choices: bins of equal width for the calibration", 1, 1000}};
   }

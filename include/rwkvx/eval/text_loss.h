@@ -40,6 +40,24 @@ struct TextLoss {
 TextLoss text_loss(Generator& generator, const std::filesystem::path& text, const DataConfig& data,
                    std::int64_t threads = 0, bool quiet = false, std::int64_t trained_length = 0);
 
+// The loss by another rule, that of models whose context is bounded: windows of `length` tokens,
+// each `stride` tokens after the one before, each begun empty, of whose tokens those are scored
+// that no window before it had. The first token of a document, which has no context, is not scored,
+// nor is that of a window where windows do not overlap.
+struct WindowLoss {
+  std::int64_t documents = 0, windows = 0, tokens = 0, bytes = 0;  // tokens and bytes scored
+  double nats = 0;
+  // Mean of the windows' means, each weighted by its new tokens less one, as transformers' page
+  // "Perplexity of fixed-length models" adds them up.
+  double loss_by_windows = 0;
+  double loss() const { return nats / static_cast<double>(tokens); }
+  double bits_per_byte() const;
+};
+// Throws as text_loss() does. length is at least 2, stride from 1 to length.
+WindowLoss window_loss(Generator& generator, const std::filesystem::path& text,
+                       const DataConfig& data, std::int64_t length, std::int64_t stride,
+                       std::int64_t threads = 0, bool quiet = false);
+
 // One self-contained HTML page: the figures, and the loss by position as a curve and a table.
 std::string text_loss_page(const TextLoss& loss, std::string_view signature);
 

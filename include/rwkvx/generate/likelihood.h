@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -42,5 +43,9 @@ void continuation_likelihoods(
     Generator& generator, ContinuationTokens tokens, std::int64_t slots,
     const std::function<std::optional<LikelihoodRequest>()>& next,
     const std::function<void(std::int64_t request, const std::vector<Likelihood>&)>& done);
+
+// Natural-log losses of all tokens but the first, each given those before it; the first begins an
+// empty state, with nothing before it. Throws Interrupted as above.
+std::vector<double> token_losses(Generator& generator, std::span<const TokenId> tokens);
 
 }  // namespace rwkvx
