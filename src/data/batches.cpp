@@ -134,6 +134,28 @@ class PackedChecks : public ValidationBatches {
 
 }  // namespace
 
+TokenBatch part_of(const TokenBatch& batch, std::size_t first, std::size_t end) {
+  TokenBatch part;
+  const auto tokens = [&](std::size_t from, std::size_t to) {
+    std::ptrdiff_t sum = 0;
+    for (auto i = from; i < to; ++i) sum += static_cast<std::ptrdiff_t>(batch.lengths[i]);
+    return sum;
+  };
+  const auto begin = tokens(0, first), count = tokens(first, end);
+  const auto cut = [&](const auto& all, auto& some) {
+    if (!all.empty()) some.assign(all.begin() + begin, all.begin() + begin + count);
+  };
+  cut(batch.inputs, part.inputs);
+  cut(batch.targets, part.targets);
+  cut(batch.weights, part.weights);
+  for (auto i = first; i < end; ++i) part.lengths.push_back(batch.lengths[i]);
+  part.weight = batch.weights.empty() ? static_cast<double>(count) : 0;
+  for (const float weight : part.weights) part.weight += static_cast<double>(weight);
+  part.position = batch.position, part.next = batch.next;
+  part.first_token = begin;
+  return part;
+}
+
 std::unique_ptr<TrainingBatches> window_batches(Batcher batcher, std::int64_t ctx_len,
                                                 std::int64_t batch_size) {
   return std::make_unique<Windows>(std::move(batcher), ctx_len, batch_size);

@@ -247,13 +247,15 @@ struct TrainingPass::Impl {
         shift_positions(config, at::full({1}, lowest, at::kLong), highest - lowest, at::kFloat);
     if (tools.phi.defined()) tools.phi = tools.phi.squeeze(0).contiguous();  // (P, F)
     tools.dropout = batch.dropout, tools.dropout_key = batch.dropout_key;
+    tools.dropout_first = batch.first_token * C;
     states = batch.states;
     for (const auto& block : blocks) block->begin();
   }
 
   // What a call wants of a batch.
   enum class Wanted { kStates, kLoss, kGradients };
-  double run(const TrainingBatch& batch, Wanted wanted, double scale) {
+  double run(const TrainingBatch& batch, Wanted wanted, double scale,
+             const std::function<void(std::int64_t)>& complete = {}) {
     const at::NoGradGuard no_grad;
     begin(batch);
     embed(batch.inputs);
@@ -264,13 +266,15 @@ struct TrainingPass::Impl {
     if (wanted == Wanted::kStates) return 0;
     const double sum = head(batch, wanted == Wanted::kGradients ? scale : 0);
     if (wanted == Wanted::kLoss) return sum;
-    for (int64_t l = L - 1; l >= 0; --l)
+    for (int64_t l = L - 1; l >= 0; --l) {
       for (const auto& group : all) {
         auto& block = *blocks[static_cast<size_t>(l)];
         const auto part = rows(l, group, /*advance=*/false);
         if (options.checkpoint_blocks) block.forward(part);
         block.backward(part);
       }
+      if (complete) complete(l);
+    }
     embed_backward(batch.inputs);
     return sum;
   }
@@ -335,6 +339,10 @@ TrainingBatch TrainingBatch::of_rows(const std::int64_t* inputs, const std::int6
 
 double TrainingPass::loss_and_gradients(const TrainingBatch& batch, double scale) {
   return impl_->run(batch, Impl::Wanted::kGradients, scale);
+}
+double TrainingPass::loss_and_gradients(const TrainingBatch& batch, double scale,
+                                        const std::function<void(std::int64_t layer)>& complete) {
+  return impl_->run(batch, Impl::Wanted::kGradients, scale, complete);
 }
 double TrainingPass::loss(const TrainingBatch& batch) {
   return impl_->run(batch, Impl::Wanted::kLoss, 0);

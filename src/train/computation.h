@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,8 +39,11 @@ class Computation {
  public:
   virtual ~Computation() = default;
   // The sum of the weighted losses divided by `weight`; adds the gradient of `share` times that to
-  // the trained tensors'.
-  virtual double gradients(const TokenBatch& batch, double share, double weight) = 0;
+  // the trained tensors'. Where it goes backward block by block, it calls complete(layer) when
+  // nothing is added any more to the parameters of this block and of all that is after it.
+  using Complete = std::function<void(std::int64_t layer)>;
+  virtual double gradients(const TokenBatch& batch, double share, double weight,
+                           const Complete& complete = {}) = 0;
   // The weighted mean alone, without dropout.
   virtual double loss(const TokenBatch& batch) = 0;
   // Of the buffers, where they are made once; 0 where not.

@@ -65,15 +65,18 @@ class Fused : public Computation {
 
   double buffer_bytes() const override { return bytes_; }
 
-  double gradients(const TokenBatch& batch, double share, double weight) override {
+  double gradients(const TokenBatch& batch, double share, double weight,
+                   const Complete& complete) override {
     const double scale = share / weight;
     auto parts = parts_of(batch, config_.dropout);
     if (carries(parts))
-      return (config_.bptt == Bptt::kFull ? through_time(batch, parts, scale)
-                                          : forwards(batch, parts, scale)) /
+      return (config_.bptt == Bptt::kFull ? through_time(batch, parts, scale, complete)
+                                          : forwards(batch, parts, scale, complete)) /
              weight;
     double sum = 0;
-    for (auto& part : parts) sum += pass_->loss_and_gradients(part.batch, scale);
+    for (auto& part : parts)
+      sum += pass_->loss_and_gradients(part.batch, scale,
+                                       &part == &parts.back() ? complete : Complete());
     return sum / weight;
   }
 
@@ -115,6 +118,7 @@ class Fused : public Computation {
     for (std::size_t i = 0; i < parts.size(); ++i) {
       fill(batch, parts[i]);
       parts[i].batch.dropout = dropout;
+      parts[i].batch.first_token = batch.first_token;
       parts[i].batch.dropout_key =
           splitmix64(splitmix64(static_cast<std::uint64_t>(config_.seed),
                                 static_cast<std::uint64_t>(batch.position)),
@@ -178,7 +182,8 @@ class Fused : public Computation {
   }
 
   // Gradients stop where a sequence was cut.
-  double forwards(const TokenBatch& batch, std::vector<PassPart>& parts, double scale) {
+  double forwards(const TokenBatch& batch, std::vector<PassPart>& parts, double scale,
+                  const Complete& complete) {
     auto states = start(batch);
     double sum = 0;
     for (auto& part : parts) {
@@ -186,7 +191,8 @@ class Fused : public Computation {
       const auto before = pick(states, which);
       auto after = like(before), grad_before = learned_ != nullptr ? like(before) : ModelState();
       part.batch.states = {&before, &after, nullptr, learned_ != nullptr ? &grad_before : nullptr};
-      sum += pass_->loss_and_gradients(part.batch, scale);
+      sum += pass_->loss_and_gradients(part.batch, scale,
+                                       &part == &parts.back() ? complete : Complete());
       put(states, which, after);
       std::vector<std::int64_t> first;
       for (std::size_t i = 0; i < part.pieces.size(); ++i)
@@ -198,7 +204,8 @@ class Fused : public Computation {
 
   // Gradients of the whole sequences: the states first, then from the last part to the first, each
   // of which is run again.
-  double through_time(const TokenBatch& batch, std::vector<PassPart>& parts, double scale) {
+  double through_time(const TokenBatch& batch, std::vector<PassPart>& parts, double scale,
+                      const Complete& complete) {
     auto states = start(batch);
     std::vector<ModelState> before;
     for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -217,7 +224,7 @@ class Fused : public Computation {
       auto after = like(before[i]), grad_before = like(before[i]);
       const auto grad_after = pick(grads, which);
       parts[i].batch.states = {&before[i], &after, &grad_after, &grad_before};
-      sum += pass_->loss_and_gradients(parts[i].batch, scale);
+      sum += pass_->loss_and_gradients(parts[i].batch, scale, i == 0 ? complete : Complete());
       put(grads, which, grad_before);
       before.pop_back();
     }

@@ -37,15 +37,20 @@ class Modules : public Computation {
     }
   }
 
-  double gradients(const TokenBatch& batch, double share, double weight) override {
+  double gradients(const TokenBatch& batch, double share, double weight, const Complete&) override {
     merge();
     model_->dropout = config_.dropout;
-    if (config_.dropout > 0)
-      torch::manual_seed(splitmix64(static_cast<std::uint64_t>(config_.seed),
-                                    static_cast<std::uint64_t>(batch.position)));
+    if (config_.dropout > 0) {
+      auto seed = splitmix64(static_cast<std::uint64_t>(config_.seed),
+                             static_cast<std::uint64_t>(batch.position));
+      if (batch.first_token > 0)
+        seed = splitmix64(seed, static_cast<std::uint64_t>(batch.first_token));
+      torch::manual_seed(seed);
+    }
     double sum = 0;
     if (const auto rows = rows_of(batch); is_plain(batch)) {
-      sum = run_plain(rows.front(), share);
+      const double part = batch.weight / weight;  // 1 for a whole batch
+      sum = run_plain(rows.front(), share * part) * part;
     } else {
       for (const auto& one : rows) sum += run(one, share / weight);
       sum /= weight;

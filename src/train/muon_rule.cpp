@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "train/flat_tasks.h"
 #include "train/newton_schulz.h"
 #include "train/update_rule.h"
 
@@ -17,32 +18,51 @@ namespace {
 class MuonRule : public UpdateRule {
  public:
   MuonRule(RuleBuffers buffers, const TrainingConfig& config)
-      : UpdateRule(std::move(buffers), config), momentum_(torch::zeros_like(buffers_.values)) {}
+      : UpdateRule(std::move(buffers), config),
+        begins_(cut_into_parts(buffers_.segments, buffers_.parts,
+                               [](const Segment& segment) { return segment.row.count(); })) {
+    for (size_t p = 0; p + 1 < begins_.size(); ++p) {
+      const auto place = [&](size_t segment) {
+        return segment < buffers_.segments.size() ? buffers_.segments[segment].offset
+                                                  : buffers_.values.numel();
+      };
+      ranges_.push_back({place(begins_[p]), place(begins_[p + 1]) - place(begins_[p])});
+    }
+    momentum_ = torch::zeros({own().count}, buffers_.values.options());
+  }
 
   void step(const RuleStep& step) override {
-    const auto count = static_cast<int64_t>(buffers_.segments.size());
+    const auto number = static_cast<size_t>(buffers_.part);
+    const auto first = static_cast<int64_t>(begins_[number]),
+               last = static_cast<int64_t>(begins_[number + 1]);
     if (!buffers_.values.is_cpu()) {
-      for (const auto& segment : buffers_.segments) run(segment, step);
+      for (auto i = first; i < last; ++i) run(buffers_.segments[static_cast<size_t>(i)], step);
       return;
     }
     // A thread takes whole matrices, so that no sum depends on how many threads there are.
-    at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    at::parallel_for(first, last, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) run(buffers_.segments[static_cast<size_t>(i)], step);
     });
   }
 
-  NamedTensors state() const override {
+  std::vector<FlatRange> values() const override { return ranges_; }
+  std::vector<FlatState> state() const override {
+    return {{momentum_, ranges_, buffers_.values.numel()}};
+  }
+  NamedTensors named(const std::vector<at::Tensor>& whole) const override {
     NamedTensors all;
     for (const auto& segment : buffers_.segments)
-      all.emplace_back("momentum." + segment.row.name, segment.view(momentum_));
+      all.emplace_back("momentum." + segment.row.name, segment.view(whole[0]));
     return all;
   }
 
  private:
+  const FlatRange& own() const { return ranges_[static_cast<size_t>(buffers_.part)]; }
   void run(const Segment& segment, const RuleStep& step) {
     const at::NoGradGuard no_grad;
     auto x = segment.view(buffers_.values), g = segment.view(buffers_.grads),
-         m = segment.view(momentum_);  // (rows, columns)
+         m = momentum_.narrow(0, segment.offset - own().begin, segment.row.count())
+                 .view(segment.row.shape);  // (rows, columns)
     if (step.clip != 1) g.mul_(step.clip);
     m.mul_(config_.muon_momentum).add_(g);
     const auto update = orthogonalized(at::add(g, m, config_.muon_momentum));
@@ -52,7 +72,9 @@ class MuonRule : public UpdateRule {
     g.zero_();
   }
 
-  at::Tensor momentum_;  // flat
+  std::vector<size_t> begins_;     // the first matrix of each part
+  std::vector<FlatRange> ranges_;  // of the values of each part
+  at::Tensor momentum_;            // flat, of this part
 };
 
 }  // namespace

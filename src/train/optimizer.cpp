@@ -10,6 +10,7 @@
 #include "rwkvx/model/rwkv.h"
 #include "train/ema.h"
 #include "train/flat_tasks.h"
+#include "train/ranks.h"
 #include "train/update_rule.h"
 
 namespace rwkvx {
@@ -17,6 +18,7 @@ namespace {
 
 // Every parameter starts at a whole cache line of the flat buffers.
 constexpr int64_t kAlign = 16;
+constexpr int64_t kFloat = sizeof(float);
 
 // An optimizer is a list of rules: a parameter goes to the first that takes it.
 struct OptimizerRow {
@@ -64,13 +66,91 @@ struct Optimizer::Impl {
   std::unique_ptr<Ema> ema;
   NamedTensors extra;  // what is trained and is no parameter of the model
   int64_t steps = 0;
+  Ranks* ranks = nullptr;       // that share the rules' work out; null: no one does
+  std::vector<int64_t> begins;  // of the rules, in the flat buffers
+  // What set_moments() filled, until share_state(), where it is shared out.
+  std::vector<std::vector<at::Tensor>> filled;
+
+  void share_values() const;
+  std::vector<at::Tensor> whole_state(const UpdateRule& rule) const;
+  NamedTensors named(const std::vector<std::vector<at::Tensor>>& whole) const;
+  void share_moments(Ranks& all);
 };
+
+// Every rank gets the values that the others have changed.
+void Optimizer::Impl::share_values() const {
+  for (size_t i = 0; i < rules.size(); ++i) {
+    std::vector<Ranks::Range> ranges;
+    for (const auto& range : rules[i]->values())
+      ranges.push_back({(begins[i] + range.begin) * kFloat, range.count * kFloat});
+    ranks->share_ranges(values.mutable_data_ptr<float>(), ranges);
+  }
+}
+
+// A rule's buffers; of ranks that share them out, rank 0 gets copies, the others none.
+std::vector<at::Tensor> Optimizer::Impl::whole_state(const UpdateRule& rule) const {
+  std::vector<at::Tensor> whole;
+  for (const auto& state : rule.state()) {
+    if (ranks == nullptr) {
+      whole.push_back(state.own);
+      continue;
+    }
+    const auto item = static_cast<int64_t>(state.own.element_size());
+    if (ranks->rank() != 0) {
+      ranks->send(state.own.data_ptr(), state.own.numel() * item, 0);
+      continue;
+    }
+    auto& all = whole.emplace_back(torch::zeros({state.size}, state.own.options()));
+    for (int rank = 0; rank < ranks->size(); ++rank) {
+      const auto& range = state.ranges[static_cast<size_t>(rank)];
+      auto place = all.narrow(0, range.begin, range.count);
+      if (rank == 0)
+        place.copy_(state.own);
+      else
+        ranks->receive(place.data_ptr(), range.count * item, rank);
+    }
+  }
+  return whole;
+}
+
+NamedTensors Optimizer::Impl::named(const std::vector<std::vector<at::Tensor>>& whole) const {
+  NamedTensors all;
+  for (size_t i = 0; i < rules.size(); ++i)
+    for (auto& tensor : rules[i]->named(whole[i])) all.push_back(std::move(tensor));
+  for (const auto& [name, tensor] : extra) all.emplace_back("x." + name, tensor);
+  return all;
+}
+
+void Optimizer::Impl::share_moments(Ranks& all) {
+  for (size_t i = 0; i < rules.size(); ++i) {
+    const auto states = rules[i]->state();
+    for (size_t s = 0; s < states.size(); ++s) {
+      const auto& own = states[s].own;
+      const auto item = static_cast<int64_t>(own.element_size());
+      if (ranks == nullptr) {
+        all.broadcast(own.data_ptr(), own.numel() * item, 0);
+      } else if (all.rank() != 0) {
+        all.receive(own.data_ptr(), own.numel() * item, 0);
+      } else {
+        for (int rank = 1; rank < all.size(); ++rank) {
+          const auto& range = states[s].ranges[static_cast<size_t>(rank)];
+          all.send(filled[i][s].narrow(0, range.begin, range.count).data_ptr(), range.count * item,
+                   rank);
+        }
+      }
+    }
+  }
+  filled.clear();
+}
 
 Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
                      const std::function<bool(const ParameterRow&)>& trainable,
-                     const std::vector<ExtraParameter>& extra)
+                     const std::vector<ExtraParameter>& extra, Ranks* ranks)
     : impl_(std::make_unique<Impl>()) {
   const torch::NoGradGuard no_grad;
+  if (config.shard_optimizer) impl_->ranks = ranks;
+  const int parts = impl_->ranks == nullptr ? 1 : ranks->size(),
+            part = impl_->ranks == nullptr ? 0 : ranks->rank();
   auto parameters = model.named_parameters();
   const auto device = parameters.begin()->value().device();
   impl_->grad_clip = config.grad_clip;
@@ -127,10 +207,11 @@ Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
   for (size_t i = 0; i < rules.size(); ++i) {
     if (taken[i].empty()) continue;
     for (auto& segment : taken[i]) segment.offset -= begins[i];
-    impl_->rules.push_back(
-        rules[i]->make({impl_->values.slice(0, begins[i], begins[i + 1]),
-                        impl_->grads.slice(0, begins[i], begins[i + 1]), std::move(taken[i])},
-                       config));
+    impl_->begins.push_back(begins[i]);
+    impl_->rules.push_back(rules[i]->make(
+        {impl_->values.slice(0, begins[i], begins[i + 1]),
+         impl_->grads.slice(0, begins[i], begins[i + 1]), std::move(taken[i]), parts, part},
+        config));
   }
   if (config.ema_decay > 0) {
     NamedTensors all;
@@ -161,6 +242,10 @@ void Optimizer::step(double rate, double norm) {
   const double clip = impl_->grad_clip > 0 && norm > impl_->grad_clip ? impl_->grad_clip / norm : 1;
   ++impl_->steps;
   for (const auto& rule : impl_->rules) rule->step({rate, clip, impl_->steps});
+  if (impl_->ranks != nullptr) {
+    impl_->grads.zero_();  // those of the others' parts, too
+    impl_->share_values();
+  }
   if (impl_->ema != nullptr) impl_->ema->update(impl_->steps);
 }
 
@@ -171,11 +256,51 @@ Ema* Optimizer::ema() const { return impl_->ema.get(); }
 std::int64_t Optimizer::steps() const { return impl_->steps; }
 void Optimizer::set_steps(std::int64_t steps) { impl_->steps = steps; }
 
-std::vector<std::pair<std::string, at::Tensor>> Optimizer::moments() const {
-  NamedTensors all;
-  for (const auto& rule : impl_->rules)
-    for (auto& tensor : rule->state()) all.push_back(std::move(tensor));
-  for (const auto& [name, tensor] : impl_->extra) all.emplace_back("x." + name, tensor);
+Optimizer::Tensors Optimizer::moments() const {
+  std::vector<std::vector<at::Tensor>> whole;
+  for (const auto& rule : impl_->rules) whole.push_back(impl_->whole_state(*rule));
+  if (impl_->ranks != nullptr && impl_->ranks->rank() != 0) return {};
+  return impl_->named(whole);
+}
+
+void Optimizer::set_moments(const std::function<void(const Tensors&)>& fill) {
+  std::vector<std::vector<at::Tensor>> whole;
+  for (const auto& rule : impl_->rules) {
+    auto& all = whole.emplace_back();
+    for (const auto& state : rule->state())
+      all.push_back(impl_->ranks == nullptr ? state.own
+                                            : torch::zeros({state.size}, state.own.options()));
+  }
+  fill(impl_->named(whole));
+  if (impl_->ranks == nullptr) return;
+  for (size_t i = 0; i < whole.size(); ++i) {
+    const auto states = impl_->rules[i]->state();
+    for (size_t s = 0; s < states.size(); ++s) {
+      const auto& range = states[s].ranges[static_cast<size_t>(impl_->ranks->rank())];
+      auto own = states[s].own;
+      own.copy_(whole[i][s].narrow(0, range.begin, range.count));
+    }
+  }
+  impl_->filled = std::move(whole);
+}
+
+void Optimizer::share_state(Ranks& ranks) {
+  ranks.broadcast(&impl_->steps, sizeof impl_->steps, 0);
+  ranks.broadcast(impl_->values.data_ptr(), impl_->values.numel() * kFloat, 0);
+  if (impl_->steps > 0) impl_->share_moments(ranks);  // else they are zeros
+  if (impl_->ema == nullptr) return;
+  for (const auto& [name, tensor] : impl_->ema->state())
+    ranks.broadcast(tensor.data_ptr(), tensor.numel() * kFloat, 0);
+}
+
+std::vector<Optimizer::Gradient> Optimizer::gradients() const {
+  std::vector<Gradient> all;
+  float* grads = impl_->grads.mutable_data_ptr<float>();
+  for (const auto& segment : impl_->segments) {
+    const bool extra = std::ranges::any_of(
+        impl_->extra, [&](const auto& one) { return one.first == segment.row.name; });
+    all.push_back({segment.row.name, extra, grads + segment.offset, segment.row.count()});
+  }
   return all;
 }
 

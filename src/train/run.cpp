@@ -67,12 +67,13 @@ TrainConfig resolved(const TrainConfig& given, const Tokenizer& tokenizer) {
 
 }  // namespace
 
-Run::Run(const TrainConfig& given, Place& place, bool quiet)
-    : device_(training_device(given.train)), folder_(place.run()), quiet_(quiet) {
-  refuse_while_built(given.data, place.data());
+Run::Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks)
+    : device_(training_device(given.train)), ranks_(ranks), folder_(place.run()), quiet_(quiet) {
+  if (first()) refuse_while_built(given.data, place.data());
   auto from = open_init_from(given);
   auto prepared = from.tokenizer == nullptr
-                      ? prepare_tokenizer(from.config, place.tokenizer(), quiet)
+                      ? first() ? prepare_tokenizer(from.config, place.tokenizer(), quiet)
+                                : read_prepared_tokenizer(from.config, place.tokenizer())
                       : PreparedTokenizer{std::move(from.tokenizer), ""};
   config_ = resolved(from.config, *prepared.tokenizer);
   const auto& t = config_.train;
@@ -91,22 +92,30 @@ Run::Run(const TrainConfig& given, Place& place, bool quiet)
     base_hash_ = base_->hash();
   }
   optimizer_ = std::make_unique<Optimizer>(
-      *model_, t, [&](const ParameterRow& row) { return tuning_->trains(row); }, tuning_->extra());
+      *model_, t, [&](const ParameterRow& row) { return tuning_->trains(row); }, tuning_->extra(),
+      ranks_);
   if (folder_ != nullptr && folder_->resume_from()) {
     folder_->restore(*model_, *optimizer_, *prepared.tokenizer, config_, progress_);
     begin_with_base();
     // The steps that led there were finite.
     verified_ = std::max(progress_.step - 1, progress_.guard.verified);
+    saved_ = progress_.step;
   }
   data_ =
       prepare_data(config_, *prepared.tokenizer, place.data(), quiet, [&](const TokenSets& sets) {
         if (folder_ != nullptr) folder_->check_texts(sets, config_, progress_);
       });
-  save_trained(prepared, place.tokenizer());
+  if (first()) save_trained(prepared, place.tokenizer());
   tokenizer_ = std::move(prepared.tokenizer);
   ahead_.emplace(*data_.batches);
   if (t.eval_generate > 0) prompts_ = supervised_prompts(config_.data, t.eval_generate);
   budget_ = training_budget(t, step_tokens(), data_.train_tokens);
+  if (ranks_ != nullptr) {
+    if (first()) ranks_->tell_prepared();
+    check_ranks(data_.sets.train_manifest.hash + data_.sets.valid_manifest.hash);
+    share_state();
+    gradient_sum_ = std::make_unique<GradientSum>(*ranks_, optimizer_->gradients());
+  }
 
   fused_ =
       t.operators == Operators::kFused && device_.is_cpu() && TrainingPass::supports(config_.model);
@@ -123,6 +132,7 @@ Run::Run(const TrainConfig& given, Place& place, bool quiet)
 }
 
 bool Run::asked_to_stop() const {
+  if (ranks_ != nullptr) return interrupted_together_;
   if (!quiet_ && messages_closed()) interrupt_by(SIGPIPE);
   return interrupted();
 }
@@ -144,6 +154,7 @@ double Run::gradients() {
   const auto parts = config_.train.grad_accum_steps;
   step_next_ = progress_.next_batch;
   step_tokens_ = 0;
+  if (ranks_ != nullptr) return gradients_of_ranks();
   double loss = 0;
   if (!data_.weighted) {
     // Every batch counts the same.
@@ -208,9 +219,14 @@ void Run::guard(const std::string& what, double loss) {
   std::optional<std::filesystem::path> target;
   if (c.on_spike == OnSpike::kRollback && folder_ != nullptr)
     target = folder_->roll_back(verified_, *model_, *optimizer_, progress_);
-  if (target) {
-    begin_with_base();
-    checkpoint_ = *target;
+  if (target) begin_with_base();
+  bool back = target.has_value();
+  if (ranks_ != nullptr && c.on_spike == OnSpike::kRollback) {
+    back = ranks_->broadcast_text(back ? "back" : "", 0) == "back";
+    if (back) share_state();
+  }
+  if (back) {
+    if (target) checkpoint_ = *target;
     verified_ = saved_ = progress_.step;
     line["guard"] = "rollback";
     line["to_step"] = progress_.step;
@@ -220,20 +236,20 @@ void Run::guard(const std::string& what, double loss) {
                 ? "skipped, as there is no good checkpoint to go back to"
                 : "skipped";
   }
-  log_warning(told + " (guard " + std::to_string(progress_.guard.used) + " of " +
-              std::to_string(c.max_guards) + ")");
+  if (first())
+    log_warning(told + " (guard " + std::to_string(progress_.guard.used) + " of " +
+                std::to_string(c.max_guards) + ")");
   if (folder_ != nullptr) log(line);
 }
 
 TrainResult Run::train(const TrainOptions& options) {
   const auto& c = config_.train;
-  const bool resumed = folder_->resume_from().has_value();
-  if (resumed) {
-    checkpoint_ = *folder_->resume_from();
-    saved_ = progress_.step;
+  const bool resumed = folder_ != nullptr && folder_->resume_from().has_value();
+  if (resumed) checkpoint_ = *folder_->resume_from();
+  if (folder_ != nullptr) {
+    folder_->begin(config_, *tokenizer_, data_.sets, progress_);
+    events_.begin(config_, progress_.step, resumed, options.overwrite);
   }
-  folder_->begin(config_, *tokenizer_, data_.sets, progress_);
-  events_.begin(config_, progress_.step, resumed, options.overwrite);
   if (const auto warning = device_warning(device_, bfloat16()); !warning.empty() && !quiet_)
     log_warning(warning);
   if (!quiet_) {
@@ -254,6 +270,9 @@ TrainResult Run::train(const TrainOptions& options) {
 
   if ((c.max_tokens > 0 || c.epochs > 0) && !quiet_)
     log_info("the run ends after " + budget_.text() + ", which sets the length of the schedule");
+  if (!quiet_ && ranks_ != nullptr)
+    log_info(std::to_string(ranks_->size()) + " processes share each step of " +
+             count_text(step_tokens()) + " tokens out");
   const auto stop_at = options.stop_after > 0 ? progress_.step + options.stop_after
                                               : std::numeric_limits<std::int64_t>::max();
   const auto ended = [&] {
@@ -280,7 +299,7 @@ TrainResult Run::train(const TrainOptions& options) {
         continue;
       }
       // What was saved before this step is good, so that older ones may go.
-      if (saved_ == progress_.step - 1) folder_->prune(verified_);
+      if (saved_ == progress_.step - 1 && folder_ != nullptr) folder_->prune(verified_);
       loss_sum += *loss;
       bar.update(progress_.step,
                  training_note(progress_.step, progress_.tokens, *loss, progress_.valid_loss,
@@ -310,7 +329,8 @@ TrainResult Run::train(const TrainOptions& options) {
   result.signal = interrupt_signal();
   result.seconds = seconds_since(began);
   result.tokens = progress_.tokens - first_tokens;
-  if (progress_.best.step > 0) result.best_checkpoint = folder_->checkpoints() / kBestName;
+  if (progress_.best.step > 0 && folder_ != nullptr)
+    result.best_checkpoint = folder_->checkpoints() / kBestName;
   return result;
 }
 

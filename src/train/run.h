@@ -18,7 +18,9 @@
 #include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/train/schedule.h"
 #include "train/computation.h"
+#include "train/gradient_sum.h"
 #include "train/prepared_data.h"
+#include "train/ranks.h"
 #include "train/response_check.h"
 #include "train/run_folder.h"
 #include "train/tuning.h"
@@ -52,6 +54,9 @@ class Place {
   // A run's own folder.
   Place(const std::filesystem::path& output, const TrainOptions& options)
       : root_(output), run_(std::in_place, output, options) {}
+  // Of another rank than 0: what that one has prepared there is read.
+  struct Reader {};
+  Place(const std::filesystem::path& output, Reader) : root_(output) {}
   // For an estimate: the same folder, so that the run finds what was made, but one that goes again
   // where the folder holds a run, which an estimate leaves alone.
   explicit Place(const std::filesystem::path& output) : root_(output) {
@@ -79,7 +84,8 @@ class Place {
 class Run {
  public:
   // Nothing in the place is changed before everything that could refuse the run was looked at.
-  Run(const TrainConfig& given, Place& place, bool quiet);
+  // `ranks`: the processes that train together; null for one alone.
+  Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks = nullptr);
 
   TrainResult train(const TrainOptions& options);
   TrainEstimate estimate();
@@ -88,14 +94,23 @@ class Run {
   std::int64_t step_tokens() const {
     return config_.train.grad_accum_steps * config_.train.batch_size * config_.train.ctx_len;
   }
+  // Whether this process trains alone, or is rank 0, which alone writes.
+  bool first() const { return ranks_ == nullptr || ranks_->rank() == 0; }
   bool asked_to_stop() const;
   bool bfloat16() const;
   const TokenBatch& next_batch();
   double gradients();
+  double gradients_of_ranks();
+  int own_signal() const;
+  void agree_on_signal(const std::vector<double>& signals);
+  void share_state();
+  void check_ranks(const std::string& own);
   std::optional<double> step();
   void guard(const std::string& what, double loss);
   void begin_with_base();
   std::optional<double> validate();
+  std::optional<double> validate_with_ranks();
+  std::optional<ResponseScore> responses();
   [[noreturn]] void not_finite(std::int64_t step, const std::string& what);
   std::string last_good() const;
   nlohmann::ordered_json log_line(double loss, double seconds, std::int64_t tokens) const;
@@ -113,7 +128,8 @@ class Run {
   nlohmann::ordered_json gates();
 
   c10::Device device_;
-  RunFolder* folder_;  // none for an estimate
+  Ranks* ranks_;       // null: alone
+  RunFolder* folder_;  // none for an estimate, and on other ranks than 0
   EventLog events_;
   bool quiet_;
   std::unique_ptr<Tokenizer> tokenizer_;
@@ -128,6 +144,8 @@ class Run {
   std::vector<SupervisedPrompt> prompts_;  // answered at each validation
   bool fused_ = false;                     // or the reference modules train
   std::unique_ptr<Computation> computation_;
+  std::unique_ptr<GradientSum> gradient_sum_;
+  bool interrupted_together_ = false;  // a signal came to one of the ranks
   TrainingBudget budget_;
   Progression progress_;
   std::int64_t step_tokens_ = 0, step_next_ = 0;  // of the step in progress

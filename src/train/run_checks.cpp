@@ -42,6 +42,7 @@ void Run::not_finite(std::int64_t step, const std::string& what) {
 // Mean loss over the validation text, each window or document from an empty state; none where a
 // signal came.
 std::optional<double> Run::validate() {
+  if (ranks_ != nullptr) return validate_with_ranks();
   double sum = 0, weight = 0;
   TokenBatch batch;
   for (std::int64_t i = 0; i < data_.checks->batches() && !asked_to_stop(); ++i) {
@@ -70,10 +71,12 @@ nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t t
 
 // A step whose line cannot be written is saved first, so that it is not lost with the error.
 void Run::log(const nlohmann::ordered_json& line) {
+  if (folder_ == nullptr) return;
   try {
     folder_->log(line);
     events_.log(line);
   } catch (const FileError& error) {
+    if (ranks_ != nullptr) throw;  // the others would have to take part in saving
     if (saved_ != progress_.step) save();
     throw FileError("", std::string(error.what()) + "; step " + std::to_string(progress_.step) +
                             " is saved in " + checkpoint_.string() + ": resume it with --resume");
@@ -85,8 +88,13 @@ void Run::save() {
     not_finite(progress_.step, "the parameters are not finite any more");
   try {
     progress_.guard.verified = verified_;
+    const auto moments = optimizer_->moments();
+    if (folder_ == nullptr) {
+      saved_ = progress_.step;
+      return;
+    }
     with_adapter([&](const Adapter* adapter) {
-      checkpoint_ = folder_->save(*model_, *optimizer_, progress_, verified_, adapter);
+      checkpoint_ = folder_->save(*model_, *optimizer_, moments, progress_, verified_, adapter);
     });
   } catch (const FileError& error) {
     throw FileError("", "step " + std::to_string(progress_.step) +
@@ -129,13 +137,26 @@ std::optional<Run::Measured> Run::measure() {
   if (!loss) return std::nullopt;
   Measured measured{*loss, {}};
   if (prompts_.empty()) return measured;
-  tuning_->while_merged([&] {
-    measured.responses =
-        score_responses(model_, tuning_->additions().state.get(), *tokenizer_, prompts_,
-                        config_.train.ctx_len, [&] { return asked_to_stop(); });
-  });
+  measured.responses = responses();
   if (!measured.responses) return std::nullopt;
   return measured;
+}
+
+// Of several ranks, the first answers the prompts while the others wait.
+std::optional<ResponseScore> Run::responses() {
+  std::optional<ResponseScore> score;
+  if (first())
+    tuning_->while_merged([&] {
+      score = score_responses(model_, tuning_->additions().state.get(), *tokenizer_, prompts_,
+                              config_.train.ctx_len, [&] { return own_signal() != 0; });
+    });
+  if (ranks_ == nullptr) return score;
+  // The others use the number alone, to agree on what is the best.
+  double told[] = {score ? 1.0 : 0.0, score ? score->rouge_l : 0.0};
+  ranks_->broadcast(told, sizeof told, 0, Ranks::Wait::kPatient);
+  if (told[0] == 0) return std::nullopt;
+  if (!score) score = ResponseScore{told[1], {""}};
+  return score;
 }
 
 // Keeps the model as the best one where it is better than the one so far.
@@ -147,6 +168,7 @@ bool Run::keep_if_best(const Measured& measured, std::string_view weights) {
   progress_.best.valid_loss = measured.loss;
   if (measured.responses) progress_.best.rouge_l = measured.responses->rouge_l;
   progress_.best.step = progress_.step;
+  if (folder_ == nullptr) return true;
   auto kept = progress_;
   kept.valid_loss = measured.loss;
   with_adapter(
@@ -185,6 +207,7 @@ void Run::validate_and_keep_best() {
     if (!averages) return;  // a signal came
   }
   progress_.best.without_better = best ? 0 : progress_.best.without_better + 1;
+  if (!first()) return;
   nlohmann::ordered_json line = {{"step", progress_.step},
                                  {"tokens", progress_.tokens},
                                  {"valid_loss", loss},

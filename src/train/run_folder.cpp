@@ -176,6 +176,13 @@ PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const fs::path& f
           key};
 }
 
+PreparedTokenizer read_prepared_tokenizer(const TrainConfig& config, const fs::path& folder) {
+  const auto& settings = config.tokenizer;
+  if (settings.path.empty() && settings.kind == TokenizerKind::kSentencePiece)
+    return {load_tokenizer(folder), ""};
+  return prepare_tokenizer(config, folder, /*quiet=*/true);
+}
+
 void save_trained(const PreparedTokenizer& prepared, const fs::path& folder) {
   if (prepared.trained_on.empty()) return;
   make_directory(folder);
@@ -188,6 +195,38 @@ void save_trained(const PreparedTokenizer& prepared, const fs::path& folder) {
 bool holds_run(const fs::path& output) {
   return !list_checkpoints(output / kCheckpointsFolder).empty() ||
          first_line(output / kLogFile).find('\n') != std::string::npos;
+}
+
+nlohmann::json progression_to_json(const Progression& progress) {
+  return {{"step", progress.step},
+          {"tokens", progress.tokens},
+          {"next_batch", progress.next_batch},
+          {"valid_loss", progress.valid_loss},
+          {"ema_valid_loss", progress.ema_valid_loss},
+          {"guard", guard_to_json(progress.guard)},
+          {"best",
+           {{"step", progress.best.step},
+            {"valid_loss", progress.best.valid_loss},
+            {"rouge_l", progress.best.rouge_l},
+            {"without_better", progress.best.without_better},
+            {"of", progress.best.of}}}};
+}
+
+Progression progression_from_json(const nlohmann::json& json) {
+  Progression progress;
+  json.at("step").get_to(progress.step);
+  json.at("tokens").get_to(progress.tokens);
+  json.at("next_batch").get_to(progress.next_batch);
+  json.at("valid_loss").get_to(progress.valid_loss);
+  json.at("ema_valid_loss").get_to(progress.ema_valid_loss);
+  progress.guard = guard_from_json(json.at("guard"));
+  const auto& best = json.at("best");
+  best.at("step").get_to(progress.best.step);
+  best.at("valid_loss").get_to(progress.best.valid_loss);
+  best.at("rouge_l").get_to(progress.best.rouge_l);
+  best.at("without_better").get_to(progress.best.without_better);
+  best.at("of").get_to(progress.best.of);
+  return progress;
 }
 
 RunFolder::RunFolder(const fs::path& output, const TrainOptions& options)
@@ -268,7 +307,7 @@ void RunFolder::load(const CheckpointDirectory& directory, const nlohmann::json&
                      RwkvImpl& model, Optimizer& optimizer, Progression& progress) const {
   load_weights(model, open_tensors(directory.weights()));
   const auto moments = read_safetensors(directory.trainer() / kMomentsFile);
-  copy_tensors(moments, optimizer.moments());
+  optimizer.set_moments([&](const auto& tensors) { copy_tensors(moments, tensors); });
   if (auto* ema = optimizer.ema(); ema != nullptr) {
     if (const auto path = directory.trainer() / kAveragesFile; fs::exists(path)) {
       copy_tensors(read_safetensors(path), ema->state());
@@ -387,14 +426,14 @@ void RunFolder::write_model(const fs::path& folder, const RwkvImpl& model,
 }
 
 fs::path RunFolder::save(const RwkvImpl& model, const Optimizer& optimizer,
-                         const Progression& progress, std::int64_t good,
-                         const Adapter* adapter) const {
+                         const Optimizer::Tensors& moments, const Progression& progress,
+                         std::int64_t good, const Adapter* adapter) const {
   const auto path = checkpoints() / step_name(progress.step);
   CheckpointWriter writer(path);
   write_model(writer.path(), model, progress, "", adapter);
   const auto trainer = writer.path() / kTrainerFolder;
   fs::create_directories(trainer);
-  write_tensors(trainer / kMomentsFile, optimizer.moments());
+  write_tensors(trainer / kMomentsFile, moments);
   if (optimizer.ema() != nullptr) write_tensors(trainer / kAveragesFile, optimizer.ema()->state());
   nlohmann::ordered_json state;
   state["step"] = progress.step;

@@ -43,6 +43,9 @@ struct Progression {
   BestSoFar best;
 };
 
+nlohmann::json progression_to_json(const Progression& progress);
+Progression progression_from_json(const nlohmann::json& json);
+
 // The tokenizer a run uses: the file that the config names, the one that an earlier call trained in
 // `folder` on the same text, or one trained here.
 struct PreparedTokenizer {
@@ -51,6 +54,9 @@ struct PreparedTokenizer {
 };
 PreparedTokenizer prepare_tokenizer(const TrainConfig& config, const std::filesystem::path& folder,
                                     bool quiet);
+// The same after another process has prepared it there: nothing is trained.
+PreparedTokenizer read_prepared_tokenizer(const TrainConfig& config,
+                                          const std::filesystem::path& folder);
 // Keeps a tokenizer that was trained here for the next call.
 void save_trained(const PreparedTokenizer& prepared, const std::filesystem::path& folder);
 
@@ -83,10 +89,10 @@ class RunFolder {
   void begin(const TrainConfig& config, const Tokenizer& tokenizer, const TokenSets& tokens,
              const Progression& progress);
   // Writes checkpoints/step-…, and prunes; `good` as there. An adapter goes beside the weights,
-  // which are those of the model with it.
+  // which are those of the model with it. `moments`: the optimizer's.
   std::filesystem::path save(const RwkvImpl& model, const Optimizer& optimizer,
-                             const Progression& progress, std::int64_t good,
-                             const Adapter* adapter = nullptr) const;
+                             const Optimizer::Tensors& moments, const Progression& progress,
+                             std::int64_t good, const Adapter* adapter = nullptr) const;
   // Removes all but the last keep_last checkpoints and the last good one, which is the newest of a
   // step up to `good`.
   void prune(std::int64_t good) const;

@@ -8,8 +8,13 @@
 #include <stdexcept>
 #include <string_view>
 
+#include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/log.h"
+#include "rwkvx/base/output_file.h"
+#include "rwkvx/base/processors.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/modules/device.h"
 #include "rwkvx/ops/threads.h"
 #include "train/run.h"
 
@@ -46,14 +51,95 @@ auto with_memory_advice(const TrainConfig& config, const Work& work) {
   }
 }
 
+// Beside the checkpoints of a run that a launcher may start again: which job it is of.
+constexpr char kJobFile[] = "launched-by";
+
+// A job that its launcher started again goes on with the run that it began.
+TrainOptions resuming_after_restart(const TrainConfig& config, const TrainOptions& given) {
+  auto options = given;
+  const auto file = std::filesystem::path(config.train.output) / kJobFile;
+  const auto& job = given.ranks.restarted_job;
+  std::error_code ignored;
+  if (given.ranks.restarts > 0 && !job.empty() && std::filesystem::exists(file, ignored) &&
+      read_file(file) == job + "\n") {
+    options.resume = true;
+    options.overwrite = true;  // where it had not saved yet
+  }
+  return options;
+}
+
+// Of `wanted` threads; 0: of the processors, a share for each process on this machine.
+std::int64_t threads_of_rank(std::int64_t wanted, const RankPlace& place) {
+  if (wanted > 0) return wanted;
+  auto known = processors();
+  // torchrun sets this for all processes where nobody has.
+  if (place.launcher == "torchrun" && place.local_size > 1 && known.wish == "1") known.wish = "";
+  if (!known.wish.empty()) return choose_threads(0, known).threads;
+  // Where the launcher has bound each process to processors of its own, they are its share.
+  auto machine = known;
+  machine.allowed = machine.present;
+  const auto share =
+      std::max<std::int64_t>(1, choose_threads(0, machine).threads / place.local_size);
+  return std::min(share, choose_threads(0, known).threads);
+}
+
+void check_ranks_setting(const TrainConfig& config, const RankPlace& place) {
+  const auto& t = config.train;
+  if (!find_device(t.device, "train.device").is_cpu())
+    throw ConfigError("train.device",
+                      "several processes train together on the CPU alone; set it "
+                      "to cpu, or start one process");
+  const auto rows = t.batch_size * t.grad_accum_steps;
+  if (config.data.format == DataFormat::kText && rows < place.size)
+    throw ConfigError("train.batch_size", std::to_string(rows) +
+                                              " sequences of a step (batch_size x "
+                                              "grad_accum_steps) cannot be shared out to " +
+                                              std::to_string(place.size) +
+                                              " processes; raise it or start fewer");
+}
+
+TrainResult train_with_ranks(const TrainConfig& config, const TrainOptions& given) {
+  const auto& place = given.ranks;
+  check_ranks_setting(config, place);
+  set_threads(threads_of_rank(config.train.threads, place));
+  const auto ranks = Ranks::join(place, config.train.timeout);
+  auto options = given;
+  try {
+    std::optional<Place> folder;
+    if (place.rank == 0) {
+      options = resuming_after_restart(config, given);
+      folder.emplace(config.train.output, options);
+    } else {
+      options.quiet = true;
+      set_log_level(LogLevel::kOff);
+      ranks->wait_prepared();
+      folder.emplace(config.train.output, Place::Reader());
+    }
+    Run run(config, *folder, options.quiet, ranks.get());
+    if (place.rank == 0 && !place.restarted_job.empty())
+      write_file(std::filesystem::path(config.train.output) / kJobFile, place.restarted_job + "\n");
+    const auto result = run.train(options);
+    ranks->leave();
+    return result;
+  } catch (const std::exception& error) {
+    // Where several ranks fail, or one because of another, one line says so.
+    const auto* ours = dynamic_cast<const Error*>(&error);
+    if (ranks->tell_failure(error.what()))
+      throw ShownElsewhere(error.what(), ours == nullptr ? 1 : ours->exit_status());
+    throw;
+  }
+}
+
 }  // namespace
 
 TrainResult train(const TrainConfig& config, const TrainOptions& options) {
   const InterruptGuard guard;
   return with_memory_advice(config, [&] {
+    if (options.ranks.size > 1) return train_with_ranks(config, options);
     set_threads(config.train.threads);
-    Place place(config.train.output, options);
-    return Run(config, place, options.quiet).train(options);
+    const auto own = resuming_after_restart(config, options);
+    Place place(config.train.output, own);
+    return Run(config, place, own.quiet).train(own);
   });
 }
 

@@ -23,9 +23,23 @@ struct Segment {
   at::Tensor view(const at::Tensor& flat) const;
 };
 
+// Numbers [begin, begin + count) of a flat buffer.
+struct FlatRange {
+  int64_t begin = 0, count = 0;
+};
+
 struct RuleBuffers {
   at::Tensor values, grads;  // flat, float32; numbers outside of all segments are padding
   std::vector<Segment> segments;
+  // Where several processes share the work out, each changes and keeps a part of its own.
+  int parts = 1, part = 0;
+};
+
+// A flat buffer of what a rule keeps, of which each part has a range.
+struct FlatState {
+  at::Tensor own;                 // this part's numbers; all, where there are no others
+  std::vector<FlatRange> ranges;  // of all parts, one after the other
+  int64_t size = 0;               // of all together
 };
 
 struct RuleStep {
@@ -41,10 +55,14 @@ class UpdateRule {
   UpdateRule(RuleBuffers buffers, const TrainingConfig& config)
       : buffers_(std::move(buffers)), config_(config) {}
   virtual ~UpdateRule() = default;
-  // Changes the values by one step; the gradients are zeros afterwards.
+  // Changes this part's values by one step; its gradients are zeros afterwards.
   virtual void step(const RuleStep& step) = 0;
-  // What is kept from step to step, to save and to restore.
-  virtual NamedTensors state() const = 0;
+  // The values that each part changes.
+  virtual std::vector<FlatRange> values() const = 0;
+  // What is kept from step to step.
+  virtual std::vector<FlatState> state() const = 0;
+  // The whole buffers, in the order of state(), as tensors by name, to save and to restore.
+  virtual NamedTensors named(const std::vector<at::Tensor>& whole) const = 0;
 
  protected:
   RuleBuffers buffers_;

@@ -239,6 +239,8 @@ struct TrainingConfig {
   Precision precision = Precision::kAuto;
   bool tensorboard = false;
   bool watch_gates = false;
+  bool shard_optimizer = true;
+  double timeout = 600;
 
   static constexpr auto fields() {
     using C = TrainingConfig;
@@ -368,6 +370,12 @@ struct TrainingConfig {
                              "directory too"}),
         added(Field<C, bool>{"watch_gates", &C::watch_gates,
                              "log statistics of the shift's gates with each validation"}),
+        added(Field<C, bool>{"shard_optimizer", &C::shard_optimizer,
+                             "of several processes: each keeps and updates a part of the "
+                             "optimizer's state (ZeRO-1), with the same result"}),
+        added(D{"timeout", &C::timeout,
+                "of several processes: seconds after which one that does not answer ends all", 1,
+                1e6}),
     };
   }
   void check(const std::string& where) const;

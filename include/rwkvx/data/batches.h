@@ -17,7 +17,11 @@ struct TokenBatch {
   std::vector<std::int64_t> lengths;          // of the sequences
   double weight = 0;                          // sum of the weights
   std::int64_t position = -1, next = -1;      // in the order of training: its own, the next one's
+  std::int64_t first_token = 0;               // of a part of a batch: its place in the whole
 };
+
+// Sequences [first, end) of a batch as a batch; the weight is that of these.
+TokenBatch part_of(const TokenBatch& batch, std::size_t first, std::size_t end);
 
 // Batches as a pure function of where they begin in the order of training: 0, then each batch's
 // `next`. Thread-safe.

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -33,6 +34,7 @@ struct TrainingBatch {
   PassStates states = {};  // of all sequences; ModelState::t is not read
   double dropout = 0;
   std::uint64_t dropout_key = 0;
+  std::int64_t first_token = 0;  // of a part of a batch: its place there, on which dropout depends
 
   // B sequences of T tokens from an empty state.
   static TrainingBatch of_rows(const std::int64_t* inputs, const std::int64_t* targets,
@@ -61,6 +63,10 @@ class TrainingPass {
   // Returns the sum of the weighted cross-entropies in nats; adds its gradient times `scale` to the
   // parameters' defined, contiguous .grad tensors, and to the states' gradients.
   double loss_and_gradients(const TrainingBatch& batch, double scale);
+  // The same, telling after each block, the last one first, that the gradients of its parameters,
+  // and of all after it, are complete for this batch.
+  double loss_and_gradients(const TrainingBatch& batch, double scale,
+                            const std::function<void(std::int64_t layer)>& complete);
   // The sum alone.
   double loss(const TrainingBatch& batch);
   // No loss at all: the states behind the sequences.

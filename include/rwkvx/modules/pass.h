@@ -90,6 +90,7 @@ class PassTools {
   // Dropout of the residual stream: the share of zeros, and what its random numbers depend on.
   double dropout = 0;
   std::uint64_t dropout_key = 0;
+  std::int64_t dropout_first = 0;  // the place of the batch's first number in a larger one
   // Low-rank additions to matrices, by the matrix.
   std::unordered_map<const c10::TensorImpl*, PassAdapter> adapters;
   // Memory for one task's sums; grows.

@@ -16,6 +16,7 @@
 namespace rwkvx {
 
 class Ema;
+class Ranks;
 class RwkvImpl;
 
 // A parameter's learning rate multiplier: its row's, where the setting of its group is on.
@@ -37,10 +38,12 @@ class Optimizer {
   // Moves the model's parameters and the extra tensors into a flat float32 buffer of its own, on
   // the device that the model is on, and gives them gradients of zeros in another (`.grad()`); they
   // are used as before. With a predicate, the rows for which it is false are frozen: they keep
-  // their place, require no gradient, have none, no moments, and are never changed.
+  // their place, require no gradient, have none, no moments, and are never changed. With `ranks`,
+  // which all have the same gradients, each takes its part of a step and keeps the moments of that
+  // part alone (ZeRO-1, arXiv 1910.02054), unless shard_optimizer is off; the result is the same.
   Optimizer(RwkvImpl& model, const TrainingConfig& config,
             const std::function<bool(const ParameterRow&)>& trainable = {},
-            const std::vector<ExtraParameter>& extra = {});
+            const std::vector<ExtraParameter>& extra = {}, Ranks* ranks = nullptr);
   ~Optimizer();
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
@@ -57,9 +60,23 @@ class Optimizer {
   // What is kept of what is trained from step to step under the parameters' names, to save and to
   // restore: "m.NAME" and "v.NAME" of AdamW (in 8 bits "m8.NAME", "m8_scale.NAME" and so on),
   // "momentum.NAME" of Muon; and the values of further tensors, which no checkpoint of the model
-  // holds: "x.NAME".
-  std::vector<std::pair<std::string, at::Tensor>> moments() const;
+  // holds: "x.NAME". Where ranks share them out, all call this, and rank 0 gets them, copies.
+  using Tensors = std::vector<std::pair<std::string, at::Tensor>>;
+  Tensors moments() const;
+  // fill() writes into all of moments().
+  void set_moments(const std::function<void(const Tensors&)>& fill);
   void set_steps(std::int64_t steps);
+  // Every rank gets what rank 0 has: the values, what set_moments() filled since the last call, the
+  // averages, the steps.
+  void share_state(Ranks& ranks);
+  // What is trained, in the order of the flat buffer: gradients to be summed over ranks.
+  struct Gradient {
+    std::string name;
+    bool extra = false;  // no parameter of the model
+    float* values = nullptr;
+    std::int64_t count = 0;
+  };
+  std::vector<Gradient> gradients() const;
   // The averages of the weights (train/ema.h), which every step carries on; null where there are
   // none.
   Ema* ema() const;

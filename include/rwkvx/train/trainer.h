@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/launch.h"
 #include "rwkvx/config/train_config.h"
 
 namespace rwkvx {
@@ -15,6 +17,17 @@ struct TrainOptions {
   bool overwrite = false;  // remove an earlier run first; with resume: where it has none to resume
   std::int64_t stop_after = 0;  // leave after this many steps of this call, saved; 0: do not
   bool quiet = false;           // no progress, no messages
+  RankPlace ranks;              // which of several processes this is; default: it is alone
+};
+
+// What ended this process's part of a training is shown by another process.
+class ShownElsewhere : public Error {
+ public:
+  ShownElsewhere(const std::string& text, int status) : Error(text, "shown"), status_(status) {}
+  int exit_status() const noexcept override { return status_; }
+
+ private:
+  int status_;
 };
 
 struct TrainResult {
@@ -43,6 +56,9 @@ struct TrainResult {
 // the parameters or a validation is not finite, naming the step, the first tensor that is not and
 // the last good checkpoint: the newest one from which a pass was finite, which keep_last never
 // removes.
+// With several ranks every process calls this; rank 0 alone prepares, logs and saves, and the
+// result is the same on all; see docs/scale.md. A job that its launcher restarted goes on from its
+// newest checkpoint. Throws ShownElsewhere on other ranks than 0 for what rank 0 shows.
 TrainResult train(const TrainConfig& config, const TrainOptions& options);
 
 // What a run would need, found by preparing the data and timing a few steps of the real model.

@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/launch.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/config/train_config.h"
@@ -81,7 +82,11 @@ void report(const TrainResult& result, const std::string& output) {
              output);
 }
 
-void run_train(const TrainFlags& flags) {
+void run_train(TrainFlags flags) {
+  // Of several processes, the first speaks.
+  flags.options.ranks = own_rank_place();
+  const bool first = flags.options.ranks.rank == 0;
+  if (!first && (flags.explain || flags.dry_run)) return;
   const auto config = read_config(flags);
   if (flags.explain) {
     print(explain_parameters(open_init_from(config).config));
@@ -91,8 +96,13 @@ void run_train(const TrainFlags& flags) {
     print_estimate(estimate_training(config, flags.options.quiet));
     return finish_output();
   }
-  const auto result = train(config, flags.options);
-  if (!flags.options.quiet) report(result, config.train.output);
+  try {
+    const auto result = train(config, flags.options);
+    if (!flags.options.quiet && first) report(result, config.train.output);
+  } catch (const ShownElsewhere& error) {
+    end_if_interrupted();
+    std::exit(error.exit_status());
+  }
   end_if_interrupted();
 }
 

@@ -45,7 +45,8 @@ void PassTools::drop(float* values, std::int64_t first, std::int64_t count, std:
   if (dropout == 0) return;
   const auto key = splitmix64(dropout_key, static_cast<std::uint64_t>(place));
   in_parallel(count, kElements, [&](int64_t begin, int64_t end) {
-    dropout_in_place(values + begin, first + begin, end - begin, key, static_cast<float>(dropout));
+    dropout_in_place(values + begin, dropout_first + first + begin, end - begin, key,
+                     static_cast<float>(dropout));
   });
 }
 

@@ -1,0 +1,300 @@
+// The only unit that knows LibTorch's c10d. Its Gloo group needs Gloo's headers, which LibTorch
+// does not bring; the code of both is in libtorch_cpu.
+#include "train/ranks.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <sys/socket.h>
+#include <torch/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <sstream>
+#include <thread>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "rwkvx/base/interrupt.h"
+#include "train/rank_watch.h"
+
+namespace rwkvx {
+namespace {
+
+using Milliseconds = std::chrono::milliseconds;
+constexpr auto kLook = Milliseconds(20);  // between looks at whether something is there
+constexpr Milliseconds kPatience = std::chrono::hours(24 * 365);
+constexpr char kWatchKey[] = "rwkvx/watch";
+
+Milliseconds milliseconds(double seconds) {
+  return Milliseconds(static_cast<std::int64_t>(seconds * 1000) + 1);
+}
+
+std::string first_line(const std::exception& error) {
+  const auto* ours = dynamic_cast<const c10::Error*>(&error);
+  const std::string text = ours != nullptr ? ours->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+// The address that this machine has in the network in which `host` is.
+std::string own_address(const std::string& host, int port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_DGRAM;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0)
+    throw Error("MASTER_ADDR", "there is no machine \"" + host + "\"");
+  std::string own;
+  for (const auto* one = found; one != nullptr && own.empty(); one = one->ai_next) {
+    const int socket = ::socket(one->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (socket < 0) continue;
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    char text[NI_MAXHOST] = "";
+    // Sends nothing, but finds the way.
+    if (::connect(socket, one->ai_addr, one->ai_addrlen) == 0 &&
+        ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) == 0 &&
+        ::getnameinfo(reinterpret_cast<sockaddr*>(&address), length, text, sizeof text, nullptr, 0,
+                      NI_NUMERICHOST) == 0)
+      own = text;
+    ::close(socket);
+  }
+  ::freeaddrinfo(found);
+  if (own.empty()) throw Error("MASTER_ADDR", "there is no way to the machine \"" + host + "\"");
+  return own;
+}
+
+at::Tensor bytes_at(void* bytes, std::int64_t count) {
+  return torch::from_blob(bytes, {count}, torch::kUInt8);
+}
+
+}  // namespace
+
+struct Ranks::Impl {
+  RankPlace place;
+  double timeout = 0;
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+  std::unique_ptr<RankWatch> watch;
+  std::vector<std::pair<c10::intrusive_ptr<c10d::Work>, at::Tensor>> sums;
+  bool gave_up = true;  // until all has gone well
+
+  std::string master() const { return place.address + ":" + std::to_string(place.port); }
+
+  void open_store() {
+    c10d::TCPStoreOptions options;
+    options.port = static_cast<std::uint16_t>(place.port);
+    options.isServer = place.rank == 0 && !place.agent_store;
+    options.numWorkers = static_cast<std::size_t>(place.size);
+    options.waitWorkers = false;
+    options.timeout = milliseconds(timeout);
+    try {
+      store = c10::make_intrusive<c10d::PrefixStore>(
+          place.job, c10::make_intrusive<c10d::TCPStore>(place.address, options));
+    } catch (const std::exception& error) {
+      if (options.isServer)
+        throw Error("rank 0", "cannot listen at " + master() + " (" + first_line(error) +
+                                  "); choose another port with MASTER_PORT");
+      throw RankError("rank 0 at " + master() + " could not be reached within " + seconds_text());
+    }
+  }
+  std::string seconds_text() const {
+    char text[64];
+    std::snprintf(text, sizeof text, "%g s (train.timeout)", timeout);
+    return text;
+  }
+
+  void meet() {
+    const auto own = own_address(place.address, place.port);
+    if (place.rank == 0) {
+      watch = std::make_unique<RankWatch>(place.size, timeout);
+      store->set(kWatchKey, own + " " + std::to_string(watch->port()) + " " + watch->key());
+      const auto end = std::chrono::steady_clock::now() + milliseconds(timeout);
+      for (std::string absent; !(absent = watch->absent()).empty();) {
+        throw_if_interrupted("training");
+        check();
+        if (std::chrono::steady_clock::now() > end)
+          throw RankError(absent + " of " + std::to_string(place.size) + " did not come within " +
+                          seconds_text());
+        std::this_thread::sleep_for(kLook);
+      }
+    } else {
+      const auto end = std::chrono::steady_clock::now() + milliseconds(timeout);
+      try {
+        while (!store->check({kWatchKey})) {
+          throw_if_interrupted("training");
+          if (std::chrono::steady_clock::now() > end)
+            throw RankError("rank 0 did not come within " + seconds_text());
+          std::this_thread::sleep_for(kLook);
+        }
+        std::istringstream line(store->get_to_str(kWatchKey));
+        std::string address, key;
+        int port = 0;
+        line >> address >> port >> key;
+        watch = std::make_unique<RankWatch>(place.rank, place.size, timeout, address, port, key);
+      } catch (const c10::Error&) {
+        throw RankError("rank 0 at " + master() + " ended while the ranks met");
+      }
+    }
+    auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout));
+    try {
+      options->devices = {c10d::ProcessGroupGloo::createDeviceForHostname(own)};
+      group = c10::make_intrusive<c10d::ProcessGroupGloo>(
+          c10::make_intrusive<c10d::PrefixStore>("gloo", store), place.rank, place.size, options);
+    } catch (const std::exception& error) {
+      failed(error);
+    }
+  }
+
+  void check() {
+    if (const auto cause = watch->cause(); !cause.empty()) throw RankError(cause);
+  }
+  // A connection broke, or nothing came.
+  [[noreturn]] void failed(const std::exception& error) {
+    if (const auto cause = watch->wait_for_cause(); !cause.empty()) throw RankError(cause);
+    throw RankError("rank " + std::to_string(place.rank) +
+                    " could not exchange numbers with the others (" + first_line(error) + ")");
+  }
+
+  template <class Begin>
+  void call(const Begin& begin, Wait wait = Wait::kTimeout) {
+    check();
+    const RankWatch::Waiting waiting(*watch);
+    try {
+      begin()->wait(wait == Wait::kPatient ? kPatience : kNoTimeout);
+    } catch (const std::exception& error) {
+      failed(error);
+    }
+  }
+};
+
+Ranks::Ranks(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Ranks::~Ranks() {
+  // A group that is given up would wait for ranks that are gone.
+  if (impl_->gave_up) impl_->group.release();
+}
+
+std::unique_ptr<Ranks> Ranks::join(const RankPlace& place, double timeout) {
+  auto impl = std::make_unique<Impl>();
+  impl->place = place;
+  impl->timeout = timeout;
+  impl->open_store();
+  try {
+    impl->meet();
+  } catch (const Error& error) {
+    if (impl->watch != nullptr) impl->watch->tell_failure(error.what());
+    throw;
+  }
+  return std::unique_ptr<Ranks>(new Ranks(std::move(impl)));
+}
+
+int Ranks::rank() const { return impl_->place.rank; }
+int Ranks::size() const { return impl_->place.size; }
+
+void Ranks::begin_sum(float* values, std::int64_t count) {
+  if (count == 0) return;
+  impl_->check();
+  auto numbers = torch::from_blob(values, {count}, torch::kFloat32);
+  std::vector<at::Tensor> tensors{numbers};
+  try {
+    impl_->sums.emplace_back(impl_->group->allreduce(tensors), numbers);
+  } catch (const std::exception& error) {
+    impl_->failed(error);
+  }
+}
+
+void Ranks::finish_sums() {
+  const RankWatch::Waiting waiting(*impl_->watch);
+  try {
+    for (auto& [work, numbers] : impl_->sums) work->wait();
+  } catch (const std::exception& error) {
+    impl_->failed(error);
+  }
+  impl_->sums.clear();
+}
+
+std::vector<std::vector<double>> Ranks::gather(const std::vector<double>& own) {
+  const auto count = static_cast<std::int64_t>(own.size());
+  std::vector<at::Tensor> inputs{torch::tensor(own, torch::kFloat64)};
+  std::vector<std::vector<at::Tensor>> outputs(1);
+  for (int r = 0; r < size(); ++r) outputs[0].push_back(torch::empty({count}, torch::kFloat64));
+  impl_->call([&] { return impl_->group->allgather(outputs, inputs); });
+  std::vector<std::vector<double>> all;
+  for (const auto& one : outputs[0]) {
+    const double* numbers = one.const_data_ptr<double>();
+    all.emplace_back(numbers, numbers + count);
+  }
+  return all;
+}
+
+void Ranks::broadcast(void* bytes, std::int64_t count, int from, Wait wait) {
+  if (count == 0) return;
+  std::vector<at::Tensor> tensors{bytes_at(bytes, count)};
+  c10d::BroadcastOptions options;
+  options.rootRank = from;
+  if (wait == Wait::kPatient) options.timeout = kPatience;
+  impl_->call([&] { return impl_->group->broadcast(tensors, options); }, wait);
+}
+
+std::string Ranks::broadcast_text(const std::string& text, int from, Wait wait) {
+  auto size = static_cast<std::int64_t>(text.size());
+  broadcast(&size, sizeof size, from, wait);
+  std::string result = rank() == from ? text : std::string(static_cast<std::size_t>(size), '\0');
+  broadcast(result.data(), size, from);
+  return result;
+}
+
+void Ranks::share_ranges(void* bytes, const std::vector<Range>& ranges) {
+  impl_->check();
+  const RankWatch::Waiting waiting(*impl_->watch);
+  std::vector<c10::intrusive_ptr<c10d::Work>> works;
+  try {
+    for (std::size_t r = 0; r < ranges.size(); ++r) {
+      if (ranges[r].count == 0) continue;
+      std::vector<at::Tensor> tensors{
+          bytes_at(static_cast<char*>(bytes) + ranges[r].begin, ranges[r].count)};
+      c10d::BroadcastOptions options;
+      options.rootRank = static_cast<std::int64_t>(r);
+      works.push_back(impl_->group->broadcast(tensors, options));
+    }
+    for (auto& work : works) work->wait();
+  } catch (const std::exception& error) {
+    impl_->failed(error);
+  }
+}
+
+void Ranks::send(const void* bytes, std::int64_t count, int to) {
+  if (count == 0) return;
+  std::vector<at::Tensor> tensors{bytes_at(const_cast<void*>(bytes), count)};
+  impl_->call([&] { return impl_->group->send(tensors, to, /*tag=*/0); });
+}
+void Ranks::receive(void* bytes, std::int64_t count, int from) {
+  if (count == 0) return;
+  std::vector<at::Tensor> tensors{bytes_at(bytes, count)};
+  impl_->call([&] { return impl_->group->recv(tensors, from, /*tag=*/0); });
+}
+
+void Ranks::tell_prepared() { impl_->watch->tell_prepared(); }
+void Ranks::wait_prepared() {
+  while (!impl_->watch->prepared()) {
+    impl_->check();
+    if (interrupted()) {
+      impl_->watch->tell_signal(interrupt_signal());
+      throw_if_interrupted("training");
+    }
+    std::this_thread::sleep_for(kLook);
+  }
+}
+void Ranks::check() { impl_->check(); }
+bool Ranks::tell_failure(const std::string& text) { return impl_->watch->tell_failure(text); }
+void Ranks::leave() {
+  for (int r = 0; r < size(); ++r) {
+    char byte = 0;
+    broadcast(&byte, 1, r, Wait::kPatient);
+  }
+  impl_->watch->leave();
+  impl_->gave_up = false;
+}
+
+}  // namespace rwkvx
