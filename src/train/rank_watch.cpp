@@ -252,7 +252,8 @@ void RankWatch::lost(Peer& peer, const std::string& how) {
   peer.socket = -1;
   if (peer.rank < 0 || peer.left || left_) return;
   set_cause("rank " + std::to_string(peer.rank) +
-                (peer.name.empty() ? "" : " (" + peer.name + ")") + " " + how,
+                (peer.name.empty() ? "" : " (" + peer.name + ")") + " " + how +
+                ", so the training ends",
             &peer);
 }
 
@@ -293,7 +294,7 @@ void RankWatch::end_if_overdue() {
   if (since < kNotice || (!waiting_ && since < kMostNotice)) return;
   if (rank_ == 0 || !shown_elsewhere_) {
     clear_progress_line();
-    std::fprintf(stderr, "rwkvx: error: %s, so the training ends\n", cause_.c_str());
+    std::fprintf(stderr, "rwkvx: error: %s\n", cause_.c_str());
     std::fflush(stderr);
   }
   ::_exit(1);

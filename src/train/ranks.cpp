@@ -10,7 +10,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
 #include <cstdio>
+#include <mutex>
+#include <optional>
 #include <sstream>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -65,6 +68,36 @@ std::string own_address(const std::string& host, int port) {
   return own;
 }
 
+// Ends the process where it still lives after `seconds`, for calls that know no time limit.
+class Deadline {
+ public:
+  Deadline(double seconds, const std::string& text)
+      : thread_([this, seconds, text] {
+          std::unique_lock lock(mutex_);
+          const auto over = [this] { return over_; };
+          if (over_done_.wait_for(lock, std::chrono::duration<double>(seconds), over)) return;
+          std::fprintf(stderr, "rwkvx: error: %s\n", text.c_str());
+          std::fflush(stderr);
+          ::_exit(1);
+        }) {}
+  ~Deadline() {
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+    }
+    over_done_.notify_all();
+    thread_.join();
+  }
+  Deadline(const Deadline&) = delete;
+  Deadline& operator=(const Deadline&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable over_done_;
+  bool over_ = false;
+  std::thread thread_;
+};
+
 at::Tensor bytes_at(void* bytes, std::int64_t count) {
   return torch::from_blob(bytes, {count}, torch::kUInt8);
 }
@@ -106,6 +139,12 @@ struct Ranks::Impl {
   }
 
   void meet() {
+    // A store whose machine or process stands still is not noticed by calls to it.
+    std::optional<Deadline> deadline;
+    if (place.rank != 0)
+      deadline.emplace(timeout,
+                       "rank 0 at " + master() + " did not answer within " + seconds_text());
+    open_store();
     const auto own = own_address(place.address, place.port);
     if (place.rank == 0) {
       watch = std::make_unique<RankWatch>(place.size, timeout);
@@ -115,8 +154,8 @@ struct Ranks::Impl {
         throw_if_interrupted("training");
         check();
         if (std::chrono::steady_clock::now() > end)
-          throw RankError(absent + " of " + std::to_string(place.size) + " did not come within " +
-                          seconds_text());
+          throw RankError(absent + " of " + std::to_string(place.size) +
+                          " did not start within " + seconds_text());
         std::this_thread::sleep_for(kLook);
       }
     } else {
@@ -125,7 +164,7 @@ struct Ranks::Impl {
         while (!store->check({kWatchKey})) {
           throw_if_interrupted("training");
           if (std::chrono::steady_clock::now() > end)
-            throw RankError("rank 0 did not come within " + seconds_text());
+            throw RankError("rank 0 did not start within " + seconds_text());
           std::this_thread::sleep_for(kLook);
         }
         std::istringstream line(store->get_to_str(kWatchKey));
@@ -137,6 +176,8 @@ struct Ranks::Impl {
         throw RankError("rank 0 at " + master() + " ended while the ranks met");
       }
     }
+    deadline.reset();
+    const RankWatch::Waiting waiting(*watch);
     auto options = c10d::ProcessGroupGloo::Options::create(milliseconds(timeout));
     try {
       options->devices = {c10d::ProcessGroupGloo::createDeviceForHostname(own)};
@@ -179,7 +220,6 @@ std::unique_ptr<Ranks> Ranks::join(const RankPlace& place, double timeout) {
   auto impl = std::make_unique<Impl>();
   impl->place = place;
   impl->timeout = timeout;
-  impl->open_store();
   try {
     impl->meet();
   } catch (const Error& error) {

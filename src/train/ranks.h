@@ -15,7 +15,7 @@ namespace rwkvx {
 // Another rank ended, or does not answer. `text` names it.
 class RankError : public Error {
  public:
-  explicit RankError(const std::string& text) : Error(text, "so the training ends") {}
+  explicit RankError(const std::string& text) : Error("", text) {}
 };
 
 // All ranks call the same functions of these in the same order, with the same sizes; each returns
