@@ -238,7 +238,9 @@ void RankWatch::take(Peer& peer, char kind, const std::string& text) {
   if (kind == kHello && rank_ != 0) peer.name = text;
   if (kind == kPrepared) prepared_ = true;
   if (kind == kSignal && !interrupted()) interrupt_by(std::atoi(text.c_str()));
-  if (kind == kFailed) set_cause("rank " + std::to_string(peer.rank) + ": " + text, &peer);
+  if (kind == kFailed)
+    set_cause(text.starts_with("rank ") ? text : "rank " + std::to_string(peer.rank) + ": " + text,
+              &peer);
   if (kind == kEnding) {
     if (cause_.empty()) cause_since_ = Clock::now(), cause_ = text;
     shown_elsewhere_ = true;

@@ -154,8 +154,8 @@ struct Ranks::Impl {
         throw_if_interrupted("training");
         check();
         if (std::chrono::steady_clock::now() > end)
-          throw RankError(absent + " of " + std::to_string(place.size) +
-                          " did not start within " + seconds_text());
+          throw RankError(absent + " of " + std::to_string(place.size) + " did not start within " +
+                          seconds_text());
         std::this_thread::sleep_for(kLook);
       }
     } else {
@@ -254,12 +254,14 @@ void Ranks::finish_sums() {
   impl_->sums.clear();
 }
 
-std::vector<std::vector<double>> Ranks::gather(const std::vector<double>& own) {
+std::vector<std::vector<double>> Ranks::gather(const std::vector<double>& own, Wait wait) {
   const auto count = static_cast<std::int64_t>(own.size());
   std::vector<at::Tensor> inputs{torch::tensor(own, torch::kFloat64)};
   std::vector<std::vector<at::Tensor>> outputs(1);
   for (int r = 0; r < size(); ++r) outputs[0].push_back(torch::empty({count}, torch::kFloat64));
-  impl_->call([&] { return impl_->group->allgather(outputs, inputs); });
+  c10d::AllgatherOptions options;
+  if (wait == Wait::kPatient) options.timeout = kPatience;
+  impl_->call([&] { return impl_->group->allgather(outputs, inputs, options); }, wait);
   std::vector<std::vector<double>> all;
   for (const auto& one : outputs[0]) {
     const double* numbers = one.const_data_ptr<double>();
@@ -281,7 +283,7 @@ std::string Ranks::broadcast_text(const std::string& text, int from, Wait wait) 
   auto size = static_cast<std::int64_t>(text.size());
   broadcast(&size, sizeof size, from, wait);
   std::string result = rank() == from ? text : std::string(static_cast<std::size_t>(size), '\0');
-  broadcast(result.data(), size, from);
+  broadcast(result.data(), size, from, wait);
   return result;
 }
 

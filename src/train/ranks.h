@@ -36,10 +36,11 @@ class Ranks {
   // goes on beside other work, up to finish_sums().
   void begin_sum(float* values, std::int64_t count);
   void finish_sums();
-  // The numbers of every rank, in the order of the ranks.
-  std::vector<std::vector<double>> gather(const std::vector<double>& own);
-  // Where rank `from` may take as long as it likes before, as long as its process lives.
+  // How long another rank may take: the timeout, or as long as its process lives.
   enum class Wait { kTimeout, kPatient };
+  // The numbers of every rank, in the order of the ranks.
+  std::vector<std::vector<double>> gather(const std::vector<double>& own,
+                                          Wait wait = Wait::kTimeout);
   void broadcast(void* bytes, std::int64_t count, int from, Wait wait = Wait::kTimeout);
   std::string broadcast_text(const std::string& text, int from, Wait wait = Wait::kTimeout);
   // `ranges[r]` of `bytes`, which rank r has, comes to all.

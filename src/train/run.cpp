@@ -78,7 +78,7 @@ Run::Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks)
   config_ = resolved(from.config, *prepared.tokenizer);
   const auto& t = config_.train;
   model_ = Rwkv(config_.model);
-  model_->initialize(static_cast<std::uint64_t>(t.seed), t.learning_rate);
+  if (first()) model_->initialize(static_cast<std::uint64_t>(t.seed), t.learning_rate);
   if (from.source) {
     load_weights(*model_, from.source->file, /*allow_new_shift=*/true);
     if (!quiet && config_.model.shift.enabled() && !from.source->config.shift.enabled())
@@ -112,7 +112,11 @@ Run::Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks)
   budget_ = training_budget(t, step_tokens(), data_.train_tokens);
   if (ranks_ != nullptr) {
     if (first()) ranks_->tell_prepared();
-    check_ranks(data_.sets.train_manifest.hash + data_.sets.valid_manifest.hash);
+    auto settings = config_to_json(given);
+    settings["train"].erase("output");
+    settings["train"].erase("threads");
+    settings["data"].erase("cache");
+    check_ranks(settings.dump() + data_.sets.train_manifest.hash + data_.sets.valid_manifest.hash);
     share_state();
     gradient_sum_ = std::make_unique<GradientSum>(*ranks_, optimizer_->gradients());
   }
@@ -222,7 +226,7 @@ void Run::guard(const std::string& what, double loss) {
   if (target) begin_with_base();
   bool back = target.has_value();
   if (ranks_ != nullptr && c.on_spike == OnSpike::kRollback) {
-    back = ranks_->broadcast_text(back ? "back" : "", 0) == "back";
+    back = ranks_->broadcast_text(back ? "back" : "", 0, Ranks::Wait::kPatient) == "back";
     if (back) share_state();
   }
   if (back) {
@@ -250,6 +254,7 @@ TrainResult Run::train(const TrainOptions& options) {
     folder_->begin(config_, *tokenizer_, data_.sets, progress_);
     events_.begin(config_, progress_.step, resumed, options.overwrite);
   }
+  wait_for_first();
   if (const auto warning = device_warning(device_, bfloat16()); !warning.empty() && !quiet_)
     log_warning(warning);
   if (!quiet_) {

@@ -104,6 +104,7 @@ class Run {
   int own_signal() const;
   void agree_on_signal(const std::vector<double>& signals);
   void share_state();
+  void wait_for_first();
   void check_ranks(const std::string& own);
   std::optional<double> step();
   void guard(const std::string& what, double loss);

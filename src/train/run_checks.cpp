@@ -91,7 +91,7 @@ void Run::save() {
     const auto moments = optimizer_->moments();
     if (folder_ == nullptr) {
       saved_ = progress_.step;
-      return;
+      return wait_for_first();
     }
     with_adapter([&](const Adapter* adapter) {
       checkpoint_ = folder_->save(*model_, *optimizer_, moments, progress_, verified_, adapter);
@@ -110,6 +110,7 @@ void Run::save() {
     ema->swap();
   }
   saved_ = progress_.step;
+  wait_for_first();
 }
 
 // A checkpoint's weights are those with a LoRA; training goes on beside the base.
@@ -207,6 +208,7 @@ void Run::validate_and_keep_best() {
     if (!averages) return;  // a signal came
   }
   progress_.best.without_better = best ? 0 : progress_.best.without_better + 1;
+  wait_for_first();  // it has kept the best
   if (!first()) return;
   nlohmann::ordered_json line = {{"step", progress_.step},
                                  {"tokens", progress_.tokens},

@@ -27,8 +27,9 @@ void Run::agree_on_signal(const std::vector<double>& signals) {
 
 // Throws where another rank has other settings or texts; all call it with a text that names theirs.
 void Run::check_ranks(const std::string& own) {
-  const bool equal = ranks_->broadcast_text(own, 0) == own;
-  const auto all = ranks_->gather({equal ? 1.0 : 0.0});
+  // The others read what rank 0 has prepared before they come here.
+  const bool equal = ranks_->broadcast_text(own, 0, Ranks::Wait::kPatient) == own;
+  const auto all = ranks_->gather({equal ? 1.0 : 0.0}, Ranks::Wait::kPatient);
   for (std::size_t r = 0; r < all.size(); ++r)
     if (all[r][0] == 0)
       throw ConfigError("rank " + std::to_string(r),
@@ -53,6 +54,12 @@ void Run::share_state() {
   progress_ = progression_from_json(told.at("progress"));
   verified_ = told.at("verified");
   saved_ = told.at("saved");
+}
+
+// The others wait for rank 0, which alone writes, for as long as it lives.
+void Run::wait_for_first() {
+  char byte = 0;
+  if (ranks_ != nullptr) ranks_->broadcast(&byte, 1, 0, Ranks::Wait::kPatient);
 }
 
 // This rank's share of a step, and the sum over all; the mean loss.

@@ -100,13 +100,13 @@ void check_ranks_setting(const TrainConfig& config, const RankPlace& place) {
 
 TrainResult train_with_ranks(const TrainConfig& config, const TrainOptions& given) {
   const auto& place = given.ranks;
-  check_ranks_setting(config, place);
   set_threads(threads_of_rank(config.train.threads, place));
   const auto ranks = Ranks::join(place, config.train.timeout);
   auto options = given;
   try {
     std::optional<Place> folder;
     if (place.rank == 0) {
+      check_ranks_setting(config, place);
       options = resuming_after_restart(config, given);
       folder.emplace(config.train.output, options);
     } else {
