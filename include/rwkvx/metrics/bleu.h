@@ -19,18 +19,32 @@ namespace rwkvx {
 
 // 13a: mteval-v13a's, for European languages; intl: mteval-v14's, by Unicode's classes; char: one
 // token for each character; none: white space alone; zh: each Chinese character, the rest as 13a;
-// flores101, flores200: the pieces of a sentencepiece model.
-enum class BleuTokenizer { k13a, kIntl, kChar, kNone, kZh, kFlores101, kFlores200 };
+// ja-mecab, ko-mecab: MeCab's words (metrics/mecab.h); flores101, flores200: the pieces of a
+// sentencepiece model (text/sentence_pieces.h).
+enum class BleuTokenizer {
+  k13a,
+  kIntl,
+  kChar,
+  kNone,
+  kZh,
+  kJaMecab,
+  kKoMecab,
+  kFlores101,
+  kFlores200
+};
 constexpr std::string_view enum_names(BleuTokenizer) {
-  return "13a|intl|char|none|zh|flores101|flores200";
+  return "13a|intl|char|none|zh|ja-mecab|ko-mecab|flores101|flores200";
 }
-constexpr bool needs_model(BleuTokenizer tokenizer) {
+constexpr bool uses_mecab(BleuTokenizer tokenizer) {
+  return tokenizer == BleuTokenizer::kJaMecab || tokenizer == BleuTokenizer::kKoMecab;
+}
+constexpr bool uses_pieces(BleuTokenizer tokenizer) {
   return tokenizer == BleuTokenizer::kFlores101 || tokenizer == BleuTokenizer::kFlores200;
 }
-// What cuts a text where a tokenizer needs a model: its tokens with blanks between. Called from
-// several threads.
+// What cuts a text where a tokenizer is of another library: its tokens with blanks between. Called
+// from several threads.
 using BleuCutter = std::function<std::string(std::string_view)>;
-// The tokens with one blank between them, of a tokenizer that needs no model.
+// The tokens with one blank between them, of a tokenizer that is of no other library.
 std::string bleu_tokens(std::string_view text, BleuTokenizer tokenizer);
 
 // What a score is made of. The counts of a corpus are the sums of those of its segments.
@@ -48,7 +62,7 @@ struct BleuCounts {
 // thread-safe.
 class BleuCounter {
  public:
-  // `cutter` where the tokenizer needs_model().
+  // `cutter` where the tokenizer is of another library.
   explicit BleuCounter(BleuTokenizer tokenizer = BleuTokenizer::k13a, bool lower_case = false,
                        BleuCutter cutter = {})
       : tokenizer_(tokenizer), lower_case_(lower_case), cutter_(std::move(cutter)) {}
