@@ -120,6 +120,8 @@ void check_idle(const CLI::App& command, const EvalFlags& flags) {
                            ? "needs --choices, --reference-loss or --last-word"
                            : "needs --choices");
   }
+  if (choices && flags.choice.settings.contains("prompt_template"))
+    refuse({"--prompt-field"}, "is replaced by --prompt-template");
   if (choices || likelihoods) {
     refuse(eval_metric_flag_names(), "is about scores of texts");
     refuse({"--diversity", "--report"}, "is about scores of texts");

@@ -62,7 +62,9 @@ class ItemReader {
     Item item;
     item.line = reader_.lines();
     item.id = id_of(json_);
-    item.prompt = text_of(field_of(json_, prompt_field_, where), prompt_field_, where);
+    item.prompt = config_.prompt_template.empty()
+                      ? text_of(field_of(json_, prompt_field_, where), prompt_field_, where)
+                      : fill_template(where);
     const auto& name = config_.choices_field;
     const auto choices = field_of(json_, name, where);
     if (json_kind(choices) != JsonKind::kArray)
@@ -84,6 +86,24 @@ class ItemReader {
     }
     item.answer = answer_of(field_of(json_, config_.answer_field, where), item.choices, where);
     return item;
+  }
+
+  std::string fill_template(const std::string& where) const {
+    std::string text;
+    for (std::string_view rest = config_.prompt_template; !rest.empty();) {
+      const auto brace = std::min(rest.find_first_of("{}"), rest.size());
+      text += rest.substr(0, brace);
+      rest.remove_prefix(brace);
+      if (rest.starts_with("{{") || rest.starts_with("}}")) {
+        text += rest.front();
+        rest.remove_prefix(2);
+      } else if (!rest.empty()) {  // check() has seen to it that this is a field
+        const auto name = std::string(rest.substr(1, rest.find('}') - 1));
+        text += text_of(field_of(json_, name, where), name, where);
+        rest.remove_prefix(name.size() + 2);
+      }
+    }
+    return text;
   }
 
   std::size_t answer_of(std::string_view value, const std::vector<std::string>& choices,
@@ -251,6 +271,21 @@ ChoiceOutcome read_outcome(std::string_view text, const std::string& where) {
 }  // namespace
 
 void ChoiceConfig::check(const std::string& where) const {
+  for (std::string_view rest = prompt_template; !rest.empty();) {
+    const auto brace = rest.find_first_of("{}");
+    if (brace == rest.npos) break;
+    rest.remove_prefix(brace);
+    if (rest.starts_with("{{") || rest.starts_with("}}")) {
+      rest.remove_prefix(2);
+      continue;
+    }
+    const auto end = rest.find_first_of("{}", 1);
+    if (rest.front() == '}' || end == rest.npos || rest[end] == '{' || end == 1)
+      throw ConfigError(where + "prompt_template",
+                        "expected {FIELD} for each field and {{ or }} for a brace, got \"" +
+                            std::string(rest.substr(0, 20)) + "\"");
+    rest.remove_prefix(end + 1);
+  }
   if ((few_shot > 0) != !few_shot_from.empty())
     throw ConfigError(where + (few_shot > 0 ? "few_shot" : "few_shot_from"),
                       few_shot > 0 ? "requires --few-shot-from FILE" : "requires --few-shot N");
@@ -260,6 +295,9 @@ std::string choice_signature(const ChoiceConfig& config) {
   return "few_shot:" + std::to_string(config.few_shot) +
          "|tokens:" + enum_name(config.continuation_tokens) +
          "|delimiter:" + json_dump(nlohmann::json(config.target_delimiter)) +
+         (config.prompt_template.empty()
+              ? ""
+              : "|template:" + json_dump(nlohmann::json(config.prompt_template))) +
          "|interval:95,wilson|calibration:" + std::to_string(config.calibration_bins) +
          " bins of equal width";
 }

@@ -140,6 +140,26 @@ TEST_F(EvalChoices, AnExamplesAnswerStandsBeforeThePrompt) {
   EXPECT_EQ(b["characters"][0], 2);
 }
 
+TEST_F(EvalChoices, ATemplateMakesThePrompt) {
+  write_file(path("a.jsonl"),
+             R"({"q": "who?", "hint": "{x}", "choices": [" x", " y"], "answer": 1})"
+             "\n");
+  write_file(path("b.jsonl"),
+             R"({"prompt": "{Q} who? ({x}):", "choices": [" x", " y"], "answer": 1})"
+             "\n");
+  ASSERT_EQ(eval(path("a.jsonl"),
+                 {"--prompt-template", "{{Q}} {q} ({hint}):", "--per-sample", path("a.out")})
+                .status,
+            0);
+  ASSERT_EQ(eval(path("b.jsonl"), {"--per-sample", path("b.out")}).status, 0);
+  EXPECT_EQ(read_file(path("a.out")), read_file(path("b.out")));
+  for (const char* wrong : {"{", "}", "a {} b", "{q", "{q{", "q}"})
+    expect_refused(eval(path("a.jsonl"), {"--prompt-template", wrong}), 2, "expected {FIELD}");
+  expect_refused(eval(path("a.jsonl"), {"--prompt-template", "{p}"}), 3, "no field \"p\"");
+  expect_refused(eval(path("a.jsonl"), {"--prompt-template", "{q}", "--prompt-field", "q"}), 2,
+                 "is replaced by --prompt-template");
+}
+
 TEST_F(EvalChoices, SpaceAtThePromptsEndBelongsToTheChoices) {
   write_file(path("a.jsonl"), R"({"prompt": "A: ", "choices": ["x", "y"], "answer": 1})"
                               "\n");

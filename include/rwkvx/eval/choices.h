@@ -18,6 +18,7 @@ namespace rwkvx {
 
 struct ChoiceConfig {
   std::string choices_field = "choices", answer_field = "answer";
+  std::string prompt_template;  // empty: the prompt is a field
   std::int64_t few_shot = 0;
   std::string few_shot_from;
   std::string target_delimiter;
@@ -34,6 +35,9 @@ struct ChoiceConfig {
         Text{"answer_field", &C::answer_field,
              "with --choices: name of the field with the right choice, its index from 0 or its "
              "text"},
+        Text{"prompt_template", &C::prompt_template,
+             "with --choices: the prompt with the text of a field for each {FIELD}, in place of "
+             "--prompt-field; {{ and }} are braces"},
         I{"few_shot", &C::few_shot,
           "with --choices: put this many answered items of --few-shot-from before each prompt", 0,
           10000},
