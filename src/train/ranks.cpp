@@ -328,7 +328,6 @@ void Ranks::wait_prepared() {
     std::this_thread::sleep_for(kLook);
   }
 }
-void Ranks::check() { impl_->check(); }
 bool Ranks::tell_failure(const std::string& text) { return impl_->watch->tell_failure(text); }
 void Ranks::leave() {
   for (int r = 0; r < size(); ++r) {

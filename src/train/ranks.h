@@ -56,8 +56,6 @@ class Ranks {
   // Interrupted where a signal comes meanwhile, and tells rank 0.
   void tell_prepared();
   void wait_prepared();
-  // Throws RankError where another rank is known to have ended.
-  void check();
   // Tells the others why this rank ends. Whether rank 0 shows it, so that this one need not.
   bool tell_failure(const std::string& text);
   // After the last call of the above on every rank.

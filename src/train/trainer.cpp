@@ -68,6 +68,11 @@ TrainOptions resuming_after_restart(const TrainConfig& config, const TrainOption
   return options;
 }
 
+void note_job(const TrainConfig& config, const RankPlace& place) {
+  if (!place.restarted_job.empty())
+    write_file(std::filesystem::path(config.train.output) / kJobFile, place.restarted_job + "\n");
+}
+
 // Of `wanted` threads; 0: of the processors, a share for each process on this machine.
 std::int64_t threads_of_rank(std::int64_t wanted, const RankPlace& place) {
   if (wanted > 0) return wanted;
@@ -103,8 +108,9 @@ TrainResult train_with_ranks(const TrainConfig& config, const TrainOptions& give
   set_threads(threads_of_rank(config.train.threads, place));
   const auto ranks = Ranks::join(place, config.train.timeout);
   auto options = given;
+  std::optional<Place> folder;
+  std::unique_ptr<Run> run;
   try {
-    std::optional<Place> folder;
     if (place.rank == 0) {
       check_ranks_setting(config, place);
       options = resuming_after_restart(config, given);
@@ -115,13 +121,14 @@ TrainResult train_with_ranks(const TrainConfig& config, const TrainOptions& give
       ranks->wait_prepared();
       folder.emplace(config.train.output, Place::Reader());
     }
-    Run run(config, *folder, options.quiet, ranks.get());
-    if (place.rank == 0 && !place.restarted_job.empty())
-      write_file(std::filesystem::path(config.train.output) / kJobFile, place.restarted_job + "\n");
-    const auto result = run.train(options);
+    run = std::make_unique<Run>(config, *folder, options.quiet, ranks.get());
+    if (place.rank == 0) note_job(config, place);
+    const auto result = run->train(options);
     ranks->leave();
     return result;
   } catch (const std::exception& error) {
+    // Sums that were begun may still be written to its memory: it stays, as the process ends.
+    [[maybe_unused]] const auto* kept = run.release();
     // Where several ranks fail, or one because of another, one line says so.
     const auto* ours = dynamic_cast<const Error*>(&error);
     if (ranks->tell_failure(error.what()))
@@ -139,7 +146,9 @@ TrainResult train(const TrainConfig& config, const TrainOptions& options) {
     set_threads(config.train.threads);
     const auto own = resuming_after_restart(config, options);
     Place place(config.train.output, own);
-    return Run(config, place, own.quiet).train(own);
+    Run run(config, place, own.quiet);
+    note_job(config, own.ranks);
+    return run.train(own);
   });
 }
 
