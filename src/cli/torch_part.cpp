@@ -13,7 +13,6 @@
 #include "cli/program.h"
 #include "rwkvx/base/device_name.h"
 #include "rwkvx/base/error.h"
-#include "rwkvx/base/launch.h"
 
 namespace rwkvx {
 namespace {
@@ -71,8 +70,6 @@ void hand_over(int argc, char** argv, const std::string& what) {
   // LibTorch's OpenMP reads this when it is loaded. Threads that wait asleep instead of spinning
   // cost an idle machine a few percent, and spare a busy one from being held up.
   if (std::getenv("GOMP_SPINCOUNT") == nullptr) ::setenv("OMP_WAIT_POLICY", "passive", 0);
-  // Of several processes, those that come before rank 0 would warn that it is not there yet.
-  if (own_rank_place().size > 1) ::setenv("TORCH_CPP_LOG_LEVEL", "ERROR", 0);
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* reason = ::dlerror();

@@ -3,6 +3,7 @@
 #include "train/ranks.h"
 
 #include <arpa/inet.h>
+#include <c10/util/Logging.h>
 #include <netdb.h>
 #include <sys/socket.h>
 #include <torch/types.h>
@@ -116,6 +117,10 @@ struct Ranks::Impl {
   std::string master() const { return place.address + ":" + std::to_string(place.port); }
 
   void open_store() {
+#ifndef C10_USE_GLOG
+    FLAGS_caffe2_log_level =
+        c10::GLOG_FATAL;  // c10d would say at length what is said in a line here
+#endif
     c10d::TCPStoreOptions options;
     options.port = static_cast<std::uint16_t>(place.port);
     options.isServer = place.rank == 0 && !place.agent_store;

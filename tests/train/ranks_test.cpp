@@ -98,10 +98,8 @@ class RanksTrain : public ::testing::Test {
 TEST_F(RanksTrain, HaveTheLossesOfOneProcess) {
   config_["train"]["grad_accum_steps"] = 2;
   train(1, "one");
-  for (const int ranks : {2, 3}) {
-    train(ranks, "more" + std::to_string(ranks));
-    expect_same_losses("one", "more" + std::to_string(ranks), 1e-6);
-  }
+  train(3, "three");  // of 8 sequences
+  expect_same_losses("one", "three", 1e-6);
 }
 
 TEST_F(RanksTrain, HaveTheLossesOfOneProcessOnPairsWithRwkv7) {
@@ -130,9 +128,9 @@ TEST_F(RanksTrain, ACheckpointOfThreeResumesWithOneAndTwo) {
 TEST_F(RanksTrain, SharedOutMomentsAreThoseOfEach) {
   config_["train"]["optimizer"] = "muon";
   config_["train"]["ema_decay"] = 0.9;
-  train(3, "shared");
+  train(2, "shared");
   config_["train"]["shard_optimizer"] = false;
-  train(3, "whole");
+  train(2, "whole");
   for (const char* name : {"model.safetensors", "trainer/moments.safetensors",
                            "trainer/ema.safetensors", "trainer/state.json"}) {
     const auto place = std::string("/checkpoints/step-00000012/") + name;
