@@ -291,6 +291,8 @@ void RankWatch::send_all(char kind, const std::string& text) {
 
 // Ends the process where the training has not noticed what happened.
 void RankWatch::end_if_overdue() {
+  if (ending_since_ && seconds_between(*ending_since_, Clock::now()) > kMostNotice * timeout_)
+    ::_exit(1);
   if (cause_.empty() || left_) return;
   const double since = seconds_between(cause_since_, Clock::now()) / timeout_;
   if (since < kNotice || (!waiting_ && since < kMostNotice)) return;
@@ -336,6 +338,7 @@ void RankWatch::tell_signal(int signal) {
 
 bool RankWatch::tell_failure(const std::string& text) {
   std::unique_lock lock(mutex_);
+  ending_since_ = Clock::now();
   if (rank_ == 0) {
     if (cause_.empty()) send_all(kEnding, "rank 0: " + text);
     left_ = true;

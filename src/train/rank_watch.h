@@ -43,7 +43,8 @@ class RankWatch {
   bool prepared() const { return prepared_; }
   // Tells rank 0 that a signal came here, which then behaves as if it had come there.
   void tell_signal(int signal);
-  // Tells the others why this rank ends. Whether rank 0 shows it, so that this one need not.
+  // Tells the others why this rank ends. Whether rank 0 shows it, so that this one need not. As
+  // long as the watch lives, it sees to it that the process then ends.
   bool tell_failure(const std::string& text);
   // This rank needs the others no more.
   void leave();
@@ -90,6 +91,7 @@ class RankWatch {
   std::vector<Peer> peers_;
   std::string cause_;
   Clock::time_point cause_since_, last_round_;
+  std::optional<Clock::time_point> ending_since_;
   bool shown_elsewhere_ = false;  // rank 0 shows what happened
   std::atomic<bool> prepared_{false}, waiting_{false}, left_{false}, stop_{false};
   std::thread thread_;

@@ -114,6 +114,13 @@ struct Ranks::Impl {
   std::vector<std::pair<c10::intrusive_ptr<c10d::Work>, at::Tensor>> sums;
   bool gave_up = true;  // until all has gone well
 
+  ~Impl() {
+    if (!gave_up) return;
+    // The group would wait for ranks that are gone, and the watch ends a process that does.
+    group.release();
+    [[maybe_unused]] const auto* kept = watch.release();
+  }
+
   std::string master() const { return place.address + ":" + std::to_string(place.port); }
 
   void open_store() {
@@ -216,10 +223,7 @@ struct Ranks::Impl {
 };
 
 Ranks::Ranks(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Ranks::~Ranks() {
-  // A group that is given up would wait for ranks that are gone.
-  if (impl_->gave_up) impl_->group.release();
-}
+Ranks::~Ranks() = default;
 
 std::unique_ptr<Ranks> Ranks::join(const RankPlace& place, double timeout) {
   auto impl = std::make_unique<Impl>();
