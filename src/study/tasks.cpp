@@ -103,10 +103,10 @@ void add_scores(const StudyResults& results, const StudyConfig& study, const std
         const json* at = &found;  // without "scores", which only trainings have
         for (std::size_t i = 1; i < scale.path.size() && at != nullptr; ++i)
           at = at->contains(scale.path[i]) ? &at->at(scale.path[i]) : nullptr;
-        row.push_back(at == nullptr ? ""
-                                    : fixed_text(scale.factor * compensated_mean(
-                                                                    at->get<std::vector<double>>()),
-                                                 2));
+        row.push_back(
+            at == nullptr
+                ? ""
+                : fixed_text(scale.factor * compensated_mean(at->get<std::vector<double>>()), 2));
       }
       if (texts) row.push_back(fixed_text(found.at("greedy").at("corpus_bleu"), 2));
       table.rows.push_back(row);

@@ -23,6 +23,8 @@ class RankError : public Error {
 // trains alone has none of this.
 class Ranks {
  public:
+  // Whether this program can; false without Gloo's headers (no_ranks.cpp).
+  static bool built();
   // Meets the others. `timeout`: seconds that a rank may take to come, or to answer later on.
   static std::unique_ptr<Ranks> join(const RankPlace& place, double timeout);
   ~Ranks();
