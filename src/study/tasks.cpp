@@ -142,11 +142,10 @@ void add_comparisons(const StudyResults& results, const StudyConfig& study, cons
                             fixed_text(detectable_difference(found, count), digits),
                             needed ? std::to_string(*needed) : "more than 10,000"});
       if (&scale != &scales.front()) continue;
-      const auto& core = settings_of(results.file(), variant).model.core;
       bars.push_back({data + ", " + variant, percent * found.difference, percent * found.low,
                       percent * found.high});
       const bool clear = found.low > 0 || found.high < 0;
-      claims.push_back({scale.title + " rises by " + variant + " (" + data + ", " + core + ")",
+      claims.push_back({data + ", " + scale.title + ": " + variant + " is above " + plain,
                         signed_text(percent * found.difference, 3) + " %, 95 % " +
                             interval_text(percent * found.low, percent * found.high, 1) + " %, " +
                             std::to_string(count) + " seeds",

@@ -135,7 +135,7 @@ TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
   ASSERT_EQ(report.status, 0) << report.err;
   const auto text = read_file(path("docs/found.md"));
   for (const char* wanted : {"Tasks that are learned", "the nearest training example",
-                             "the most frequent answer", "Recall by distance", "seeds needed"})
+                             "the most frequent answer", "recall-recall.svg", "seeds needed"})
     EXPECT_THAT(text, HasSubstr(wanted));
   const auto again = run("out", {"--data", path("")});
   ASSERT_EQ(again.status, 0) << again.err;
