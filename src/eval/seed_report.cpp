@@ -9,14 +9,6 @@
 #include "rwkvx/report/plot.h"
 
 namespace rwkvx {
-namespace {
-
-std::string needed_text(const std::optional<std::int64_t>& seeds) {
-  return seeds ? std::to_string(*seeds) : "–";
-}
-
-}  // namespace
-
 SeedReport compare_seed_systems(const std::vector<SeedSystem>& systems, const PairFields& fields,
                                 const MetricSet& metrics, const SeedOptions& options,
                                 const ScoringOptions& scoring) {
@@ -103,8 +95,8 @@ ResultTable seed_differences_table(const SeedReport& report) {
          "[" + fixed_text(percent * one.low, 2) + ", " + fixed_text(percent * one.high, 2) + "]",
          p_text(one.p_bootstrap), p_text(one.p_permutation), p_text(item.p_holm),
          fixed_text(one.degrees_of_freedom, 1), fixed_text(percent * item.detectable, 2),
-         needed_text(item.needed)});
-    if (detect) table.rows.back().push_back(needed_text(item.needed_to_detect));
+         count_or_dash(item.needed)});
+    if (detect) table.rows.back().push_back(count_or_dash(item.needed_to_detect));
   }
   return table;
 }

@@ -59,7 +59,9 @@ SystemScores score_choice_file(const std::filesystem::path& file) {
     const double share = compensated_mean(values);
     system.summary.scores.push_back({share, {{"score", share}}});
   }
-  system.summary.signature = "metrics:acc,acc_norm,acc_bytes,acc_tokens|version:rwkvx-" + version();
+  std::string names;
+  for (const auto rule : kChoiceRules) names += (names.empty() ? "" : ",") + std::string(rule);
+  system.summary.signature = "metrics:" + names + "|version:rwkvx-" + version();
   return system;
 }
 

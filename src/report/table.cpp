@@ -133,6 +133,10 @@ std::string fixed_text(double value, int digits) {
   return text;
 }
 
+std::string count_or_dash(const std::optional<std::int64_t>& count) {
+  return count ? std::to_string(*count) : "–";
+}
+
 std::string p_text(double p) { return p < 0.001 ? "<0.001" : fixed_text(p, 3); }
 
 }  // namespace rwkvx

@@ -177,7 +177,7 @@ void report_ablation(const StudyResults& results, const StudyConfig& study, Page
                 svg_intervals({"Loss minus the baseline's, " + data,
                                "nats per token, 95 % over seeds and windows", ""},
                               bars),
-                "Below 0 is better. Grey intervals hold 0.");
+                "Below 0 is better. Gray intervals hold 0.");
     std::vector<PlotLine> curves;
     for (const std::string variant : {"baseline", "convolution", "gate", "enhanced"})
       if (!results.seeds(data, {variant}).empty())

@@ -3,8 +3,8 @@
 #include <torch/types.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
-#include <set>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
@@ -13,11 +13,11 @@
 #include "rwkvx/base/splitmix64.h"
 #include "rwkvx/eval/choices.h"
 #include "rwkvx/eval/pairs.h"
-#include "rwkvx/eval/predictions.h"
-#include "rwkvx/eval/scoring.h"
 #include "rwkvx/generate/likelihood.h"
+#include "rwkvx/metrics/rouge_tokens.h"
 #include "rwkvx/synth/recall.h"
 #include "study/probes.h"
+#include "study/source_lines.h"
 
 namespace rwkvx {
 namespace {
@@ -29,6 +29,7 @@ constexpr std::uint64_t kSplitKey = 20;
 constexpr std::uint64_t kValidEvery = 20;  // lines, one of which is for validation
 constexpr std::uint64_t kTestSeed = 2;     // of recall's test lines; they train with 1
 constexpr std::int64_t kSlots = 16;        // sequences at a time
+constexpr char kMetrics[] = "rouge1,rouge2,rougeL,bleu";
 constexpr const char *kTrainLines = "train.jsonl", *kValidLines = "valid.jsonl";
 
 bool for_validation(std::uint64_t line) { return splitmix64(kSplitKey, line) % kValidEvery == 0; }
@@ -36,8 +37,7 @@ bool for_validation(std::uint64_t line) { return splitmix64(kSplitKey, line) % k
 // Lines of a file as objects, with the place that messages name.
 template <class Use>
 void for_each_line(const std::filesystem::path& path, const Use& use) {
-  if (!std::filesystem::is_regular_file(path))
-    throw DataError(path.string(), "does not exist; --data names the directory with the texts");
+  require_source(path);
   LineReader reader(path);
   for (std::string line; line.clear(), reader.append(line);) {
     if (line.empty()) continue;
@@ -45,12 +45,6 @@ void for_each_line(const std::filesystem::path& path, const Use& use) {
     const auto item = parse_foreign_json(line, where);
     if (!use(JsonObject(item, where), item, where)) return;
   }
-}
-
-std::vector<std::string> references_of(const JsonObject& line, const json& item,
-                                       const std::string& where) {
-  if (line.has("references")) return read_texts(item["references"], where + ": references");
-  return {line.text("reference")};
 }
 
 class LineWriter {
@@ -75,28 +69,24 @@ AnswerLines pairs(const DataSetConfig& config, const MeasureConfig& measure,
   AnswerLines lines;
   LineWriter train(config.megabytes);
   std::uint64_t count = 0;
-  for_each_line(sources / config.train_pairs,
-                [&](const JsonObject& line, const json& item, const std::string& where) {
-                  const auto references = references_of(line, item, where);
+  for_each_pair(sources / config.train_pairs,
+                [&](const std::string& prompt, const std::vector<std::string>& references) {
                   auto& to = for_validation(count++) ? lines.valid : lines.train;
-                  if (!train.add({{"prompt", line.text("prompt")}, {"references", references}}, to))
+                  if (!train.add({{"prompt", prompt}, {"references", references}}, to))
                     return false;
-                  lines.train_text += line.text("prompt") + "\n";
+                  lines.train_text += prompt + "\n";
                   for (const auto& one : references) lines.train_text += one + "\n";
                   return true;
                 });
   LineWriter test(config.test_megabytes);
-  for_each_line(sources / config.test_pairs, [&](const JsonObject& line, const json& item,
-                                                 const std::string& where) {
-    const auto references = references_of(line, item, where);
-    // As the template "plain" has a prompt.
-    if (lines.tests == measure.prompts || !test.add({{"id", lines.tests},
-                                                     {"prompt", line.text("prompt") + "\n"},
-                                                     {"reference", references}},
-                                                    lines.test))
+  for_each_pair(sources / config.test_pairs, [&](const std::string& asked,
+                                                 const std::vector<std::string>& references) {
+    const auto prompt = asked + "\n";  // as the template "plain" has it
+    if (lines.tests == measure.prompts ||
+        !test.add({{"id", lines.tests}, {"prompt", prompt}, {"reference", references}}, lines.test))
       return false;
     ++lines.tests;
-    lines.test_text += line.text("prompt") + "\n";
+    lines.test_text += prompt;
     for (const auto& one : references) lines.test_text += one + "\n";
     return true;
   });
@@ -150,27 +140,7 @@ AnswerLines recall(const DataSetConfig& config, const MeasureConfig& measure) {
   return lines;
 }
 
-// ---- what a model can do
-// ---------------------------------------------------------------------------
-
-// Scores of a file of predictions, a number per line and metric.
-ordered_json scores_of(const std::filesystem::path& predictions) {
-  const auto metrics = parse_metrics("rouge1,rouge2,rougeL,bleu", /*settings=*/{}, "metrics");
-  std::array<std::vector<double>, 4> values;
-  ScoringOptions options;
-  options.threads = 1;
-  options.each = [&](const SampleScores& scores) {
-    const auto found = sample_scores(metrics, scores.statistics);
-    for (std::size_t i = 0; i < values.size(); ++i) values[i].push_back(found[i].value);
-  };
-  const auto source = pairs_from_json(predictions);
-  const auto summary = score_pairs(*source, metrics, options);
-  return {{"rouge1", values[0]},
-          {"rouge2", values[1]},
-          {"rougeL", values[2]},
-          {"bleu", values[3]},
-          {"corpus_bleu", summary.scores[3].value}};
-}
+// ---- what a model can do ----------------------------------------------------------------------
 
 // Nats per token of the first reference after its prompt.
 std::vector<double> reference_losses(Generator& generator, const DataSet& data) {
@@ -203,10 +173,8 @@ ordered_json responses(const std::filesystem::path& checkpoint, const DataSet& d
   greedy.temperature = 0;
   for (const auto& [name, how] :
        {std::pair{"greedy", greedy}, std::pair{"sampled", measure.generate}}) {
-    const auto predictions = folder / (std::string(name) + ".jsonl");
-    write_predictions(generator, data.prompts(), {}, how, predictions, /*quiet=*/true);
-    result[name] = scores_of(predictions);
-    result[name]["signature"] = generation_signature(how);
+    result[name] = scored_continuations(generator, data, how,
+                                        folder / (std::string(name) + ".jsonl"), kMetrics);
   }
   result["reference"] = {{"loss", reference_losses(generator, data)}};
   return result;
@@ -264,23 +232,30 @@ ordered_json recalled(const std::filesystem::path& checkpoint, const DataSet& da
   return {{"recall", {{"accuracy", accuracy}, {"by_distance", distances}}}};
 }
 
-// ---- without one
-// -----------------------------------------------------------------------------------
+// ---- without one ------------------------------------------------------------------------------
 
-std::set<std::string> words_of(const std::string& text) {
-  std::set<std::string> words;
-  std::string word;
-  for (const char c : text + " ") {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte >= 0x80 || (byte >= '0' && byte <= '9') ||
-        ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z')) {
-      word += c;
-    } else if (!word.empty()) {
-      words.insert(word);
-      word.clear();
-    }
+// The words of texts, as sorted numbers without repetition.
+class Words {
+ public:
+  std::vector<std::uint32_t> of(const std::string& text) {
+    tokenizer_.tokenize(text, tokens_);
+    auto ids = tokens_.ids;
+    std::ranges::sort(ids);
+    ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+    return ids;
   }
-  return words;
+
+ private:
+  RougeTokenizer tokenizer_{{.kind = RougeTokenization::kUnicode}};
+  TokenList tokens_;
+};
+
+// Of two lists of words, the share that is in both.
+double common_share(const std::vector<std::uint32_t>& a, const std::vector<std::uint32_t>& b) {
+  std::vector<std::uint32_t> common;
+  std::ranges::set_intersection(a, b, std::back_inserter(common));
+  const auto all = a.size() + b.size() - common.size();
+  return all == 0 ? 0 : static_cast<double>(common.size()) / static_cast<double>(all);
 }
 
 }  // namespace
@@ -298,7 +273,7 @@ AnswerLines read_answer_lines(const DataSetConfig& config, const MeasureConfig& 
 }
 
 TrainConfig answer_training(const TrainConfig& config, const DataSetConfig& source,
-                            const DataSet& data, const std::filesystem::path& tokenizer) {
+                            const DataSet& data) {
   auto result = config;
   result.data = DataConfig();
   result.data.format = DataFormat::kPairs;
@@ -311,8 +286,6 @@ TrainConfig answer_training(const TrainConfig& config, const DataSetConfig& sour
     result.tokenizer = TokenizerConfig();
     result.tokenizer.kind = TokenizerKind::kIds;
     result.tokenizer.vocab_size = source.recall_vocab;
-  } else if (!tokenizer.empty()) {
-    result.tokenizer.path = tokenizer.string();
   }
   return result;
 }
@@ -334,14 +307,15 @@ ordered_json answers_without_model(const DataSetConfig& source, const DataSet& d
   ordered_json result = ordered_json::object();
   if (source.learned() == Learned::kRecall) return result;
   struct Example {
-    std::set<std::string> words;
+    std::vector<std::uint32_t> words;
     std::string answer;
   };
+  Words words;
   std::vector<Example> examples;
   std::map<std::string, std::int64_t> counts;
   for_each_line(
       data.folder / kTrainLines, [&](const JsonObject& line, const json&, const std::string&) {
-        examples.push_back({words_of(line.text("prompt")), line.array("references").at(0)});
+        examples.push_back({words.of(line.text("prompt")), line.array("references").at(0)});
         ++counts[examples.back().answer];
         return true;
       });
@@ -361,16 +335,12 @@ ordered_json answers_without_model(const DataSetConfig& source, const DataSet& d
   std::string copied, nearest;
   for_each_line(data.prompts(), [&](const JsonObject& line, const json& item, const std::string&) {
     const auto prompt = line.text("prompt");
-    const auto words = words_of(prompt);
+    const auto own = words.of(prompt);
     const Example* best = nullptr;
     double most = -1;
-    for (const auto& one : examples) {
-      std::size_t common = 0;
-      for (const auto& word : words) common += one.words.contains(word) ? 1 : 0;
-      const auto all = words.size() + one.words.size() - common;
-      const double share = all == 0 ? 0 : static_cast<double>(common) / static_cast<double>(all);
-      if (share > most) most = share, best = &one;
-    }
+    for (const auto& one : examples)
+      if (const double share = common_share(own, one.words); share > most)
+        most = share, best = &one;
     const auto add = [&](const std::string& prediction, std::string& out) {
       out +=
           ordered_json{{"prediction", prediction}, {"reference", item["reference"]}}.dump() + "\n";
@@ -382,7 +352,7 @@ ordered_json answers_without_model(const DataSetConfig& source, const DataSet& d
   for (const auto& [name, lines] : {std::pair{"the prompt itself", copied},
                                     std::pair{"the nearest training example", nearest}}) {
     write_file(folder.path() / "lines.jsonl", lines);
-    result[name] = {{"greedy", scores_of(folder.path() / "lines.jsonl")}};
+    result[name] = {{"greedy", continuation_scores(folder.path() / "lines.jsonl", kMetrics)}};
   }
   return result;
 }

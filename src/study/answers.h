@@ -23,10 +23,10 @@ struct AnswerLines {
 AnswerLines read_answer_lines(const DataSetConfig& config, const MeasureConfig& measure,
                               const std::filesystem::path& sources);
 
-// The settings of the cell with tokenizer and data. `tokenizer`: a directory that has it, "" where
-// the kind of data has one of its own.
+// The settings of the cell with its data, and with the tokenizer where the kind of data has one of
+// its own.
 TrainConfig answer_training(const TrainConfig& config, const DataSetConfig& source,
-                            const DataSet& data, const std::filesystem::path& tokenizer);
+                            const DataSet& data);
 
 // What the model of a checkpoint does with the test part: a member for each way of asking, with an
 // array of a number per line for each metric.

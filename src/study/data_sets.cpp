@@ -12,6 +12,7 @@
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/synth/write.h"
 #include "study/answers.h"
+#include "study/source_lines.h"
 
 namespace rwkvx {
 namespace {
@@ -73,8 +74,7 @@ std::string read_sources(const std::vector<std::string>& names,
   std::string text;
   for (const auto& name : names) {
     const auto path = sources / name;
-    if (!std::filesystem::is_regular_file(path))
-      throw DataError(path.string(), "does not exist; --data names the directory with the texts");
+    require_source(path);
     text += read_file(path);
     if (!text.ends_with('\n')) text += '\n';
   }
@@ -90,32 +90,20 @@ struct Texts {
 // One document per prompt and reference; of a test file the first reference alone, and its lines.
 void read_pairs(const std::filesystem::path& path, double megabytes, std::string& text,
                 std::vector<std::string>* lines) {
-  if (!std::filesystem::is_regular_file(path))
-    throw DataError(path.string(), "does not exist; --data names the directory with the texts");
-  LineReader reader(path);
-  for (std::string line; line.clear(), reader.append(line);) {
-    const auto item = parse_json_or_null(line);
-    if (!item.is_object() || !item.contains("prompt") || !item.contains("reference") ||
-        !item["prompt"].is_string() || !item["reference"].is_string())
-      throw DataError(path.string() + ":" + std::to_string(reader.lines()),
-                      "expected an object with the strings \"prompt\" and \"reference\", got " +
-                          json_shown(item));
-    const auto prompt = item["prompt"].get<std::string>() + "\n";
-    auto references = std::vector<std::string>{item["reference"]};
-    if (item.contains("references"))
-      references =
-          rwkvx::read_texts(item["references"],
-                            path.string() + ":" + std::to_string(reader.lines()) + ": references");
+  for_each_pair(path, [&](const std::string& asked, const std::vector<std::string>& references) {
+    const auto prompt = asked + "\n";
     const auto documents = lines == nullptr ? references.size() : 1;
     for (std::size_t i = 0; i < documents; ++i) {
       const auto added = prompt + references[i] + "\n" + DataConfig().separator + "\n";
-      if (static_cast<double>(text.size() + added.size()) > megabytes * 1e6) return;
+      if (static_cast<double>(text.size() + added.size()) > megabytes * 1e6) return false;
       text += added;
     }
-    if (lines == nullptr) continue;
-    lines->push_back(
-        ordered_json{{"id", lines->size()}, {"prompt", prompt}, {"reference", references}}.dump());
-  }
+    if (lines != nullptr)
+      lines->push_back(
+          ordered_json{{"id", lines->size()}, {"prompt", prompt}, {"reference", references}}
+              .dump());
+    return true;
+  });
 }
 
 Texts read_texts_of(const DataSetConfig& config, const MeasureConfig& measure,

@@ -44,12 +44,12 @@ void report_domains(const StudyResults& results, const StudyConfig& study, Page&
     rouge.rows.push_back({names[i], fixed_text(100 * r.mean_a, 2), fixed_text(100 * r.mean_b, 2),
                           signed_text(base * r.difference, 3) + " %",
                           interval_text(base * r.low, base * r.high, 1) + " %",
-                          range_text(seeds, 1) + " %", p_text(holm_rouge[i]), needed_text(r),
-                          answer});
+                          range_text(seeds, 1) + " %", p_text(holm_rouge[i]),
+                          count_or_dash(r.seeds_needed), answer});
     loss.rows.push_back({names[i], fixed_text(l.mean_a, 4), fixed_text(l.mean_b, 4),
                          signed_text(l.difference, 3), interval_text(l.low, l.high, 4),
-                         range_text(of_loss[i].by_seed, 4), p_text(holm_loss[i]), needed_text(l),
-                         loss_answer});
+                         range_text(of_loss[i].by_seed, 4), p_text(holm_loss[i]),
+                         count_or_dash(l.seeds_needed), loss_answer});
     bars.push_back({names[i], base * r.difference, base * r.low, base * r.high});
   }
   page.heading(2, "Domains");
@@ -62,7 +62,7 @@ void report_domains(const StudyResults& results, const StudyConfig& study, Page&
       "domains.svg",
       svg_intervals(
           {"ROUGE-L of enhanced over baseline", "percent, 95 % over seeds and prompts", ""}, bars),
-      "Above 0 is better. Grey intervals hold 0.");
+      "Above 0 is better. Gray intervals hold 0.");
   page.heading(3, "Loss by domain");
   page.table(loss);
   const auto of = " of " + std::to_string(names.size()) + " data sets";

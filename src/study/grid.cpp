@@ -140,7 +140,7 @@ ordered_json training_spec(const StudyFile& file, const Cell& cell) {
                     {"config", settings_key(cell.config)},
                     {"data", settings_key(file.data.at(cell.data))},
                     {"measure", settings_key(file.measure)}};
-  if (cell.search)
+  if (cell.work == CellKind::kSearch)
     spec["search"] = {{"steps", file.search.steps}, {"candidates", file.search.candidates}};
   if (!cell.needs.empty()) spec["needs"] = cell.needs;
   return spec;
@@ -191,7 +191,7 @@ class Expansion {
   }
   // With a seed that no training has.
   std::string add_search(Cell cell) {
-    cell.training = false, cell.search = true;
+    cell.work = CellKind::kSearch;
     cell.repetition = 0;
     cell.seed = 1 + *std::ranges::max_element(file_.seeds);
     cell.config.train.seed = cell.seed;
@@ -201,7 +201,7 @@ class Expansion {
   void add_measurement(const StudyConfig& study, const std::string& data, std::int64_t seed,
                        const std::vector<std::string>& needs) {
     Cell cell;
-    cell.training = false;
+    cell.work = CellKind::kMeasurement;
     cell.study = study.study;
     cell.data = data;
     cell.seed = seed;
@@ -318,15 +318,22 @@ StudyFile read_study_file(const std::string& path) {
 }
 
 std::string Cell::kind() const {
-  return training ? "train" : search ? "search" : std::string(study->name);
+  switch (work) {
+    case CellKind::kTraining:
+      return "train";
+    case CellKind::kSearch:
+      return "search";
+    default:
+      return std::string(study->name);
+  }
 }
 
 std::string Cell::title() const {
-  return std::string(study->name) + ": " +
-         (training ? "training " + variant
-          : search ? "searching settings of " + variant
-                   : "measuring") +
-         ", " + data + ", seed " + std::to_string(seed) + (repetition > 0 ? ", once more" : "");
+  const auto what = work == CellKind::kTraining ? "training " + variant
+                    : work == CellKind::kSearch ? "searching settings of " + variant
+                                                : "measuring";
+  return std::string(study->name) + ": " + what + ", " + data + ", seed " + std::to_string(seed) +
+         (repetition > 0 ? ", once more" : "");
 }
 
 const StudyConfig* find_study(const StudyFile& file, std::string_view name) {
@@ -351,8 +358,8 @@ std::vector<Cell> expand_grid(const StudyFile& file, const std::string& only) {
 const Cell* find_training(const std::vector<Cell>& cells, const std::string& variant,
                           const std::string& data, std::int64_t seed, std::int64_t repetition) {
   for (const auto& cell : cells)
-    if (cell.training && cell.variant == variant && cell.data == data && cell.seed == seed &&
-        cell.repetition == repetition)
+    if (cell.work == CellKind::kTraining && cell.variant == variant && cell.data == data &&
+        cell.seed == seed && cell.repetition == repetition)
       return &cell;
   return nullptr;
 }

@@ -3,6 +3,8 @@
 #include <torch/types.h>
 
 #include "rwkvx/checkpoint/checkpoint_directory.h"
+#include "rwkvx/eval/predictions.h"
+#include "rwkvx/eval/scoring.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/study/gates.h"
 
@@ -15,6 +17,36 @@ TrainedModel load_trained(const std::string& variant, const std::filesystem::pat
   trained.model = load_model(checkpoint);
   trained.tokenizer = load_tokenizer(checkpoint / kTokenizerFolder);
   return trained;
+}
+
+nlohmann::ordered_json continuation_scores(const std::filesystem::path& predictions,
+                                           std::string_view metrics) {
+  const auto set = parse_metrics(metrics, /*settings=*/{}, "metrics");
+  const auto columns = metric_columns(set);
+  std::vector<std::vector<double>> values(columns.size());
+  ScoringOptions options;
+  options.threads = 1;
+  options.each = [&](const SampleScores& scores) {
+    const auto found = sample_scores(set, scores.statistics);
+    for (std::size_t i = 0; i < values.size(); ++i) values[i].push_back(found[i].value);
+  };
+  const auto source = pairs_from_json(predictions);
+  const auto summary = score_pairs(*source, set, options);
+  nlohmann::ordered_json result;
+  for (std::size_t i = 0; i < columns.size(); ++i) result[columns[i].name] = values[i];
+  for (std::size_t i = 0; i < columns.size(); ++i)
+    if (columns[i].name == "bleu") result["corpus_bleu"] = summary.scores[i].value;
+  return result;
+}
+
+nlohmann::ordered_json scored_continuations(Generator& generator, const DataSet& data,
+                                            const GenerateConfig& config,
+                                            const std::filesystem::path& predictions,
+                                            std::string_view metrics) {
+  write_predictions(generator, data.prompts(), {}, config, predictions, /*quiet=*/true);
+  auto scores = continuation_scores(predictions, metrics);
+  scores["signature"] = generation_signature(config);
+  return scores;
 }
 
 at::Tensor row_losses(RwkvImpl& model, const at::Tensor& rows, std::int64_t chunk) {

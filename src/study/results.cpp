@@ -43,7 +43,7 @@ const json* StudyResults::training(const std::string& variant, const std::string
 const json* StudyResults::measured(std::string_view study, const std::string& data,
                                    std::int64_t seed) const {
   for (const auto& cell : grid_)
-    if (!cell.training && !cell.search && cell.study->name == study && cell.data == data &&
+    if (cell.work == CellKind::kMeasurement && cell.study->name == study && cell.data == data &&
         cell.seed == seed)
       return result(&cell);
   return nullptr;
@@ -51,7 +51,8 @@ const json* StudyResults::measured(std::string_view study, const std::string& da
 
 bool StudyResults::any_measured(std::string_view study) const {
   return std::any_of(grid_.begin(), grid_.end(), [&](const Cell& cell) {
-    return !cell.training && !cell.search && cell.study->name == study && result(&cell) != nullptr;
+    return cell.work == CellKind::kMeasurement && cell.study->name == study &&
+           result(&cell) != nullptr;
   });
 }
 
@@ -119,10 +120,6 @@ Difference compare_over_seeds(const SeedScores& a, const SeedScores& b, std::int
   found.p = over_both.p_bootstrap;
   found.seeds_needed = seeds_needed(over_both, over_both.difference);
   return found;
-}
-
-std::string needed_text(const Difference& difference) {
-  return difference.seeds_needed ? std::to_string(*difference.seeds_needed) : "–";
 }
 
 std::string spread_text(const std::vector<double>& values, int digits) {

@@ -63,8 +63,6 @@ struct Difference {
 };
 // Values by seed, then by window or prompt. Wants a seed.
 Difference compare_over_seeds(const SeedScores& a, const SeedScores& b, std::int64_t resamples);
-// "12" or "–".
-std::string needed_text(const Difference& difference);
 // path: {"window_losses"} or {"scores", "rougeL"}. Wants a seed for which both are there.
 Difference compare_variants(const StudyResults& results, const std::string& data,
                             const std::string& a, const std::string& b,

@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
-#include <array>
 #include <chrono>
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -24,8 +23,7 @@
 #include "rwkvx/data/batcher.h"
 #include "rwkvx/data/corpus.h"
 #include "rwkvx/data/supervised.h"
-#include "rwkvx/eval/predictions.h"
-#include "rwkvx/eval/scoring.h"
+#include "rwkvx/eval/pairs.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/train/trainer.h"
 #include "study/answers.h"
@@ -93,37 +91,6 @@ std::vector<double> window_losses(RwkvImpl& model, const TokenFile& tokens, std:
     losses.push_back(at::cross_entropy_loss(logits, targets).item<double>());
   }
   return losses;
-}
-
-// Continuations of the prompts, scored one by one.
-ordered_json score_continuations(const std::filesystem::path& checkpoint, const DataSet& data,
-                                 const MeasureConfig& measure, const TrainConfig& config,
-                                 const std::filesystem::path& folder) {
-  Generator generator(checkpoint, config.train.threads, config.train.device);
-  const auto predictions = folder / "predictions.jsonl";
-  write_predictions(generator, data.prompts(), {}, measure.generate, predictions, /*quiet=*/true);
-  const auto metrics = parse_metrics("rouge1,rougeL,bleu", /*settings=*/{}, "metrics");
-  PairScorer scorer(metrics);
-  const auto source = pairs_from_json(predictions);
-  PairBatch batch;
-  PairSource::Scratch scratch;
-  TextPair pair;
-  SampleScores scores;
-  ScoreSums sums(metrics);
-  std::array<std::vector<double>, 3> values;
-  while (source->next(batch))
-    for (const auto& item : batch.items) {
-      source->parse(batch, item, scratch, pair);
-      scorer.score(pair, scores);
-      sums.add(scores);
-      const auto found = sample_scores(metrics, scores.statistics);
-      for (std::size_t i = 0; i < values.size(); ++i) values[i].push_back(found[i].value);
-    }
-  return {{"rouge1", values[0]},
-          {"rougeL", values[1]},
-          {"bleu", values[2]},
-          {"corpus_bleu", sums.summary().scores[2].value},
-          {"signature", generation_signature(measure.generate)}};
 }
 
 // Of a result's content, whatever the order of its members.
@@ -204,7 +171,9 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
        window_losses(*trained.model, tokens, config.train.ctx_len, measure.test_tokens)},
       {"log", training_log(folder / "run" / "log.jsonl")},
       {"gates", snapshots}};
-  row["scores"] = score_continuations(result.checkpoint, data, measure, config, folder);
+  Generator generator(result.checkpoint, config.train.threads, config.train.device);
+  row["scores"] = scored_continuations(generator, data, measure.generate,
+                                       folder / "predictions.jsonl", "rouge1,rougeL,bleu");
   // A model that can be read is enough from here on.
   const auto step = config.train.output + "/" + kCheckpointsFolder + "/" + step_name(result.step);
   if (std::filesystem::exists(std::filesystem::path(config.train.output) / kCheckpointsFolder /
@@ -216,7 +185,7 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
 // The settings of a training on answers, with tokenizer and data.
 TrainConfig answer_config(const TrainConfig& config, const DataSetConfig& source,
                           const DataSet& data, const std::filesystem::path& run) {
-  auto result = answer_training(config, source, data, "");
+  auto result = answer_training(config, source, data);
   if (source.learned() != Learned::kRecall)
     result.tokenizer = shared_tokenizer(result.tokenizer, data, [&] {
       return supervised_texts(result.data.train, result.data, TextPart::kAll);
@@ -359,14 +328,14 @@ void StudyRunner::run(const Cell& cell) {
                                       "\n");
   ordered_json result;
   const auto& source = file_.data.at(cell.data);
-  if (cell.search) {
+  if (cell.work == CellKind::kSearch) {
     result = search_settings(cell, file_.search, source, data, place);
-  } else if (cell.training && source.learned() != Learned::kText) {
+  } else if (cell.work == CellKind::kTraining && source.learned() != Learned::kText) {
     json changes;
     if (!cell.needs.empty())
       changes = (*read_result(options_.output, cell.needs[0]))["result"]["changes"];
     result = train_on_answers(cell, source, data, file_.measure, changes, place);
-  } else if (cell.training) {
+  } else if (cell.work == CellKind::kTraining) {
     result = train_and_measure(cell, data, file_.measure, place);
   } else {
     const auto& study = *find_study(file_, cell.study->name);

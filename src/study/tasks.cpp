@@ -210,7 +210,7 @@ void report_tasks(const StudyResults& results, const StudyConfig& study, Page& p
     page.figure(
         "tasks.svg",
         svg_intervals({"First score over that of the plain model", "percent, 95 %", ""}, bars),
-        "Grey intervals hold 0.");
+        "Gray intervals hold 0.");
   page.append(sections);
 }
 

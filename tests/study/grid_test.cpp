@@ -44,7 +44,7 @@ TEST_F(StudyFiles, StudiesShareTheirTrainings) {
   int trainings = 0, probes = 0;
   std::set<std::string> keys;
   for (const auto& cell : cells) {
-    (cell.training ? trainings : probes) += 1;
+    (cell.work == CellKind::kTraining ? trainings : probes) += 1;
     EXPECT_TRUE(keys.insert(cell.key).second);
     for (const auto& need : cell.needs) EXPECT_TRUE(keys.contains(need)) << "made before";
   }
@@ -104,11 +104,11 @@ TEST_F(StudyFiles, SettingsAreSearchedOncePerVariantBeforeItsTrainings) {
   int searches = 0;
   std::set<std::string> keys;
   for (const auto& cell : cells) {
-    searches += cell.search;
+    searches += cell.work == CellKind::kSearch;
     keys.insert(cell.key);
     EXPECT_EQ(cell.config.train.eval_every, 10);
     EXPECT_EQ(cell.config.train.patience, 2);
-    if (cell.search) {
+    if (cell.work == CellKind::kSearch) {
       EXPECT_EQ(cell.seed, 3) << "a seed of its own";
       continue;
     }

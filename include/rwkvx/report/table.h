@@ -1,6 +1,7 @@
 // A table of results as text of several kinds.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -25,6 +26,8 @@ std::string format_table(const ResultTable& table, TableFormat format);
 
 // A number with `digits` digits after the decimal point; "–" for one that is not finite.
 std::string fixed_text(double value, int digits);
+// A count; "–" where there is none.
+std::string count_or_dash(const std::optional<std::int64_t>& count);
 // A p value as papers print it: "0.012", "<0.001".
 std::string p_text(double p);
 

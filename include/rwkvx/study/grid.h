@@ -139,11 +139,13 @@ inline constexpr const char* kEnhanced = "enhanced";
 // Throws ConfigError, naming file and key, for whatever a study file may not say.
 StudyFile read_study_file(const std::string& path);
 
+enum class CellKind { kTraining, kSearch, kMeasurement };
+
 // One piece of work that can be done alone, given those that it needs.
 struct Cell {
   const Study* study = nullptr;  // the first study that it is for
-  bool training = true;          // else the study's measurement, or
-  bool search = false;           // the search for a variant's settings
+  // A training, the search for a variant's settings, or the study's measurement.
+  CellKind work = CellKind::kTraining;
   std::string data;
   std::int64_t seed = 0;
   std::string variant;          // of a training

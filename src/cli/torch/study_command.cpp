@@ -44,7 +44,7 @@ std::string quoted(const std::string& text) {
 void print_cells(const StudyFlags& flags) {
   const auto file = read_study_file(flags.file);
   for (const auto& cell : expand_grid(file, flags.only)) {
-    if (flags.parallel && !cell.training && cell.study->alone) continue;
+    if (flags.parallel && cell.work == CellKind::kMeasurement && cell.study->alone) continue;
     print("rwkvx study run " + quoted(flags.file) + " --data " +
           quoted(flags.options.sources.string()) + " --output " +
           quoted(flags.options.output.string()) + " --cell " + cell.key + " --quiet  # " +

@@ -1,0 +1,35 @@
+#include "study/source_lines.h"
+
+#include "rwkvx/base/error.h"
+#include "rwkvx/base/json_file.h"
+#include "rwkvx/eval/pairs.h"
+#include "rwkvx/study/grid.h"
+
+namespace rwkvx {
+
+void require_source(const std::filesystem::path& path) {
+  if (!std::filesystem::is_regular_file(path))
+    throw DataError(path.string(), "does not exist; --data names the directory with the texts");
+}
+
+void for_each_pair(const std::filesystem::path& path,
+                   const std::function<bool(const std::string& prompt,
+                                            const std::vector<std::string>& references)>& use) {
+  require_source(path);
+  LineReader reader(path);
+  for (std::string line; line.clear(), reader.append(line);) {
+    const auto where = path.string() + ":" + std::to_string(reader.lines());
+    const auto item = parse_json_or_null(line);
+    if (!item.is_object() || !item.contains("prompt") || !item.contains("reference") ||
+        !item["prompt"].is_string() || !item["reference"].is_string())
+      throw DataError(where,
+                      "expected an object with the strings \"prompt\" and \"reference\", got " +
+                          json_shown(item));
+    auto references = std::vector<std::string>{item["reference"]};
+    if (item.contains("references"))
+      references = read_texts(item["references"], where + ": references");
+    if (!use(item["prompt"], references)) return;
+  }
+}
+
+}  // namespace rwkvx
