@@ -34,9 +34,9 @@ inline void finish_output() {
   if (std::ferror(stdout) != 0) throw FileError("standard output", "cannot be written");
 }
 
-// "name          value" on a line of its own.
-inline void print_row(const std::string& name, const std::string& value) {
-  print(name + std::string(name.size() < 18 ? 18 - name.size() : 1, ' ') + value + "\n");
+// "name          value" on a line of its own, the value from column `width` on.
+inline void print_row(const std::string& name, const std::string& value, std::size_t width = 18) {
+  print(name + std::string(name.size() < width ? width - name.size() : 1, ' ') + value + "\n");
 }
 
 }  // namespace rwkvx

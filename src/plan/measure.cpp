@@ -6,18 +6,17 @@
 
 #include <algorithm>
 #include <chrono>
-#include <random>
 #include <thread>
 #include <vector>
 
+#include "plan/segment.h"
 #include "rwkvx/base/error.h"
-#include "rwkvx/base/processors.h"
+#include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/statistics.h"
 #include "rwkvx/cores/parameters.h"
-#include "rwkvx/model/rwkv.h"
 #include "rwkvx/model/training_pass.h"
-#include "rwkvx/ops/threads.h"
 #include "rwkvx/plan/plan.h"
-#include "rwkvx/train/optimizer.h"
+#include "rwkvx/train/train_bench.h"
 
 namespace rwkvx {
 namespace {
@@ -33,47 +32,26 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// The least of a few times: what else the machine does only adds.
-template <class Work>
-double least_seconds(const Work& work) {
-  work();
-  double least = 0;
-  for (int i = 0; i < kRepetitions; ++i) {
-    const auto start = Clock::now();
-    work();
-    const double seconds = seconds_since(start);
-    least = i == 0 ? seconds : std::min(least, seconds);
-  }
-  return least;
-}
-
 struct Measured {
   double pass;       // seconds per token, forward and backward
   double optimizer;  // seconds per parameter
 };
+// Of a model of so many layers on `rows` sequences, as `bench train` times it.
 Measured measure(TrainConfig config, std::int64_t layers, std::int64_t rows) {
+  auto& t = config.train;
   config.model.n_layer = layers;
-  const auto& t = config.train;
-  const auto segment = t.segment_tokens > 0 ? std::min(t.segment_tokens, t.ctx_len) : t.ctx_len;
-  const auto tokens = rows * segment;
-  Rwkv model(config.model);
-  model->initialize(/*seed=*/1, 1e-4);
-  Optimizer optimizer(*model, t);
-  TrainingPassOptions options;
-  options.checkpoint_blocks = t.grad_checkpoint == GradCheckpoint::kBlock;
-  options.l2wrap = t.l2wrap;
-  TrainingPass pass(*model, tokens, segment, options);
-  std::mt19937_64 random(1);
-  std::uniform_int_distribution<std::int64_t> id(0, config.model.vocab_size - 1);
-  std::vector<std::int64_t> inputs(static_cast<std::size_t>(tokens)), targets(inputs.size());
-  for (auto* ids : {&inputs, &targets})
-    for (auto& one : *ids) one = id(random);
-  const auto count = static_cast<double>(tokens);
-  return {least_seconds([&] {
-            pass.loss_and_gradients(inputs.data(), targets.data(), rows, segment, 1);
-          }) / count,
-          least_seconds([&] { optimizer.step(/*rate=*/1e-4, optimizer.grad_norm()); }) /
-              static_cast<double>(parameter_count(config.model))};
+  t.ctx_len = segment_of(t), t.batch_size = rows, t.device = "cpu";
+  TrainBenchOptions options;
+  options.kinds = {config.model.shift.enabled() ? "enhanced" : "baseline"};
+  options.rounds = kRepetitions;
+  options.quiet = true;
+  const auto series = bench_training(config, options).front();
+  throw_if_interrupted("plan");
+  double optimizer = 0;
+  for (const auto& [name, seconds] : series.operators)
+    if (name == kOptimizerOperator) optimizer = seconds / kRepetitions;
+  return {(median(series.seconds) - optimizer) / static_cast<double>(t.batch_size * t.ctx_len),
+          optimizer / static_cast<double>(parameter_count(config.model))};
 }
 
 class Socket {
@@ -129,12 +107,8 @@ Speeds measured_speeds(const TrainConfig& config, std::int64_t ranks) {
   if (const auto lacking = TrainingPass::lacks(config.model); !lacking.empty())
     throw ConfigError("--gpu cpu",
                       "the fused operators, whose speed is measured, do not have " + lacking);
-  const auto processors_here = choose_threads(t.threads, processors()).threads;
-  // All ranks at once take what one process with all their threads takes, or share the processors.
-  const auto used = std::min(processors_here, std::max<std::int64_t>(ranks, processors_here));
-  set_threads(used);
-  const auto segment = t.segment_tokens > 0 ? std::min(t.segment_tokens, t.ctx_len) : t.ctx_len;
-  const auto rows = std::clamp<std::int64_t>(kMostTokens / segment, 1,
+  // All ranks at once are as fast as one process on the processors that they share.
+  const auto rows = std::clamp<std::int64_t>(kMostTokens / segment_of(t), 1,
                                              std::max<std::int64_t>(1, t.batch_size / ranks));
   const auto one = measure(config, 1, rows), two = measure(config, 2, rows);
   const auto share = static_cast<double>(ranks);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "plan/segment.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/memory.h"
 #include "rwkvx/base/nearest.h"
@@ -42,11 +43,6 @@ constexpr double kMessageSeconds = 10e-6;
 // there.
 constexpr double kOverlap = 0.8;
 
-// ---- a rank on the CPU --------------------------------------------------------------------------
-
-// What the matrix products' library and its threads take once they work.
-constexpr double kWorkspaceBytes = 16e6;
-
 struct Products {
   double blocks = 0, head = 0;  // operations per token of the forward pass
   double elementwise = 0;
@@ -73,7 +69,7 @@ std::vector<std::pair<std::string, double>> memory_of(const TrainConfig& config,
   const auto& t = config.train;
   const double P = real(parameter_count(model));
   const auto rows = rows_per_rank(config, ranks);
-  const auto segment = t.segment_tokens > 0 ? std::min(t.segment_tokens, t.ctx_len) : t.ctx_len;
+  const auto segment = segment_of(t);
   const double moment_bytes = t.moments == MomentType::kInt8 ? 2 : 8;
   std::vector<std::pair<std::string, double>> all = {
       {"weights", 4 * P},
@@ -93,7 +89,7 @@ std::vector<std::pair<std::string, double>> memory_of(const TrainConfig& config,
     options.checkpoint_blocks = t.grad_checkpoint == GradCheckpoint::kBlock;
     all.emplace_back("activations",
                      TrainingPass::buffer_bytes(model, rows * segment, segment, options));
-    all.emplace_back("program", resident_memory_bytes() + kWorkspaceBytes);
+    all.emplace_back("program", resident_memory_bytes() + kProductsWorkspaceBytes);
   }
   return all;
 }

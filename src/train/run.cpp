@@ -26,9 +26,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// What the matrix products' library and its threads take once they work.
-constexpr double kWorkspaceBytes = 16e6;
-
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -128,7 +125,7 @@ Run::Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks)
     return;
   }
   ::malloc_trim(0);  // what training the tokenizer and reading the text left behind
-  memory_ = resident_memory_bytes() + kWorkspaceBytes;
+  memory_ = resident_memory_bytes() + kProductsWorkspaceBytes;
   computation_ = fused_computation(
       model_, t, {t.batch_size * t.ctx_len, t.ctx_len, data_.batches->most_sequences()},
       tuning_->additions());

@@ -78,7 +78,7 @@ class TrainingWork : public Work {
     std::vector<std::pair<std::string, double>> all;
     if (pass_ == nullptr) return all;
     all = pass_->seconds();
-    all.emplace_back("adamw", adamw_seconds_);
+    all.emplace_back(kOptimizerOperator, adamw_seconds_);
     return all;
   }
 
@@ -165,7 +165,7 @@ std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
     before.push_back(works.back()->operators());
   }
   const InterruptGuard guard;
-  Progress bar("measuring", options.rounds, /*quiet=*/false);
+  Progress bar("measuring", options.rounds, options.quiet);
   for (std::int64_t round = 0; round < options.rounds && !interrupted(); ++round) {
     for (std::size_t i = 0; i < works.size(); ++i) {
       const auto start = Clock::now();

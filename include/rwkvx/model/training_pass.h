@@ -19,6 +19,9 @@ namespace rwkvx {
 
 class RwkvImpl;
 
+// What the matrix products' library and its threads take beside the buffers once they work.
+inline constexpr double kProductsWorkspaceBytes = 16e6;
+
 struct TrainingPassOptions {
   bool checkpoint_blocks = false;  // keep only each block's input, and run the block again
   double l2wrap = 0;               // see TrainingConfig

@@ -16,6 +16,9 @@ namespace rwkvx {
 inline constexpr const char* kTrainBenchKinds[] = {"baseline", "enhanced", "matrix_products",
                                                    "reference"};
 
+// The optimizer's name among the operators that are counted.
+inline constexpr const char* kOptimizerOperator = "adamw";
+
 struct TrainBenchSeries {
   std::string kind;
   std::vector<double> seconds;  // of each repetition
@@ -29,6 +32,7 @@ struct TrainBenchSeries {
 struct TrainBenchOptions {
   std::vector<std::string> kinds = {"baseline", "enhanced", "matrix_products"};
   std::int64_t rounds = 5;
+  bool quiet = false;  // no progress bar
 };
 
 // Times whole steps (batch, gradients, norm, AdamW) of config.model with config.train's batch,

@@ -5,10 +5,10 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/torch/train_config_flags.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
-#include "rwkvx/cores/core.h"
 #include "rwkvx/plan/plan.h"
 
 namespace rwkvx {
@@ -17,8 +17,8 @@ namespace {
 using nlohmann::ordered_json;
 
 struct PlanFlags {
-  std::string config, device = "h100";
-  std::vector<std::string> set;
+  TrainConfigFlags config;
+  std::string device = "h100";
   std::int64_t ranks = 1, tokens = 0;
   double link = 0;
   bool json = false;
@@ -64,9 +64,9 @@ ordered_json json_of(const Plan& plan, const Accelerator* kind) {
   return result;
 }
 
-// A row of a table whose names are longer than most.
+// A row of a table below a heading.
 void print_part(const std::string& name, const std::string& value) {
-  print("  " + name + std::string(name.size() < 26 ? 26 - name.size() : 1, ' ') + value + "\n");
+  print_row("  " + name, value, /*width=*/28);
 }
 
 void print_plan(const Plan& plan, const Accelerator* kind) {
@@ -99,10 +99,7 @@ void print_plan(const Plan& plan, const Accelerator* kind) {
 }
 
 void run_plan(const PlanFlags& flags) {
-  auto json = read_json_file(flags.config);
-  set_by_paths<TrainConfig>(json, flags.set, flags.config + ": ");
-  auto config = config_from_json<TrainConfig>(json, flags.config + ": ");
-  check_model(config.model, flags.config + ": model");
+  auto config = read_train_config(flags.config);
   config.model.vocab_size = expected_vocab_size(config);
   const bool here = flags.device == "cpu";
   const auto* kind = here ? nullptr : &find_accelerator(flags.device, "--gpu");
@@ -128,13 +125,7 @@ void run_plan(const PlanFlags& flags) {
 void add_plan_command(CLI::App& app) {
   auto* command = app.add_subcommand("plan", kPlanDescription);
   auto flags = std::make_shared<PlanFlags>();
-  command->add_option("--config", flags->config, "JSON file, see configs/")
-      ->required()
-      ->type_name("FILE");
-  command->add_option("--set", flags->set, "override one setting; may be repeated")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
+  add_train_config_flags(*command, flags->config);
   command
       ->add_option("--gpus,--ranks", flags->ranks, "processes that train together, one per GPU [1]")
       ->type_name("N")

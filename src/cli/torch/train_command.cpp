@@ -1,17 +1,16 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/torch/train_config_flags.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/launch.h"
 #include "rwkvx/base/log.h"
 #include "rwkvx/base/progress.h"
 #include "rwkvx/config/train_config.h"
-#include "rwkvx/cores/core.h"
 #include "rwkvx/train/init_from.h"
 #include "rwkvx/train/trainer.h"
 
@@ -19,22 +18,17 @@ namespace rwkvx {
 namespace {
 
 struct TrainFlags {
-  std::string config, output, device;
-  std::vector<std::string> set;
+  TrainConfigFlags config;
+  std::string output, device;
   TrainOptions options;
   bool dry_run = false, explain = false;
 };
 
 TrainConfig read_config(const TrainFlags& flags) {
-  if (!std::filesystem::exists(flags.config))
-    throw ConfigError("--config", "no such file: " + flags.config);
-  auto json = read_json_file(flags.config);
-  set_by_paths<TrainConfig>(json, flags.set, flags.config + ": ");
-  if (!flags.output.empty()) json["train"]["output"] = flags.output;
-  if (!flags.device.empty()) json["train"]["device"] = flags.device;
-  const auto config = config_from_json<TrainConfig>(json, flags.config + ": ");
-  if (config.train.init_from.empty()) check_model(config.model, flags.config + ": model");
-  return config;
+  return read_train_config(flags.config, [&](nlohmann::json& json) {
+    if (!flags.output.empty()) json["train"]["output"] = flags.output;
+    if (!flags.device.empty()) json["train"]["device"] = flags.device;
+  });
 }
 
 void print_estimate(const TrainEstimate& e) {
@@ -111,13 +105,7 @@ void run_train(TrainFlags flags) {
 void add_train_command(CLI::App& app) {
   auto* command = app.add_subcommand("train", kTrainDescription);
   auto flags = std::make_shared<TrainFlags>();  // lives as long as the callback
-  command->add_option("--config", flags->config, "JSON file, see configs/")
-      ->required()
-      ->type_name("FILE");
-  command->add_option("--set", flags->set, "override one setting; may be repeated")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
+  add_train_config_flags(*command, flags->config);
   command->add_option("--output", flags->output, "directory for the run, instead of train.output")
       ->type_name("DIR");
   command->add_option("--device", flags->device, "auto, cpu or cuda:N, instead of train.device")
