@@ -5,6 +5,7 @@
 #include <map>
 
 #include "rwkvx/base/splitmix64.h"
+#include "rwkvx/base/utf8.h"
 
 namespace rwkvx {
 namespace {
@@ -14,7 +15,7 @@ constexpr double kHalves = 0.6;           // share of the words that are put tog
 
 bool is_letter(char c) {
   const auto byte = static_cast<unsigned char>(c);
-  return (byte | 0x20) >= 'a' && (byte | 0x20) <= 'z' ? true : byte >= 0x80;
+  return ((byte | 0x20) >= 'a' && (byte | 0x20) <= 'z') || byte >= 0x80;
 }
 bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
 bool is_in_word(char c) { return is_letter(c) || (c >= '0' && c <= '9'); }
@@ -29,7 +30,7 @@ std::string lower(std::string_view text) {
 // Bytes of about half of a word, at the border of a character.
 std::size_t half_of(std::string_view word, bool more) {
   auto at = (word.size() + (more ? 1 : 0)) / 2;
-  while (at < word.size() && (static_cast<unsigned char>(word[at]) & 0xC0) == 0x80) ++at;
+  while (at < word.size() && continues_utf8(word[at])) ++at;
   return at;
 }
 
