@@ -114,7 +114,8 @@ Difference compare_over_seeds(const SeedScores& a, const SeedScores& b, std::int
     found.p = over_samples.p_randomization;
     return found;
   }
-  const auto over_both = compare_seeds(a, b, /*paired=*/true, resamples, /*seed=*/1);
+  const auto& over_both =
+      found.over_seeds.emplace(compare_seeds(a, b, /*paired=*/true, resamples, /*seed=*/1));
   found.low = over_both.low;
   found.high = over_both.high;
   found.p = over_both.p_bootstrap;

@@ -59,6 +59,7 @@ struct Difference {
   double effect_size = 0;       // Cohen's d of windows or prompts, each the mean over the seeds
   std::vector<double> by_seed;  // the differences of the means
   std::optional<std::int64_t> seeds_needed;  // to find this difference with a chance of 80 %
+  std::optional<SeedComparison> over_seeds;  // where there are two or more
   bool same_sign() const;
 };
 // Values by seed, then by window or prompt. Wants a seed.

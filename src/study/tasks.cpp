@@ -1,5 +1,3 @@
-#include <algorithm>
-#include <cmath>
 #include <map>
 
 #include "rwkvx/base/progress.h"
@@ -115,8 +113,15 @@ void add_scores(const StudyResults& results, const StudyConfig& study, const std
   page.table(table);
 }
 
+// A first score of a variant beside the plain model's.
+struct Compared {
+  std::string data, score, variant, plain;
+  Difference difference;
+  double percent = 0;  // of the plain model's score
+};
+
 void add_comparisons(const StudyResults& results, const StudyConfig& study, const std::string& data,
-                     Page& page, std::vector<PlotBar>& bars, std::vector<Claim>& claims) {
+                     Page& page, std::vector<Compared>& all) {
   const auto scales = scales_of(results.file().data.at(data).learned());
   ResultTable table;
   table.columns = {"model",          "against",  "score",
@@ -128,33 +133,41 @@ void add_comparisons(const StudyResults& results, const StudyConfig& study, cons
     const auto seeds = results.seeds(data, {plain, variant});
     if (plain == variant || seeds.size() < 2) continue;
     for (const auto& scale : scales) {
-      const auto found = compare_seeds(scores_by_seed(results, data, plain, seeds, scale),
-                                       scores_by_seed(results, data, variant, seeds, scale),
-                                       /*paired=*/true, results.resamples(), /*seed=*/1);
+      const auto found = compare_over_seeds(scores_by_seed(results, data, plain, seeds, scale),
+                                            scores_by_seed(results, data, variant, seeds, scale),
+                                            results.resamples());
+      const auto& over_seeds = *found.over_seeds;
       const int digits = scale.factor > 1 ? 2 : 4;
-      const auto count = static_cast<std::int64_t>(seeds.size());
       const double percent = found.mean_a == 0 ? 0 : 100 / found.mean_a;
-      const auto needed = seeds_needed(found, std::max(std::abs(found.difference), 1e-9));
-      table.rows.push_back({variant, plain, scale.title, signed_text(found.difference, 3),
-                            interval_text(found.low, found.high, digits), p_text(found.p_bootstrap),
-                            p_text(found.p_permutation),
-                            signed_text(percent * found.difference, 3) + " %",
-                            fixed_text(detectable_difference(found, count), digits),
-                            needed ? std::to_string(*needed) : "more than 10,000"});
-      if (&scale != &scales.front()) continue;
-      bars.push_back({data + ", " + variant, percent * found.difference, percent * found.low,
-                      percent * found.high});
-      const bool clear = found.low > 0 || found.high < 0;
-      claims.push_back({data + ", " + scale.title + ": " + variant + " is above " + plain,
-                        signed_text(percent * found.difference, 3) + " %, 95 % " +
-                            interval_text(percent * found.low, percent * found.high, 1) + " %, " +
-                            std::to_string(count) + " seeds",
-                        !clear                 ? "no difference found"
-                        : found.difference > 0 ? "yes"
-                                               : "no: it is lower"});
+      table.rows.push_back(
+          {variant, plain, scale.title, signed_text(found.difference, 3),
+           interval_text(found.low, found.high, digits), p_text(found.p),
+           p_text(over_seeds.p_permutation), signed_text(percent * found.difference, 3) + " %",
+           fixed_text(detectable_difference(over_seeds, over_seeds.seeds_a), digits),
+           count_or_dash(found.seeds_needed)});
+      if (&scale == &scales.front())
+        all.push_back({data, scale.title, variant, plain, found, percent});
     }
   }
   if (!table.rows.empty()) page.table(table);
+}
+
+void add_claims(const std::vector<Compared>& all, std::vector<Claim>& claims) {
+  std::vector<double> ps;
+  for (const auto& one : all) ps.push_back(one.difference.p);
+  const auto adjusted = holm_adjusted(ps);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto& [data, score, variant, plain, difference, percent] = all[i];
+    const auto answer = verdict(difference, adjusted[i]);
+    claims.push_back({data + ", " + score + ": " + variant + " is above " + plain,
+                      signed_text(percent * difference.difference, 3) + " %, 95 % " +
+                          interval_text(percent * difference.low, percent * difference.high, 1) +
+                          " %, " + std::to_string(difference.by_seed.size()) + " seeds, p Holm " +
+                          p_text(adjusted[i]),
+                      answer == "higher"  ? "yes"
+                      : answer == "lower" ? "no: it is lower"
+                                          : answer});
+  }
 }
 
 // Accuracy of recall by how far back a key stood with its value.
@@ -185,27 +198,42 @@ void add_distances(const StudyResults& results, const StudyConfig& study, const 
 
 void report_tasks(const StudyResults& results, const StudyConfig& study, Page& page,
                   std::vector<Claim>& claims) {
-  std::vector<PlotBar> bars;
+  std::vector<Compared> compared;
+  bool any = false;
   Page sections("");
   for (const auto& data : study.data) {
     if (results.seeds(data, {kBaseline}).empty()) continue;
-    const auto& source = results.file().data.at(data);
+    any = true;
     sections.heading(3, data);
     add_scores(results, study, data, sections);
-    add_comparisons(results, study, data, sections, bars, claims);
-    if (source.learned() == Learned::kRecall) add_distances(results, study, data, sections);
+    add_comparisons(results, study, data, sections, compared);
+    if (results.file().data.at(data).learned() == Learned::kRecall)
+      add_distances(results, study, data, sections);
   }
-  if (bars.empty() && study.data.empty()) return;
+  if (!any) return;
+  add_claims(compared, claims);
+  const auto& file = results.file();
   page.heading(2, "Tasks that are learned");
+  page.text("Trained on prompts with the loss on their answers alone, for the steps above" +
+            (file.patience == 0 ? std::string("; the checkpoint with the lowest validation loss "
+                                              "is measured.")
+                                : " at most: until " + std::to_string(file.patience) +
+                                      " validations brought no lower loss. The checkpoint with "
+                                      "the lowest is measured.") +
+            (file.search.candidates.empty()
+                 ? ""
+                 : " Settings were chosen for each variant and data set by a search of equal "
+                   "budget with a seed of its own."));
   page.text(
-      "Trained on prompts with the loss on their answers alone, until the validation loss stopped "
-      "falling; settings chosen for each variant and data set by a search of equal budget with a "
-      "seed of its own. Scores: mean ± standard deviation over the seeds. Differences: the seeds "
-      "and the prompts are both drawn again (hierarchical bootstrap, corrected for few seeds), and "
-      "beside it seeds are dealt out at random (permutation); with few seeds the latter's p cannot "
-      "be small. \"Smallest difference to be seen\": found with a chance of 80 % with as many "
-      "seeds; "
-      "\"seeds needed\": to find the difference that was measured.");
+      "Scores: mean ± standard deviation over the seeds. Differences: the seeds and the prompts "
+      "are both drawn again (hierarchical bootstrap, corrected for few seeds), and beside it seeds "
+      "are dealt out at random (permutation); with few seeds the latter's p cannot be small. "
+      "\"Smallest difference to be seen\": found with a chance of 80 % with as many seeds; \"seeds "
+      "needed\": to find the difference that was measured, – where 10,000 are too few.");
+  std::vector<PlotBar> bars;
+  for (const auto& one : compared)
+    bars.push_back({one.data + ", " + one.variant, one.percent * one.difference.difference,
+                    one.percent * one.difference.low, one.percent * one.difference.high});
   if (bars.size() > 1)
     page.figure(
         "tasks.svg",
