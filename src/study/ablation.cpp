@@ -100,7 +100,8 @@ void add_parts(const StudyResults& results, const std::string& data, Page& page,
                           range_text(differences[i].by_seed, 4) + ", p Holm " + p_text(adjusted[i]),
                       answer == "lower"    ? "yes"
                       : answer == "higher" ? "no: it is higher"
-                                           : answer});
+                                           : answer,
+                      difference_numbers(paired)});
   }
   page.table(table);
 }

@@ -126,9 +126,11 @@ AnswerLines choices(const DataSetConfig& config, const MeasureConfig& measure,
 }
 
 AnswerLines recall(const DataSetConfig& config, const MeasureConfig& measure) {
-  const RecallShape shape{config.recall_pairs, config.recall_tokens, config.recall_vocab};
+  const auto counts = config.recall_counts();
   AnswerLines lines;
   const auto line = [&](std::uint64_t seed, std::int64_t index) {
+    const RecallShape shape{counts[static_cast<std::size_t>(index) % counts.size()],
+                            config.recall_tokens, config.recall_vocab};
     const auto one = recall_sequence(shape, seed, static_cast<std::uint64_t>(index));
     std::vector<int> weights(one.ids.size());
     for (const auto at : one.answers) weights[static_cast<std::size_t>(at)] = 1;
@@ -198,13 +200,14 @@ ordered_json chosen(const std::filesystem::path& checkpoint, const DataSet& data
             {"calibration_error", summary.calibration.expected_error()}}}};
 }
 
-// Of the values that are asked for, those that the model finds most likely; by how far back the key
-// stood with its value, in powers of two.
+// Of the values that are asked for, those that the model finds most likely; by the number of pairs
+// and by how far back the key stood with its value, in powers of two.
 ordered_json recalled(const std::filesystem::path& checkpoint, const DataSet& data) {
   const torch::NoGradGuard no_grad;
   auto trained = load_trained("", checkpoint);
   std::vector<double> accuracy;
-  std::map<std::int64_t, std::pair<std::int64_t, std::int64_t>> by_distance;  // right, all
+  // Right and all; by number of pairs and by distance.
+  std::map<std::int64_t, std::pair<std::int64_t, std::int64_t>> by_pairs, by_distance;
   for_each_line(data.prompts(), [&](const JsonObject& line, const json&, const std::string&) {
     const auto ids = line.array("ids").get<std::vector<std::int64_t>>();
     const auto weights = line.array("weights").get<std::vector<int>>();
@@ -223,13 +226,20 @@ ordered_json recalled(const std::filesystem::path& checkpoint, const DataSet& da
       right += found, ++asked;
       by_distance[reach].first += found, ++by_distance[reach].second;
     }
+    by_pairs[asked].first += right, by_pairs[asked].second += asked;
     accuracy.push_back(static_cast<double>(right) / static_cast<double>(asked));
     return true;
   });
-  auto distances = ordered_json::array();
-  for (const auto& [reach, count] : by_distance)
-    distances.push_back({{"from", reach}, {"right", count.first}, {"asked", count.second}});
-  return {{"recall", {{"accuracy", accuracy}, {"by_distance", distances}}}};
+  const auto counts = [](const auto& sums, const char* name) {
+    auto all = ordered_json::array();
+    for (const auto& [value, sum] : sums)
+      all.push_back({{name, value}, {"right", sum.first}, {"asked", sum.second}});
+    return all;
+  };
+  return {{"recall",
+           {{"accuracy", accuracy},
+            {"by_pairs", counts(by_pairs, "pairs")},
+            {"by_distance", counts(by_distance, "from")}}}};
 }
 
 // ---- without one ------------------------------------------------------------------------------

@@ -247,9 +247,21 @@ void DataSetConfig::check(const std::string& where) const {
     throw ConfigError(where + ".recall_vocab", "must be at least 4 recall_pairs, " +
                                                    std::to_string(4 * recall_pairs) + ", got " +
                                                    std::to_string(recall_vocab));
+  if (recall_fewest_pairs > recall_pairs)
+    throw ConfigError(where + ".recall_fewest_pairs",
+                      "must be at most recall_pairs, " + std::to_string(recall_pairs) + ", got " +
+                          std::to_string(recall_fewest_pairs));
   if (!train_pairs.empty() && test_pairs.empty())
     throw ConfigError(where, "train_pairs needs test_pairs");
   if (!synth.empty()) synth_task(synth, where + ".synth");
+}
+
+std::vector<std::int64_t> DataSetConfig::recall_counts() const {
+  std::vector<std::int64_t> counts;
+  for (auto count = recall_fewest_pairs; count > 0 && count < recall_pairs; count *= 2)
+    counts.push_back(count);
+  counts.push_back(recall_pairs);
+  return counts;
 }
 
 Learned DataSetConfig::learned() const {

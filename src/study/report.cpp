@@ -1,10 +1,17 @@
 #include "rwkvx/study/report.h"
 
+#include <algorithm>
+
+#include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/statistics.h"
 #include "study/results.h"
 
 namespace rwkvx {
 namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
 
 void add_setting(const StudyResults& results, Page& page) {
   const auto& file = results.file();
@@ -76,6 +83,51 @@ void add_repetition(const StudyResults& results, const StudyConfig& study, Page&
                     losses && weights ? "equal" : "not equal"});
 }
 
+// What a training's scores say: a mean in place of a list of numbers, one of each prompt or
+// question.
+ordered_json mean_scores(const json& scores) {
+  if (scores.is_object()) {
+    ordered_json all = ordered_json::object();
+    for (const auto& [name, value] : scores.items()) all[name] = mean_scores(value);
+    return all;
+  }
+  const bool numbers = scores.is_array() && !scores.empty() &&
+                       std::ranges::all_of(scores, [](const json& one) { return one.is_number(); });
+  return numbers ? ordered_json(compensated_mean(scores.get<std::vector<double>>()))
+                 : ordered_json(scores);
+}
+
+// The report for programs: every training and every claim.
+void write_results(const StudyResults& results, const std::vector<Claim>& claims,
+                   const std::filesystem::path& path) {
+  const auto& file = results.file();
+  auto trainings = ordered_json::array(), answers = ordered_json::array();
+  for (const auto& [data, source] : file.data)
+    for (const auto& [variant, config] : file.variants)
+      for (const auto seed : results.seeds(data, {variant})) {
+        const auto& found = *results.training(variant, data, seed);
+        ordered_json one = {{"data", data}, {"variant", variant}, {"seed", seed}};
+        for (const auto* name : {"parameters", "steps", "best_step", "tokens", "valid_loss",
+                                 "changes"})
+          if (found.contains(name) && !found[name].is_null()) one[name] = found[name];
+        if (found.contains("window_losses")) one["test_loss"] = mean_scores(found["window_losses"]);
+        one["scores"] = mean_scores(found.at("scores"));
+        trainings.push_back(one);
+      }
+  for (const auto& one : claims) {
+    answers.push_back({{"claim", one.claim}, {"found", one.found}, {"answer", one.answer}});
+    if (!one.numbers.is_null()) answers.back()["numbers"] = one.numbers;
+  }
+  write_file(path, ordered_json{{"cells", results.cells},
+                                {"done", results.done},
+                                {"seconds", results.seconds},
+                                {"builds", results.builds},
+                                {"trainings", trainings},
+                                {"claims", answers}}
+                           .dump(2) +
+                       "\n");
+}
+
 }  // namespace
 
 void write_study_report(const std::filesystem::path& study, const std::filesystem::path& output,
@@ -121,6 +173,7 @@ void write_study_report(const std::filesystem::path& study, const std::filesyste
       "Borders of phrases and sentences are rules of thumb in natural text and exact in the "
       "synthetic stories. Entities, which the paper's case studies name, were not marked.");
   page.write(output, name);
+  write_results(results, claims, output / name / "results.json");
 }
 
 }  // namespace rwkvx

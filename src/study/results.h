@@ -47,9 +47,10 @@ class StudyResults {
   std::map<std::string, nlohmann::json> results_;
 };
 
-// A claim of the paper, or a part of one, and its answer here.
+// A claim of the paper, or a part of one, and its answer here; `numbers` for results.json.
 struct Claim {
   std::string claim, found, answer;
+  nlohmann::ordered_json numbers = {};
 };
 
 // What two variants differ in on one data set: interval and p are over the seeds, which are paired,
@@ -68,6 +69,8 @@ Difference compare_over_seeds(const SeedScores& a, const SeedScores& b, std::int
 Difference compare_variants(const StudyResults& results, const std::string& data,
                             const std::string& a, const std::string& b,
                             const std::vector<std::string>& path);
+// Its numbers by name.
+nlohmann::ordered_json difference_numbers(const Difference& difference);
 std::vector<double> values_at(const nlohmann::json& result, const std::vector<std::string>& path);
 
 // "1.8234 ± 0.0041": mean and standard deviation; `digits` after the decimal point.

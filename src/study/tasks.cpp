@@ -166,34 +166,56 @@ void add_claims(const std::vector<Compared>& all, std::vector<Claim>& claims) {
                           p_text(adjusted[i]),
                       answer == "higher"  ? "yes"
                       : answer == "lower" ? "no: it is lower"
-                                          : answer});
+                                          : answer,
+                      difference_numbers(difference)});
+    claims.back().numbers["percent_of_plain"] = percent * difference.difference;
+    claims.back().numbers["p_holm"] = adjusted[i];
   }
 }
 
-// Accuracy of recall by how far back a key stood with its value.
-void add_distances(const StudyResults& results, const StudyConfig& study, const std::string& data,
-                   Page& page) {
-  std::vector<PlotLine> lines;
-  for (const auto& variant : study.variants) {
-    std::map<double, std::pair<double, double>> sums;
-    for (const auto seed : results.seeds(data, {variant}))
-      for (const auto& one :
-           results.training(variant, data, seed)->at("scores").at("recall").at("by_distance")) {
-        auto& sum = sums[one.at("from")];
-        sum.first += one.at("right").get<double>();
-        sum.second += one.at("asked").get<double>();
+// Accuracy of recall by a number that its counts are of, and the drawing.
+struct RecallScale {
+  const char *list, *name, *file, *axis, *title;
+};
+constexpr RecallScale kRecallScales[] = {
+    {"by_pairs", "pairs", "recall-pairs-", "pairs of a sequence", "Recall by number of pairs, "},
+    {"by_distance", "from", "recall-", "tokens between a key and its first place, from",
+     "Recall by distance, "}};
+
+void add_recall(const StudyResults& results, const StudyConfig& study, const std::string& data,
+                Page& page) {
+  for (const auto& scale : kRecallScales) {
+    ResultTable table;
+    table.columns = {scale.axis};
+    std::vector<PlotLine> lines;
+    std::map<double, std::vector<std::string>> rows;
+    for (const auto& variant : study.variants) {
+      std::map<double, std::vector<double>> shares;  // of each seed
+      for (const auto seed : results.seeds(data, {variant}))
+        for (const auto& one :
+             results.training(variant, data, seed)->at("scores").at("recall").at(scale.list))
+          shares[one.at(scale.name)].push_back(100 * one.at("right").get<double>() /
+                                               one.at("asked").get<double>());
+      if (shares.empty()) continue;
+      table.columns.push_back(variant);
+      PlotLine line;
+      line.name = variant;
+      for (const auto& [value, all] : shares) {
+        line.points.push_back({value, compensated_mean(all)});
+        rows[value].push_back(all.size() > 1 ? spread_text(all, 1) : fixed_text(all[0], 1));
       }
-    PlotLine line;
-    line.name = variant;
-    for (const auto& [from, sum] : sums)
-      line.points.push_back({from, 100 * sum.first / sum.second});
-    if (!line.points.empty()) lines.push_back(line);
+      lines.push_back(line);
+    }
+    if (rows.size() < 2) continue;  // nothing to see
+    for (auto& [value, cells] : rows) {
+      cells.insert(cells.begin(), count_text(static_cast<std::int64_t>(value)));
+      table.rows.push_back(cells);
+    }
+    page.table(table);
+    page.figure(scale.file + data + ".svg",
+                svg_lines({scale.title + data, scale.axis, "% right", true}, lines),
+                "Means over the seeds.");
   }
-  page.figure("recall-" + data + ".svg",
-              svg_lines({"Recall by distance, " + data,
-                         "tokens between a key and its first place, from", "% right", true},
-                        lines),
-              "Means over the seeds.");
 }
 
 void report_tasks(const StudyResults& results, const StudyConfig& study, Page& page,
@@ -208,7 +230,7 @@ void report_tasks(const StudyResults& results, const StudyConfig& study, Page& p
     add_scores(results, study, data, sections);
     add_comparisons(results, study, data, sections, compared);
     if (results.file().data.at(data).learned() == Learned::kRecall)
-      add_distances(results, study, data, sections);
+      add_recall(results, study, data, sections);
   }
   if (!any) return;
   add_claims(compared, claims);

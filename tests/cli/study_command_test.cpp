@@ -104,7 +104,11 @@ TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
         {"swap_variants", 1}}},
       {"choices", {{"train_choices", "c.train"}, {"test_choices", "c.test"}}},
       {"recall",
-       {{"recall_pairs", 2}, {"recall_tokens", 24}, {"recall_vocab", 32}, {"recall_lines", 100}}}};
+       {{"recall_pairs", 4},
+        {"recall_fewest_pairs", 2},
+        {"recall_tokens", 24},
+        {"recall_vocab", 32},
+        {"recall_lines", 100}}}};
   study_["studies"] = {
       {"tasks",
        {{"data", {"pairs", "choices", "recall"}}, {"variants", {"baseline", "enhanced"}}}}};
@@ -135,8 +139,19 @@ TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
   ASSERT_EQ(report.status, 0) << report.err;
   const auto text = read_file(path("docs/found.md"));
   for (const char* wanted : {"Tasks that are learned", "the nearest training example",
-                             "the most frequent answer", "recall-recall.svg", "seeds needed"})
+                             "the most frequent answer", "recall-pairs-recall.svg", "recall-recall.svg", "seeds needed"})
     EXPECT_THAT(text, HasSubstr(wanted));
+  const auto found = json::parse(read_file(path("docs/found/results.json")));
+  EXPECT_EQ(found["trainings"].size(), 12u);
+  for (const auto& training : found["trainings"])
+    if (training["data"] == "pairs") {
+      const double share = training["scores"]["greedy"]["rougeL"];
+      EXPECT_TRUE(share >= 0 && share <= 1) << share;
+    } else if (training["data"] == "recall") {
+      EXPECT_EQ(training["scores"]["recall"]["by_pairs"].size(), 2u);
+    }
+  ASSERT_EQ(found["claims"].size(), 3u);
+  EXPECT_EQ(found["claims"][0]["numbers"]["by_seed"].size(), 2u);
   const auto again = run("out", {"--data", path("")});
   ASSERT_EQ(again.status, 0) << again.err;
   EXPECT_EQ(results("out"), before);

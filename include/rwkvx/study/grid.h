@@ -32,9 +32,12 @@ struct DataSetConfig {
   bool responses = false;
   std::int64_t swap_variants = 0;
   std::string train_choices, test_choices;
-  std::int64_t recall_pairs = 0, recall_tokens = 64, recall_vocab = 8192, recall_lines = 20000;
+  std::int64_t recall_pairs = 0, recall_fewest_pairs = 0, recall_tokens = 64, recall_vocab = 8192,
+               recall_lines = 20000;
 
   Learned learned() const;
+  // Pairs of the sequences of recall, in turn: recall_fewest_pairs, twice as many, ….
+  std::vector<std::int64_t> recall_counts() const;
 
   static constexpr auto fields() {
     using C = DataSetConfig;
@@ -63,6 +66,10 @@ struct DataSetConfig {
             "recall_pairs", &C::recall_pairs,
             "multi-query associative recall of so many keys and values (arXiv 2312.04927)", 0,
             4096}),
+        added(Field<C, std::int64_t>{
+            "recall_fewest_pairs", &C::recall_fewest_pairs,
+            "so many, twice as many and so on up to recall_pairs, in turn; 0: recall_pairs alone",
+            0, 4096}),
         added(Field<C, std::int64_t>{"recall_tokens", &C::recall_tokens, "tokens of its sequences",
                                      16, 65536}),
         added(Field<C, std::int64_t>{"recall_vocab", &C::recall_vocab,
