@@ -66,6 +66,8 @@ TEST_F(TrainCommand, SaysOnceWhenTheReferenceModulesTrain) {
   EXPECT_EQ(notes({"model.shift.kernel=8"}), 0u);
   EXPECT_EQ(notes({"model.shift.kernel=9"}), 1u);
   EXPECT_EQ(notes({"model.shift.kernel=9", "model.shift.ablation=gate_only"}), 0u);
+  EXPECT_EQ(notes({"model.shift.dilation=2"}), 1u);
+  EXPECT_EQ(notes({"model.shift.activation=\"silu\""}), 1u);
   for (const char* gate : {"scalar", "lowrank"})
     EXPECT_EQ(notes({"model.shift.gate=" + std::string(gate)}), 1u) << gate;
   EXPECT_EQ(notes({"model.shift.gate=scalar", "train.operators=reference"}), 0u);

@@ -106,7 +106,8 @@ void expect_equal_to_modules(const ModelConfig& config, const std::string& what)
 TEST(Engine, EqualsTheModulesForEverySwitch) {
   for (const char* setting : {"", "kind=none", "sites=a", "sites=f", "kernel=1", "kernel=2",
                               "kernel=11", "gate=one", "gate=scalar", "gate=group", "gate=lowrank",
-                              "pos=sin", "pos=none", "ablation=conv_only", "ablation=gate_only"}) {
+                              "pos=sin", "pos=none", "ablation=conv_only", "ablation=gate_only",
+                              "dilation=3", "activation=silu"}) {
     auto config = small_config();
     const std::string text = setting;
     nlohmann::json json = config_to_json(config);
@@ -117,7 +118,8 @@ TEST(Engine, EqualsTheModulesForEverySwitch) {
 }
 
 TEST(Engine, EqualsTheModulesOfRwkv7) {
-  for (const char* setting : {"kind=none", "pos=sin", "gate=lowrank", "ablation=gate_only"}) {
+  for (const char* setting : {"kind=none", "pos=sin", "gate=lowrank", "ablation=gate_only",
+                              "dilation=2", "activation=silu"}) {
     auto config = small_config("rwkv7");
     config.n_embd = 48;
     config.head_size = 24;

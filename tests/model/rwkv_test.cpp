@@ -46,6 +46,8 @@ const std::vector<std::string> kAllSwitches = {
     R"({"gate": "group", "gate_groups": 4})",
     R"({"gate": "lowrank", "gate_rank": 3})",
     R"({"ablation": "gate_only", "gate": "lowrank", "pos": "none"})",
+    R"({"dilation": 3})",
+    R"({"kernel": 3, "dilation": 2, "activation": "silu", "pos": "sin"})",
 };
 
 // Calls test(core, switches) for all of both.

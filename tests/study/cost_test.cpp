@@ -34,6 +34,8 @@ std::vector<std::pair<std::string, ModelConfig>> every_variant() {
     add("sites " + enum_name(sites), [&](auto& c) { c.shift.sites = sites; });
   for (const std::int64_t kernel : {1, 2, 8})
     add("kernel " + std::to_string(kernel), [&](auto& c) { c.shift.kernel = kernel; });
+  add("dilation", [](auto& c) { c.shift.dilation = 3; });
+  add("silu", [](auto& c) { c.shift.activation = Activation::kSilu; });
   add("own widths", [](auto& c) { c.dim_att = 48, c.dim_ffn = 72; });
   add("rwkv7", [](auto& c) { c.core = "rwkv7", c.head_size = 16, c.dim_ffn = 72; });
   return variants;

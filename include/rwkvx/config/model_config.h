@@ -26,6 +26,10 @@ constexpr std::string_view enum_names(Gate) { return "diag|one|scalar|group|lowr
 enum class Position { kExp, kSin, kNone };
 constexpr std::string_view enum_names(Position) { return "exp|sin|none"; }
 
+// What is done to the convolution's sum.
+enum class Activation { kNone, kSilu };
+constexpr std::string_view enum_names(Activation) { return "none|silu"; }
+
 enum class Ablation { kNone, kConvOnly, kGateOnly };
 constexpr std::string_view enum_names(Ablation) { return "none|conv_only|gate_only"; }
 
@@ -41,6 +45,8 @@ struct ShiftConfig {
   double gate_bias = 2.0;
   Position pos = Position::kExp;
   Ablation ablation = Ablation::kNone;
+  std::int64_t dilation = 1;
+  Activation activation = Activation::kNone;
 
   static constexpr auto fields() {
     using C = ShiftConfig;
@@ -64,6 +70,10 @@ struct ShiftConfig {
         Field<C, Ablation>{
             "ablation", &C::ablation,
             "conv_only: no gate; gate_only: a gated copy of the previous token, no taps"},
+        added(Field<C, std::int64_t>{"dilation", &C::dilation,
+                                     "tokens from one tap to the next", 1, 64}),
+        added(Field<C, Activation>{"activation", &C::activation,
+                                   "of the convolution's sum: none, or silu"}),
     };
   }
   bool enabled() const { return kind == ShiftKind::kGatedPositional; }
@@ -74,7 +84,9 @@ struct ShiftConfig {
   // The gate's form after the ablation.
   Gate gate_form() const { return ablation == Ablation::kConvOnly ? Gate::kOne : gate; }
   // Raw inputs a site must remember: the ring's rows.
-  std::int64_t history() const { return has_conv() ? kernel - 1 : 1; }
+  std::int64_t history() const { return has_conv() ? (kernel - 1) * dilation : 1; }
+  // The convolution's sum goes through SiLU.
+  bool has_silu() const { return has_conv() && activation == Activation::kSilu; }
 };
 
 struct ModelConfig {

@@ -14,10 +14,12 @@ struct GateForm;
 
 // What one site has learned; undefined tensors are parts that its switches leave out.
 struct ShiftParameters {
-  at::Tensor conv;                 // (K, C), row j = lag j; undefined: s_t = a_{t-1}
+  at::Tensor conv;                 // (K, C), row j = lag j dilation; undefined: s_t = a_{t-1}
   at::Tensor pos_u;                // (K, F)
   const GateForm* form = nullptr;  // null: no shift at all
   std::vector<at::Tensor> gate;    // in the order of the form's rows
+  std::int64_t dilation = 1;
+  bool silu = false;  // of the convolution's sum
 };
 
 // The features of positions t (B) int64 .. t + T - 1 for all sites of a model, (B or 1, T, F) in

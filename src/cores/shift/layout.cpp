@@ -46,6 +46,7 @@ CostRow shift_cost(const ModelConfig& config) {
   if (s.has_conv())
     // K taps with their sum, and the position's factor of each tap.
     cost.elementwise += (2 * K - 1) * C + (F > 0 ? K * C + K : 0);
+  if (s.has_silu()) cost.elementwise += 4 * C;
   cost.elementwise += C;  // onto the input
   cost.per_position = 2 * K * F;
   const auto& form = gate_form(config);

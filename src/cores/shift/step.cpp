@@ -23,6 +23,8 @@ ShiftStep::ShiftStep(const StepSetup& setup, const std::string& norm, const std:
   if (shift.empty()) return;
   if (config.shift.has_conv()) {
     mix_.taps = config.shift.kernel;
+    mix_.dilation = config.shift.dilation;
+    mix_.silu = config.shift.has_silu();
     mix_.conv = setup.vector(shift + "conv");
   } else {  // a copy of the token before
     mix_.taps = 2;

@@ -16,7 +16,8 @@ namespace rwkvx {
 namespace HWY_NAMESPACE {
 void ShiftMixRowsOf(const ShiftMixWeights& site, const ShiftMixRows& rows, std::int64_t first,
                     std::int64_t last) {
-  const std::int64_t C = site.channels, K = site.taps, H = K > 1 ? K - 1 : 1;
+  const std::int64_t C = site.channels, K = site.taps, D = site.dilation,
+                     H = K > 1 ? (K - 1) * D : 1;
   ForEach(first, last, [&](auto d, std::int64_t c) {
     using V = hn::VFromD<decltype(d)>;
     const V weight = hn::LoadU(d, site.norm_weight + c), bias = hn::LoadU(d, site.norm_bias + c);
@@ -35,9 +36,10 @@ void ShiftMixRowsOf(const ShiftMixWeights& site, const ShiftMixRows& rows, std::
         V s = hn::Mul(tap(0), a);
         std::int64_t row = newest;
         for (std::int64_t j = 1; j < K; ++j) {
-          row = row == 0 ? H - 1 : row - 1;
+          row = row < D ? row + H - D : row - D;
           s = hn::MulAdd(tap(j), hn::LoadU(d, rows.ring + row * C + c), s);
         }
+        if (site.silu) s = hn::Mul(s, Sigmoid(d, s));
         if (site.gate_b != nullptr) {
           const V z = hn::MulAdd(
               hn::LoadU(d, site.gate_x + c), a,

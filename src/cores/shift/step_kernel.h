@@ -13,7 +13,9 @@ namespace rwkvx {
 // cores/shift/mix_kernel.h for the equations. Null pointers are parts that its switches leave out.
 struct ShiftMixWeights {
   std::int64_t channels = 0;
-  std::int64_t taps = 0;  // K; 0: no shift
+  std::int64_t taps = 0;      // K; 0: no shift
+  std::int64_t dilation = 1;  // D, tokens from one tap to the next
+  bool silu = false;          // of the sum over the taps
   int mixes = 0;          // 1 to kShiftMixMixes
   bool mix_before = false;
   const float* norm_weight = nullptr;
@@ -33,7 +35,7 @@ struct ShiftMixRows {
   const float* m = nullptr;          // (T, K), the taps' factors, or null: 1
   const float* gate = nullptr;       // (T, C), gates that were found before, or null
   std::int64_t t = 0;                // position of the first
-  float* ring = nullptr;             // (K - 1, C), a of position t in row t mod (K - 1)
+  float* ring = nullptr;             // (H, C), H = (K - 1) D, a of position t in row t mod H
   float* prev = nullptr;             // (C), what the shift gave for the token before
   float* z[kShiftMixMixes] = {};     // (T, C) each <- the mixes
 };

@@ -14,16 +14,17 @@ at::Tensor shifted(const at::Tensor& a, const ShiftParameters& learned, const at
   const auto past = at::cat({ring, a}, /*dim=*/1);  // (B, H + T, C)
   if (!learned.conv.defined()) return past.slice(1, 0, T);
   const int64_t K = learned.conv.size(0);
-  TORCH_CHECK(H == K - 1, "conv_shift: ring must hold K - 1 = ", K - 1, " rows, got ", H);
+  const int64_t D = learned.dilation;
+  TORCH_CHECK(H == (K - 1) * D, "conv_shift: ring must hold ", (K - 1) * D, " rows, got ", H);
   at::Tensor m;  // (B or 1, T, K)
   if (learned.pos_u.defined()) m = 1 + at::matmul(phi.to(a.dtype()), learned.pos_u.t());
   at::Tensor s;
   for (int64_t j = 0; j < K; ++j) {
-    auto term = past.slice(1, H - j, H - j + T) * learned.conv[j];  // (B, T, C)
+    auto term = past.slice(1, H - j * D, H - j * D + T) * learned.conv[j];  // (B, T, C)
     if (m.defined()) term = term * m.slice(2, j, j + 1);
     s = j == 0 ? term : s + term;
   }
-  return s;
+  return learned.silu ? at::silu(s) : s;
 }
 
 // g (B, T, C); undefined where the gate is always open.

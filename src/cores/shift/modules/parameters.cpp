@@ -13,6 +13,8 @@ ShiftParameters shift_parameters(const ModelConfig& config, const std::string& s
                                  const std::function<at::Tensor(const std::string&)>& of) {
   ShiftParameters learned;
   learned.form = &gate_form(config);
+  learned.dilation = config.shift.dilation;
+  learned.silu = config.shift.has_silu();
   if (config.shift.has_conv()) learned.conv = of(site + "conv");
   if (shift_features(config.shift) > 0) learned.pos_u = of(site + "pos_u");
   if (!learned.form->always_open())

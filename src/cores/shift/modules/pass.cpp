@@ -40,6 +40,8 @@ std::string ShiftPass::lacks(const ModelConfig& config) {
   if (config.shift.has_conv() && config.shift.kernel > kShiftMixTaps)
     return "a shift of " + std::to_string(config.shift.kernel) + " taps, more than " +
            std::to_string(kShiftMixTaps);
+  if (config.shift.has_conv() && config.shift.dilation > 1) return "a shift with dilation";
+  if (config.shift.has_silu()) return "a shift with activation silu";
   return "";
 }
 

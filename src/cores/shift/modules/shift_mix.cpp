@@ -11,7 +11,8 @@ namespace rwkvx {
 std::vector<at::Tensor> shift_mix(const at::Tensor& a, const ShiftParameters& learned,
                                   const at::Tensor& phi, const std::vector<at::Tensor>& mixes,
                                   at::Tensor& ring, at::Tensor& prev) {
-  if (const auto* device = kernels_for(a))
+  const bool plain = learned.dilation == 1 && !learned.silu;  // what kernels have
+  if (const auto* device = kernels_for(a); device != nullptr && plain)
     return device->shift_mix(a, learned, phi, mixes, ring, prev);
   const auto b = ring.defined() ? conv_shift(a, learned, phi, ring) : a;  // (B, T, C)
   const auto before = token_shift(b, prev);                               // (B, T, C)
