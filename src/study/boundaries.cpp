@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
@@ -12,9 +13,31 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kLevels[] = {"word", "phrase", "sentence", "paragraph"};
+// Kinds of places whose gates are compared, with what the report says of them.
+struct PlaceTable {
+  const char *heading, *text, *column;
+  std::span<const char* const> kinds;
+  const char *figure, *title;
+  const char *claim, *places;  // "kinds of end"
+};
+constexpr const char* kEnds[] = {"word", "phrase", "sentence", "paragraph"};
+constexpr const char* kMentions[] = {"first name", "later name", "name again"};
+constexpr PlaceTable kTables[] = {
+    {"Gates at borders",
+     "The gate, mean over channels and sites, at the first token behind an end, against a "
+     "matched token near by: behind a word's end against the inside of a word, behind the "
+     "higher ends against the end of a plain word, so that white space follows in both. ",
+     "end of a", kEnds, "gates.svg", "Gate of enhanced behind an end minus elsewhere",
+     "The gate tells borders from other places", "kinds of end"},
+    {"Gates at names",
+     "The same at the last letter of the people's names in stories, where a model has read all of "
+     "it: of a name's first mention and of later ones against the last letter of another word of "
+     "as many letters near by, and of a name's second mention against its first (\"again\"), "
+     "which are the same tokens. ",
+     "mention", kMentions, "gates-names.svg", "Gate of enhanced at names minus elsewhere",
+     "The gate tells names from other words", "kinds of mention"}};
 
-// A kind of end in one data set and variant, over the seeds.
+// A kind of place in one data set and variant, over the seeds.
 struct GateRow {
   std::string data, variant, level;
   std::vector<double> inside, difference, d, share;
@@ -22,11 +45,12 @@ struct GateRow {
   std::int64_t pairs = 0;
 };
 
-std::vector<GateRow> gate_rows(const StudyResults& results, const StudyConfig& study) {
+std::vector<GateRow> gate_rows(const StudyResults& results, const StudyConfig& study,
+                               std::span<const char* const> kinds) {
   std::vector<GateRow> rows;
   for (const auto& data : study.data)
     for (const auto& variant : study.variants)
-      for (const std::string level : kLevels) {
+      for (const std::string level : kinds) {
         GateRow row{data, variant, level, {}, {}, {}, {}};
         for (const auto seed : results.file().seeds) {
           const auto* found = results.measured("boundaries", data, seed);
@@ -46,24 +70,23 @@ std::vector<GateRow> gate_rows(const StudyResults& results, const StudyConfig& s
   return rows;
 }
 
-void add_gates(const StudyResults& results, const StudyConfig& study, Page& page,
-               std::vector<Claim>& claims) {
-  const auto rows = gate_rows(results, study);
+void add_gates(const StudyResults& results, const StudyConfig& study, const PlaceTable& about,
+               Page& page, std::vector<Claim>& claims) {
+  const auto rows = gate_rows(results, study, about.kinds);
   if (rows.empty()) return;
   std::vector<double> ps;
   for (const auto& row : rows) ps.push_back(row.worst_p);
   const auto holm = holm_adjusted(ps);
-  page.heading(3, "Gates at borders");
+  page.heading(3, about.heading);
   page.text(
-      "The gate, mean over channels and sites, at the first token behind an end, against a "
-      "matched token near by: behind a word's end against the inside of a word, behind the "
-      "higher ends against the end of a plain word, so that white space follows in both. "
-      "Means over the seeds; \"by seed\" is the range; d is Cohen's d of the paired "
-      "differences; p is the largest of the seeds' permutation tests, adjusted over all rows. "
-      "\"Added\" is the difference of the share that the shift adds to its input.");
+      about.text +
+      std::string("Means over the seeds; \"by seed\" is the range; d is Cohen's d of the paired "
+                  "differences; p is the largest of the seeds' permutation tests, adjusted over "
+                  "all rows. \"Added\" is the difference of the share that the shift adds to its "
+                  "input."));
   ResultTable table;
-  table.columns = {"data set",   "variant", "end of a", "pairs",  "gate inside",
-                   "difference", "by seed", "d",        "p Holm", "added"};
+  table.columns = {"data set",   "variant", about.column, "pairs",  "gate elsewhere",
+                   "difference", "by seed", "d",          "p Holm", "added"};
   std::vector<PlotBar> bars;
   double largest = 0;
   std::size_t apart = 0, enhanced = 0;
@@ -82,14 +105,14 @@ void add_gates(const StudyResults& results, const StudyConfig& study, Page& page
     apart += holm[i] < 0.05 && (*low > 0 || *high < 0) ? 1 : 0;
   }
   page.table(table);
-  page.figure("gates.svg",
-              svg_intervals({"Gate of enhanced behind an end minus elsewhere",
-                             "gate (0 to 1), mean and range over the seeds", ""},
-                            bars),
-              "Grey ranges hold 0.");
-  claims.push_back({"The gate tells borders from other places",
-                    std::to_string(apart) + " of " + std::to_string(enhanced) +
-                        " kinds of end differ; largest difference " + number_text(largest, 2) +
+  if (enhanced == 0) return;
+  page.figure(
+      about.figure,
+      svg_intervals({about.title, "gate (0 to 1), mean and range over the seeds", ""}, bars),
+      "Gray ranges hold 0.");
+  claims.push_back({about.claim,
+                    std::to_string(apart) + " of " + std::to_string(enhanced) + " " + about.places +
+                        " differ; largest difference " + number_text(largest, 2) +
                         " on a scale of 0 to 1",
                     apart == 0       ? "no difference found"
                     : largest < 0.05 ? "measurably, by little"
@@ -167,7 +190,7 @@ void report_boundaries(const StudyResults& results, const StudyConfig& study, Pa
                        std::vector<Claim>& claims) {
   if (!results.any_measured("boundaries")) return;
   page.heading(2, "Boundaries");
-  add_gates(results, study, page, claims);
+  for (const auto& table : kTables) add_gates(results, study, table, page, claims);
   add_perturbations(results, study, page, claims);
 }
 
@@ -177,8 +200,9 @@ extern const Study kBoundaries{
     .name = "boundaries",
     .question = "does the gate see borders?",
     .measures =
-        "gates after the ends of words, phrases, sentences and paragraphs beside matched "
-        "positions; losses where nearby or distant tokens are changed",
+        "gates after the ends of words, phrases, sentences and paragraphs and at the names "
+        "of stories' people, beside matched positions; losses where nearby or distant tokens are "
+        "changed",
     .measure = measure_boundaries,
     .report = report_boundaries};
 

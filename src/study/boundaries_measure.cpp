@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <random>
 
 #include "rwkvx/base/error.h"
@@ -12,6 +13,7 @@
 #include "rwkvx/metrics/paired_test.h"
 #include "rwkvx/study/borders.h"
 #include "rwkvx/study/gates.h"
+#include "rwkvx/study/names.h"
 #include "study/probes.h"
 
 namespace rwkvx {
@@ -27,6 +29,7 @@ constexpr std::int64_t kContext = 128;  // tokens before one whose context is ch
 struct Document {
   std::string text;
   std::vector<Boundary> boundaries;
+  bool story = false;  // whose people have names that are known
 };
 
 // The documents of the test text up to `bytes` bytes in all. Stories have their ends written down.
@@ -36,7 +39,7 @@ std::vector<Document> probe_documents(const DataSet& data, const DataSetConfig& 
   const std::string separator = DataConfig().separator + "\n";
   std::vector<Document> documents;
   std::int64_t left = bytes;
-  if (!config.synth.empty() && !synth_task(config.synth, "synth").answers) {
+  if (config.tells_stories()) {
     LineReader reader(data.folder / "synth" / "boundaries.jsonl");
     for (std::string line; left > 0 && (line.clear(), reader.append(line));) {
       const auto where = reader.path().string() + ":" + std::to_string(reader.lines());
@@ -45,6 +48,7 @@ std::vector<Document> probe_documents(const DataSet& data, const DataSetConfig& 
       const auto begin = static_cast<std::size_t>(item.integer("offset"));
       if (begin > text.size()) throw DataError(where, "has an offset after the end of the text");
       Document document;
+      document.story = true;
       document.text = text.substr(begin, text.find(separator, begin) - begin);
       const char* const names[] = {"words", "phrases", "sentences", "paragraphs"};
       for (int kind = 0; kind < 4; ++kind)
@@ -71,12 +75,30 @@ std::vector<Document> probe_documents(const DataSet& data, const DataSetConfig& 
   return documents;
 }
 
-// What is compared of one kind of end: the gate (mean over channels and sites) and how much is
-// added, at the token after the end and at its partner.
+// What is compared of one kind of place: the gate (mean over channels and sites) and how much is
+// added, at the token there and at its partner.
 struct Matched {
   std::vector<double> gate_inside, gate_end, share_inside, share_end;
   std::vector<double> site_sums;  // of differences, by site
 };
+
+// Bytes to look at and their partners, by kind of place.
+using PlacePairs =
+    std::vector<std::pair<std::string, std::vector<std::pair<std::int64_t, std::int64_t>>>>;
+
+PlacePairs places_of(const Document& document, std::uint64_t seed) {
+  PlacePairs places;
+  const auto levels = border_levels(document.text, document.boundaries);
+  for (int level = 1; level <= 4; ++level)
+    places.emplace_back(kLevels[level],
+                        matched_positions(document.text, levels, level, kReach, seed));
+  if (!document.story) return places;
+  auto names = matched_names(document.text, kReach, seed);
+  places.emplace_back("first name", std::move(names.first));
+  places.emplace_back("later name", std::move(names.later));
+  places.emplace_back("name again", std::move(names.again));
+  return places;
+}
 
 ordered_json comparison_json(const std::vector<double>& inside, const std::vector<double>& end,
                              const MeasureConfig& measure, std::uint64_t seed) {
@@ -86,10 +108,10 @@ ordered_json comparison_json(const std::vector<double>& inside, const std::vecto
           {"p", paired.p_randomization}, {"n", paired.samples}};
 }
 
-ordered_json gates_at_ends(const TrainedModel& trained, const std::vector<Document>& documents,
-                           const MeasureConfig& measure, std::uint64_t seed) {
-  Matched matched[5];
-  std::vector<std::string> names;
+ordered_json gates_at_places(const TrainedModel& trained, const std::vector<Document>& documents,
+                             const MeasureConfig& measure, std::uint64_t seed) {
+  std::map<std::string, Matched> matched;
+  std::vector<std::string> kinds, names;  // in the order of the places
   for (std::size_t d = 0; d < documents.size(); ++d) {
     const auto placed = place_tokens(*trained.tokenizer, documents[d].text);
     if (placed.ids.empty()) continue;
@@ -106,13 +128,12 @@ ordered_json gates_at_ends(const TrainedModel& trained, const std::vector<Docume
     const auto mean = gate.mean(0);                                       // (T)
     const auto g = gate.accessor<double, 2>();
     const auto m = mean.accessor<double, 1>(), s = share.accessor<double, 1>();
-    const auto levels = border_levels(documents[d].text, documents[d].boundaries);
-    for (int level = 1; level <= 4; ++level)
-      for (const auto& [end, inside] :
-           matched_positions(documents[d].text, levels, level, kReach, seed + d)) {
+    for (const auto& [kind, pairs] : places_of(documents[d], seed + d)) {
+      if (std::ranges::find(kinds, kind) == kinds.end()) kinds.push_back(kind);
+      auto& into = matched[kind];
+      for (const auto& [end, inside] : pairs) {
         const auto a = placed.at_byte(inside), b = placed.at_byte(end);
         if (a == b) continue;
-        auto& into = matched[level];
         into.gate_inside.push_back(m[a]);
         into.gate_end.push_back(m[b]);
         into.share_inside.push_back(s[a]);
@@ -121,16 +142,17 @@ ordered_json gates_at_ends(const TrainedModel& trained, const std::vector<Docume
         for (std::size_t k = 0; k < sites.size(); ++k)
           into.site_sums[k] += g[static_cast<int64_t>(k)][b] - g[static_cast<int64_t>(k)][a];
       }
+    }
   }
   ordered_json result = ordered_json::object();
-  for (int level = 1; level <= 4; ++level) {
-    const auto& one = matched[level];
+  for (const auto& kind : kinds) {
+    const auto& one = matched[kind];
     if (one.gate_end.size() < 8) continue;
     ordered_json row = {{"gate", comparison_json(one.gate_inside, one.gate_end, measure, seed)},
                         {"share", comparison_json(one.share_inside, one.share_end, measure, seed)}};
     for (std::size_t k = 0; k < names.size(); ++k)
       row["sites"][names[k]] = one.site_sums[k] / static_cast<double>(one.gate_end.size());
-    result[kLevels[level]] = row;
+    result[kind] = row;
   }
   return result;
 }
@@ -255,8 +277,8 @@ ordered_json perturbed_losses(const std::vector<TrainedModel>& models, const Dat
 
 }  // namespace
 
-// Gates at the ends of words, phrases, sentences and paragraphs beside matched positions; losses of
-// tokens whose context is changed, by model.
+// Gates at the ends of words, phrases, sentences and paragraphs and at the names of stories' people
+// beside matched positions; losses of tokens whose context is changed, by model.
 ordered_json measure_boundaries(const MeasureInput& input) {
   const auto& measure = input.measure;
   const auto documents = probe_documents(input.data, input.source, measure.probe_bytes);
@@ -264,7 +286,7 @@ ordered_json measure_boundaries(const MeasureInput& input) {
   for (const auto& trained : input.models) {
     const auto& shift = trained.model->config().shift;
     if (shift.enabled() && shift.gate_form() != Gate::kOne)
-      gates[trained.variant] = gates_at_ends(trained, documents, measure, input.seed);
+      gates[trained.variant] = gates_at_places(trained, documents, measure, input.seed);
   }
   return {{"gates", gates},
           {"perturbations", perturbed_losses(input.models, input.data, measure, input.seed)}};

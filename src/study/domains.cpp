@@ -1,9 +1,67 @@
+#include <algorithm>
+#include <map>
+
 #include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
 #include "study/results.h"
 
 namespace rwkvx {
 namespace {
+
+// Names in continuations of stories: whether those of the prompt come back.
+void add_names(const StudyResults& results, const StudyConfig& study, Page& page,
+               std::vector<Claim>& claims) {
+  ResultTable table;
+  table.columns = {"data set",
+                   "variant",
+                   "seeds",
+                   "names per continuation",
+                   "of the prompt's people, %",
+                   "of another prompt's, %"};
+  for (const auto& data : study.data) {
+    if (!results.file().data.at(data).tells_stories()) continue;
+    std::map<std::string, std::vector<double>> shares;  // by variant, of each seed
+    for (const auto& variant : study.variants) {
+      std::vector<double> counts, chances;
+      for (const auto seed : results.seeds(data, {variant})) {
+        const auto& scores = results.training(variant, data, seed)->at("scores");
+        if (!scores.contains("names")) continue;  // of an older program
+        const auto sum = [&](const char* name) {
+          const auto values = values_at(scores.at("names"), {name});
+          return std::pair{compensated_mean(values) * static_cast<double>(values.size()),
+                           static_cast<double>(values.size())};
+        };
+        const auto [known, prompts] = sum("known");
+        const double all = known + sum("others").first;
+        counts.push_back(all / prompts);
+        if (all == 0) continue;
+        shares[variant].push_back(100 * known / all);
+        chances.push_back(100 * sum("chance").first / all);
+      }
+      if (counts.empty()) continue;
+      table.rows.push_back({data, variant, std::to_string(counts.size()), spread_text(counts, 2),
+                            spread_text(shares[variant], 1), spread_text(chances, 1)});
+    }
+    const auto &plain = shares[kBaseline], &enhanced = shares[kEnhanced];
+    if (plain.size() != enhanced.size() || plain.empty()) continue;
+    std::vector<double> differences;
+    for (std::size_t i = 0; i < plain.size(); ++i) differences.push_back(enhanced[i] - plain[i]);
+    const auto [low, high] = std::ranges::minmax_element(differences);
+    claims.push_back({"The right names come back (" + data + ")",
+                      fixed_text(compensated_mean(plain), 1) + " % of names, enhanced " +
+                          fixed_text(compensated_mean(enhanced), 1) + " %, by seed " +
+                          range_text(differences, 1) + " points",
+                      *low > 0    ? "more often, with every seed"
+                      : *high < 0 ? "less often, with every seed"
+                                  : "the seeds do not agree"});
+  }
+  if (table.rows.empty()) return;
+  page.heading(3, "Names in stories");
+  page.text(
+      "Of the people whom continuations name, those whom their prompt named. Beside it the share "
+      "that another story's prompt would have named, which is chance.");
+  page.table(table);
+}
 
 void report_domains(const StudyResults& results, const StudyConfig& study, Page& page,
                     std::vector<Claim>& claims) {
@@ -77,6 +135,7 @@ void report_domains(const StudyResults& results, const StudyConfig& study, Page&
                     lower == names.size() ? "yes"
                     : lower > 0           ? "on " + std::to_string(lower) + of
                                           : "no difference found"});
+  add_names(results, study, page, claims);
 }
 
 }  // namespace
@@ -84,7 +143,9 @@ void report_domains(const StudyResults& results, const StudyConfig& study, Page&
 extern const Study kDomains{
     .name = "domains",
     .question = "does it help on every kind of text?",
-    .measures = "ROUGE-L and loss by data set; what of the test text stands in the training text",
+    .measures =
+        "ROUGE-L and loss by data set; what of the test text stands in the training text; of "
+        "stories, whether a prompt's people come back",
     .report = report_domains};
 
 }  // namespace rwkvx

@@ -248,9 +248,9 @@ void DataSetConfig::check(const std::string& where) const {
                                                    std::to_string(4 * recall_pairs) + ", got " +
                                                    std::to_string(recall_vocab));
   if (recall_fewest_pairs > recall_pairs)
-    throw ConfigError(where + ".recall_fewest_pairs",
-                      "must be at most recall_pairs, " + std::to_string(recall_pairs) + ", got " +
-                          std::to_string(recall_fewest_pairs));
+    throw ConfigError(where + ".recall_fewest_pairs", "must be at most recall_pairs, " +
+                                                          std::to_string(recall_pairs) + ", got " +
+                                                          std::to_string(recall_fewest_pairs));
   if (!train_pairs.empty() && test_pairs.empty())
     throw ConfigError(where, "train_pairs needs test_pairs");
   if (!synth.empty()) synth_task(synth, where + ".synth");
@@ -262,6 +262,10 @@ std::vector<std::int64_t> DataSetConfig::recall_counts() const {
     counts.push_back(count);
   counts.push_back(recall_pairs);
   return counts;
+}
+
+bool DataSetConfig::tells_stories() const {
+  return !synth.empty() && !synth_task(synth, "synth").answers;
 }
 
 Learned DataSetConfig::learned() const {

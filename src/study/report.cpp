@@ -107,8 +107,8 @@ void write_results(const StudyResults& results, const std::vector<Claim>& claims
       for (const auto seed : results.seeds(data, {variant})) {
         const auto& found = *results.training(variant, data, seed);
         ordered_json one = {{"data", data}, {"variant", variant}, {"seed", seed}};
-        for (const auto* name : {"parameters", "steps", "best_step", "tokens", "valid_loss",
-                                 "changes"})
+        for (const auto* name :
+             {"parameters", "steps", "best_step", "tokens", "valid_loss", "changes"})
           if (found.contains(name) && !found[name].is_null()) one[name] = found[name];
         if (found.contains("window_losses")) one["test_loss"] = mean_scores(found["window_losses"]);
         one["scores"] = mean_scores(found.at("scores"));
@@ -171,7 +171,7 @@ void write_study_report(const std::filesystem::path& study, const std::filesyste
       "tests are over seeds and over windows or prompts of one test text, and speak for texts "
       "like it. "
       "Borders of phrases and sentences are rules of thumb in natural text and exact in the "
-      "synthetic stories. Entities, which the paper's case studies name, were not marked.");
+      "synthetic stories; entities are the people of these stories alone.");
   page.write(output, name);
   write_results(results, claims, output / name / "results.json");
 }

@@ -124,15 +124,16 @@ Difference compare_over_seeds(const SeedScores& a, const SeedScores& b, std::int
 }
 
 nlohmann::ordered_json difference_numbers(const Difference& difference) {
-  nlohmann::ordered_json numbers = {
-      {"mean_a", difference.mean_a},   {"mean_b", difference.mean_b},
-      {"difference", difference.difference}, {"low", difference.low},
-      {"high", difference.high},       {"p", difference.p},
-      {"by_seed", difference.by_seed}};
+  nlohmann::ordered_json numbers = {{"mean_a", difference.mean_a},
+                                    {"mean_b", difference.mean_b},
+                                    {"difference", difference.difference},
+                                    {"low", difference.low},
+                                    {"high", difference.high},
+                                    {"p", difference.p},
+                                    {"by_seed", difference.by_seed}};
   if (const auto& over_seeds = difference.over_seeds) {
     numbers["p_permutation"] = over_seeds->p_permutation;
-    numbers["smallest_difference_seen"] =
-        detectable_difference(*over_seeds, over_seeds->seeds_a);
+    numbers["smallest_difference_seen"] = detectable_difference(*over_seeds, over_seeds->seeds_a);
   }
   if (difference.seeds_needed) numbers["seeds_needed"] = *difference.seeds_needed;
   return numbers;

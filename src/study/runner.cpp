@@ -25,6 +25,7 @@
 #include "rwkvx/data/supervised.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/model/checkpoint.h"
+#include "rwkvx/study/names.h"
 #include "rwkvx/train/trainer.h"
 #include "study/answers.h"
 #include "study/probes.h"
@@ -113,8 +114,8 @@ ordered_json training_log(const std::filesystem::path& path) {
   return {{"steps", steps}, {"losses", losses}, {"tokens_per_second", median(speeds)}};
 }
 
-ordered_json train_and_measure(const Cell& cell, const DataSet& data, const MeasureConfig& measure,
-                               const std::filesystem::path& folder) {
+ordered_json train_and_measure(const Cell& cell, const DataSetConfig& source, const DataSet& data,
+                               const MeasureConfig& measure, const std::filesystem::path& folder) {
   TrainConfig config = cell.config;
   config.tokenizer = shared_tokenizer(
       config.tokenizer, data, [&] { return read_pieces({data.train().string()}, DataConfig()); });
@@ -174,6 +175,8 @@ ordered_json train_and_measure(const Cell& cell, const DataSet& data, const Meas
   Generator generator(result.checkpoint, config.train.threads, config.train.device);
   row["scores"] = scored_continuations(generator, data, measure.generate,
                                        folder / "predictions.jsonl", "rouge1,rougeL,bleu");
+  if (source.tells_stories())
+    row["scores"]["names"] = name_scores(data.prompts(), folder / "predictions.jsonl");
   // A model that can be read is enough from here on.
   const auto step = config.train.output + "/" + kCheckpointsFolder + "/" + step_name(result.step);
   if (std::filesystem::exists(std::filesystem::path(config.train.output) / kCheckpointsFolder /
@@ -336,7 +339,7 @@ void StudyRunner::run(const Cell& cell) {
       changes = (*read_result(options_.output, cell.needs[0]))["result"]["changes"];
     result = train_on_answers(cell, source, data, file_.measure, changes, place);
   } else if (cell.work == CellKind::kTraining) {
-    result = train_and_measure(cell, data, file_.measure, place);
+    result = train_and_measure(cell, source, data, file_.measure, place);
   } else {
     const auto& study = *find_study(file_, cell.study->name);
     std::vector<TrainedModel> models;

@@ -1,8 +1,15 @@
 #include "synth/story_world.h"
 
+#include <algorithm>
 #include <iterator>
 
-namespace rwkvx::story {
+namespace rwkvx {
+
+bool is_story_name(std::string_view word) {
+  return std::ranges::any_of(story::kNames, [&](const auto& one) { return one.name == word; });
+}
+
+namespace story {
 
 void StoryWorld::make_world() {
   short_ = draw_.percent(35);
@@ -220,4 +227,5 @@ void StoryWorld::fetch(int actor, int thing) {
   last_thing_ = thing;
 }
 
-}  // namespace rwkvx::story
+}  // namespace story
+}  // namespace rwkvx

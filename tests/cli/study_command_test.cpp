@@ -96,19 +96,18 @@ TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
       {"steps", 3},
       {"candidates",
        {{{"train", {{"learning_rate", 1e-3}}}}, {{"train", {{"learning_rate", 1e-2}}}}}}};
-  study_["data"] = {
-      {"pairs",
-       {{"train_pairs", "p.train"},
-        {"test_pairs", "p.test"},
-        {"responses", true},
-        {"swap_variants", 1}}},
-      {"choices", {{"train_choices", "c.train"}, {"test_choices", "c.test"}}},
-      {"recall",
-       {{"recall_pairs", 4},
-        {"recall_fewest_pairs", 2},
-        {"recall_tokens", 24},
-        {"recall_vocab", 32},
-        {"recall_lines", 100}}}};
+  study_["data"] = {{"pairs",
+                     {{"train_pairs", "p.train"},
+                      {"test_pairs", "p.test"},
+                      {"responses", true},
+                      {"swap_variants", 1}}},
+                    {"choices", {{"train_choices", "c.train"}, {"test_choices", "c.test"}}},
+                    {"recall",
+                     {{"recall_pairs", 4},
+                      {"recall_fewest_pairs", 2},
+                      {"recall_tokens", 24},
+                      {"recall_vocab", 32},
+                      {"recall_lines", 100}}}};
   study_["studies"] = {
       {"tasks",
        {{"data", {"pairs", "choices", "recall"}}, {"variants", {"baseline", "enhanced"}}}}};
@@ -138,8 +137,9 @@ TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
   const auto report = study({"report", path("out"), "--output", path("docs"), "--name", "found"});
   ASSERT_EQ(report.status, 0) << report.err;
   const auto text = read_file(path("docs/found.md"));
-  for (const char* wanted : {"Tasks that are learned", "the nearest training example",
-                             "the most frequent answer", "recall-pairs-recall.svg", "recall-recall.svg", "seeds needed"})
+  for (const char* wanted :
+       {"Tasks that are learned", "the nearest training example", "the most frequent answer",
+        "recall-pairs-recall.svg", "recall-recall.svg", "seeds needed"})
     EXPECT_THAT(text, HasSubstr(wanted));
   const auto found = json::parse(read_file(path("docs/found/results.json")));
   EXPECT_EQ(found["trainings"].size(), 12u);
@@ -167,6 +167,8 @@ TEST_F(StudyCommand, AllStudiesRunAndTheReportHasThem) {
        {"## In short", "## What was run", "## Ablation", "## Complexity", "## Domains",
         "## Boundaries", "## Failure signatures", "## The same again"})
     EXPECT_THAT(text, HasSubstr(heading + "\n"));
+  for (const char* wanted : {"### Gates at names", "| later name |", "### Names in stories"})
+    EXPECT_THAT(text, HasSubstr(wanted));
   EXPECT_THAT(text, HasSubstr("logged losses are equal to the last digit"));
   EXPECT_THAT(text, HasSubstr("byte for byte"));
   EXPECT_THAT(text, HasSubstr("](found/domains.svg)"));

@@ -104,10 +104,10 @@ void expect_equal_to_modules(const ModelConfig& config, const std::string& what)
 }
 
 TEST(Engine, EqualsTheModulesForEverySwitch) {
-  for (const char* setting : {"", "kind=none", "sites=a", "sites=f", "kernel=1", "kernel=2",
-                              "kernel=11", "gate=one", "gate=scalar", "gate=group", "gate=lowrank",
-                              "pos=sin", "pos=none", "ablation=conv_only", "ablation=gate_only",
-                              "dilation=3", "activation=silu"}) {
+  for (const char* setting :
+       {"", "kind=none", "sites=a", "sites=f", "kernel=1", "kernel=2", "kernel=11", "gate=one",
+        "gate=scalar", "gate=group", "gate=lowrank", "pos=sin", "pos=none", "ablation=conv_only",
+        "ablation=gate_only", "dilation=3", "activation=silu"}) {
     auto config = small_config();
     const std::string text = setting;
     nlohmann::json json = config_to_json(config);

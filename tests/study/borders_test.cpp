@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cctype>
+
 #include "rwkvx/study/gates.h"
+#include "rwkvx/study/names.h"
 
 namespace rwkvx {
 namespace {
@@ -44,6 +47,40 @@ TEST(Borders, PartnersLieInsideWordsOrAtPlainWordEndsAndAreUsedOnce) {
     }
     EXPECT_FALSE(used.empty()) << level;
   }
+}
+
+TEST(Names, AreWholeWordsFirstAndLater) {
+  const auto found = name_mentions("Mira met Otto. Miranda saw Mira's hat.");
+  ASSERT_EQ(found.size(), 3u);
+  EXPECT_EQ(found[0].begin, 0);
+  EXPECT_TRUE(found[0].first && found[1].first);
+  EXPECT_EQ(found[2].begin, 27);
+  EXPECT_EQ(found[2].end, 31);
+  EXPECT_FALSE(found[2].first);
+}
+
+TEST(Names, ArePairedWithWordsOfAsManyLettersAndWithTheirFirstMention) {
+  const std::string text = "Mira went home. Then Mira saw that Otto was back, and Mira left.";
+  const auto pairs = matched_names(text, 64, 1);
+  EXPECT_EQ(pairs.first.size(), 2u);
+  EXPECT_EQ(pairs.later.size(), 2u);
+  std::vector<std::int64_t> used;
+  for (const auto* list : {&pairs.first, &pairs.later})
+    for (const auto& [name, other] : *list) {
+      EXPECT_FALSE(
+          std::isalpha(static_cast<unsigned char>(text[static_cast<std::size_t>(other) + 1])));
+      EXPECT_EQ(std::count(used.begin(), used.end(), other), 0);
+      used.push_back(other);
+    }
+  ASSERT_EQ(pairs.again.size(), 1u);
+  EXPECT_EQ(pairs.again[0], (std::pair<std::int64_t, std::int64_t>{24, 3}));
+}
+
+TEST(Names, OfAContinuationAreThePromptsOrOthers) {
+  const auto counts = count_names("Mira and Otto met.", " Otto saw Vera, and Mira saw Ott. Ot");
+  EXPECT_EQ(counts.known, 2);
+  EXPECT_EQ(counts.others, 1);
+  EXPECT_EQ(count_names("Mira", "Mira").known, 0) << "may be the beginning of Miranda";
 }
 
 TEST(Borders, TokensKnowTheirPlacesInTheText) {

@@ -36,6 +36,7 @@ struct DataSetConfig {
                recall_lines = 20000;
 
   Learned learned() const;
+  bool tells_stories() const;  // synthetic prose, whose borders and names are known
   // Pairs of the sequences of recall, in turn: recall_fewest_pairs, twice as many, ….
   std::vector<std::int64_t> recall_counts() const;
 

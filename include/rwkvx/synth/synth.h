@@ -52,6 +52,9 @@ struct SynthDocument {
   std::vector<StoryEvent> events;
 };
 
+// Whether a word is one of the names that stories give to their people.
+bool is_story_name(std::string_view word);
+
 // A kind of text: a row of the table in synth.cpp.
 struct SynthTask {
   std::string_view name;

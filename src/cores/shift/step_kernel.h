@@ -16,7 +16,7 @@ struct ShiftMixWeights {
   std::int64_t taps = 0;      // K; 0: no shift
   std::int64_t dilation = 1;  // D, tokens from one tap to the next
   bool silu = false;          // of the sum over the taps
-  int mixes = 0;          // 1 to kShiftMixMixes
+  int mixes = 0;              // 1 to kShiftMixMixes
   bool mix_before = false;
   const float* norm_weight = nullptr;
   const float* norm_bias = nullptr;

@@ -11,7 +11,8 @@ namespace rwkvx {
 //   s_t = sum_j m_j(t) conv[j] a_{t-jD},  m_j(t) = 1 + sum_f pos_u[j, f] phi_f(t),
 // D = learned.dilation, and SiLU of that sum where learned.silu.
 // phi (B or 1, T, F), undefined where pos_u is. ring (B, H, C): the last H inputs of the call
-// before, oldest first; replaced by those of this call, as constants. H = (K - 1) D, or 1 without conv.
+// before, oldest first; replaced by those of this call, as constants. H = (K - 1) D, or 1 without
+// conv.
 at::Tensor conv_shift(const at::Tensor& a, const ShiftParameters& learned, const at::Tensor& phi,
                       at::Tensor& ring);
 
