@@ -1,6 +1,7 @@
 #include "rwkvx/study/report.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
@@ -13,24 +14,40 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
+bool any_data(const StudyFile& file, const std::function<bool(Learned)>& is) {
+  return std::ranges::any_of(file.data, [&](const auto& one) { return is(one.second.learned()); });
+}
+bool any_text(const StudyFile& file) {
+  return any_data(file, [](Learned learned) { return learned == Learned::kText; });
+}
+
 void add_setting(const StudyResults& results, Page& page) {
   const auto& file = results.file();
   const auto& train = file.base.train;
   page.heading(2, "What was run");
   const auto tokens = train.max_steps * train.batch_size * train.grad_accum_steps * train.ctx_len;
-  page.text(
-      "Models of " + std::to_string(file.base.model.n_layer) + " layers and " +
-      std::to_string(file.base.model.n_embd) + " channels, tokens of kind \"" +
-      enum_name(file.base.tokenizer.kind) + "\", " + count_text(train.max_steps) + " steps of " +
-      count_text(train.batch_size * train.grad_accum_steps) + " sequences of " +
-      count_text(train.ctx_len) + " tokens: " + count_text(tokens) +
-      " tokens for every variant. Each variant was trained with " +
-      std::to_string(file.seeds.size()) +
-      " seeds; under one seed all variants start from the same values where they have the same "
-      "parameters, and see the same batches in the same order. Continuations: up to " +
-      count_text(file.measure.generate.max_new_tokens) + " tokens, temperature " +
-      number_text(file.measure.generate.temperature, 3) + ", " + count_text(file.measure.prompts) +
-      " prompts a model at most.");
+  page.text("Models of " + std::to_string(file.base.model.n_layer) + " layers and " +
+            std::to_string(file.base.model.n_embd) + " channels, " +
+            (any_data(file, [](Learned learned) { return learned != Learned::kRecall; })
+                 ? "tokens of kind \"" + enum_name(file.base.tokenizer.kind) + "\", "
+                 : "") +
+            count_text(train.max_steps) + " steps of " +
+            count_text(train.batch_size * train.grad_accum_steps) + " sequences of " +
+            count_text(train.ctx_len) + " tokens: " + count_text(tokens) +
+            (file.patience > 0 ? " tokens at most" : " tokens") +
+            " for every variant. Each variant was trained with " +
+            std::to_string(file.seeds.size()) + (file.seeds.size() == 1 ? " seed" : " seeds") +
+            "; under one seed all variants start from the same values where they have the same "
+            "parameters, and see the same batches in the same order. " +
+            (any_data(file,
+                      [](Learned learned) {
+                        return learned == Learned::kText || learned == Learned::kResponses;
+                      })
+                 ? "Continuations: up to " + count_text(file.measure.generate.max_new_tokens) +
+                       " tokens, temperature " + number_text(file.measure.generate.temperature, 3) +
+                       ", "
+                 : "Tests: ") +
+            count_text(file.measure.prompts) + " prompts a model at most.");
   std::string builds, threads;
   for (const auto& build : results.builds) builds += (builds.empty() ? "" : "; ") + build;
   for (const auto count : results.threads)
@@ -50,10 +67,12 @@ void add_setting(const StudyResults& results, Page& page) {
       return count_text(count) + " of " + count_text(total) + " (" + fixed_text(percent, 2) + " %)";
     };
     const auto& o = about->overlap;
+    if (o.lines + o.spans == 0) continue;  // ids
     table.rows.push_back({name, count_text(about->train_bytes), count_text(about->test_bytes),
                           share(o.lines_in_training, o.lines),
                           share(o.spans_in_training, o.spans)});
   }
+  if (table.rows.empty()) return;
   page.table(table);
   page.text(
       "Training and test text are different documents, or different parts of one. \"In both\" "
@@ -151,27 +170,31 @@ void write_study_report(const std::filesystem::path& study, const std::filesyste
       "data and sizes are not public. What follows is a model inspired by it, not a "
       "reproduction: every number below was measured on the models that this report names. "
       "It was written by the command rwkvx study report from the result files.");
-  page.heading(2, "In short");
-  ResultTable table;
-  table.columns = {"question", "found here", "answer"};
-  table.texts = true;
-  for (const auto& one : claims) table.rows.push_back({one.claim, one.found, one.answer});
-  page.table(table);
-  page.text(
-      "\"No difference found\" means that the test gives p ≥ 0.05 after Holm's "
-      "adjustment, or that the seeds do not agree on the sign. It does not prove that there "
-      "is none.");
+  if (!claims.empty()) {
+    page.heading(2, "In short");
+    ResultTable table;
+    table.columns = {"question", "found here", "answer"};
+    table.texts = true;
+    for (const auto& one : claims) table.rows.push_back({one.claim, one.found, one.answer});
+    page.table(table);
+    page.text(
+        "\"No difference found\" means that the test gives p ≥ 0.05 after Holm's "
+        "adjustment, or that the seeds do not agree on the sign. It does not prove that there "
+        "is none.");
+  }
   page.append(sections);
   page.heading(2, "What could not be tested at this scale");
   page.text(
-      "The paper's own models, data and decoding are not known, so its 96.5 % and 2.95 % can "
-      "be neither confirmed nor refuted. Models of this size and budget say little about ones "
-      "a thousand times larger: ROUGE-L of free continuations measures mostly chance overlap "
-      "of words here. Few seeds show large differences between trainings only; the "
-      "tests are over seeds and over windows or prompts of one test text, and speak for texts "
-      "like it. "
-      "Borders of phrases and sentences are rules of thumb in natural text and exact in the "
-      "synthetic stories; entities are the people of these stories alone.");
+      std::string("The paper's own models, data and decoding are not known, so its 96.5 % and "
+                  "2.95 % can be neither confirmed nor refuted. Models of this size and budget say "
+                  "little about ones a thousand times larger. Few seeds show large differences "
+                  "between trainings only; the tests are over seeds and over windows or prompts of "
+                  "one test text, and speak for texts like it.") +
+      (any_text(results.file())
+           ? " ROUGE-L of free continuations measures mostly chance overlap of words here. Borders "
+             "of phrases and sentences are rules of thumb in natural text and exact in the "
+             "synthetic stories; entities are the people of these stories alone."
+           : ""));
   page.write(output, name);
   write_results(results, claims, output / name / "results.json");
 }

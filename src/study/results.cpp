@@ -140,6 +140,7 @@ nlohmann::ordered_json difference_numbers(const Difference& difference) {
 }
 
 std::string spread_text(const std::vector<double>& values, int digits) {
+  if (values.size() == 1) return fixed_text(values[0], digits);
   return fixed_text(compensated_mean(values), digits) + " ± " +
          fixed_text(sample_deviation(values), digits);
 }
@@ -147,7 +148,8 @@ std::string spread_text(const std::vector<double>& values, int digits) {
 std::string range_text(const std::vector<double>& values, int digits) {
   if (values.empty()) return "–";
   const auto [low, high] = std::minmax_element(values.begin(), values.end());
-  return fixed_text(*low, digits) + " to " + fixed_text(*high, digits);
+  const auto from = fixed_text(*low, digits), to = fixed_text(*high, digits);
+  return from == to ? from : from + " to " + to;
 }
 
 std::string interval_text(double low, double high, int digits) {

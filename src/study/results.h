@@ -73,9 +73,10 @@ Difference compare_variants(const StudyResults& results, const std::string& data
 nlohmann::ordered_json difference_numbers(const Difference& difference);
 std::vector<double> values_at(const nlohmann::json& result, const std::vector<std::string>& path);
 
-// "1.8234 ± 0.0041": mean and standard deviation; `digits` after the decimal point.
+// "1.8234 ± 0.0041": mean and standard deviation, of one value itself; `digits` after the decimal
+// point.
 std::string spread_text(const std::vector<double>& values, int digits);
-// "-0.0123 to -0.0071".
+// "-0.0123 to -0.0071"; one number where both read alike.
 std::string range_text(const std::vector<double>& values, int digits);
 std::string interval_text(double low, double high, int digits);
 // "lower", "higher" or "no difference found": where p is below 0.05 and all seeds agree.

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 
 #include "rwkvx/base/progress.h"
@@ -224,7 +225,10 @@ void report_tasks(const StudyResults& results, const StudyConfig& study, Page& p
   bool any = false;
   Page sections("");
   for (const auto& data : study.data) {
-    if (results.seeds(data, {kBaseline}).empty()) continue;
+    if (std::ranges::all_of(study.variants, [&](const auto& variant) {
+          return results.seeds(data, {variant}).empty();
+        }))
+      continue;
     any = true;
     sections.heading(3, data);
     add_scores(results, study, data, sections);
