@@ -21,6 +21,7 @@ void add_names(const StudyResults& results, const StudyConfig& study, Page& page
   for (const auto& data : study.data) {
     if (!results.file().data.at(data).tells_stories()) continue;
     std::map<std::string, std::vector<double>> shares;  // by variant, of each seed
+    std::vector<double> all_chances;
     for (const auto& variant : study.variants) {
       std::vector<double> counts, chances;
       for (const auto seed : results.seeds(data, {variant})) {
@@ -39,6 +40,7 @@ void add_names(const StudyResults& results, const StudyConfig& study, Page& page
         chances.push_back(100 * sum("chance").first / all);
       }
       if (counts.empty()) continue;
+      all_chances.insert(all_chances.end(), chances.begin(), chances.end());
       table.rows.push_back({data, variant, std::to_string(counts.size()), spread_text(counts, 2),
                             spread_text(shares[variant], 1), spread_text(chances, 1)});
     }
@@ -47,11 +49,16 @@ void add_names(const StudyResults& results, const StudyConfig& study, Page& page
     std::vector<double> differences;
     for (std::size_t i = 0; i < plain.size(); ++i) differences.push_back(enhanced[i] - plain[i]);
     const auto [low, high] = std::ranges::minmax_element(differences);
+    const double mean_plain = compensated_mean(plain), mean_enhanced = compensated_mean(enhanced),
+                 chance = compensated_mean(all_chances);
     claims.push_back({"The right names come back (" + data + ")",
-                      fixed_text(compensated_mean(plain), 1) + " % of names, enhanced " +
-                          fixed_text(compensated_mean(enhanced), 1) + " %, by seed " +
-                          range_text(differences, 1) + " points",
-                      *low > 0    ? "more often, with every seed"
+                      fixed_text(mean_plain, 1) + " % of names, enhanced " +
+                          fixed_text(mean_enhanced, 1) + " %, by seed " +
+                          range_text(differences, 1) + " points; by chance " +
+                          fixed_text(chance, 1) + " %",
+                      std::max(mean_plain, mean_enhanced) < 1.5 * chance
+                          ? "cannot be told: neither model does better than chance"
+                      : *low > 0  ? "more often, with every seed"
                       : *high < 0 ? "less often, with every seed"
                                   : "the seeds do not agree"});
   }
