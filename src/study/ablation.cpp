@@ -98,9 +98,10 @@ void add_parts(const StudyResults& results, const std::string& data, Page& page,
     claims.push_back({std::string(there[i]->question) + " (" + data + ")",
                       signed_text(paired.difference, 3) + " nats, seeds " +
                           range_text(differences[i].by_seed, 4) + ", p Holm " + p_text(adjusted[i]),
-                      answer == "lower"    ? "yes"
-                      : answer == "higher" ? "no: it is higher"
-                                           : answer,
+                      (answer == "lower"    ? "yes"
+                       : answer == "higher" ? "no: it is higher"
+                                            : answer) +
+                          (paired.by_seed.size() == 1 ? ", with this one seed" : ""),
                       difference_numbers(paired)});
   }
   page.table(table);
