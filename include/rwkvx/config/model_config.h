@@ -70,8 +70,8 @@ struct ShiftConfig {
         Field<C, Ablation>{
             "ablation", &C::ablation,
             "conv_only: no gate; gate_only: a gated copy of the previous token, no taps"},
-        added(Field<C, std::int64_t>{"dilation", &C::dilation,
-                                     "tokens from one tap to the next", 1, 64}),
+        added(Field<C, std::int64_t>{"dilation", &C::dilation, "tokens from one tap to the next", 1,
+                                     64}),
         added(Field<C, Activation>{"activation", &C::activation,
                                    "of the convolution's sum: none, or silu"}),
     };
