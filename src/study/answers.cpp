@@ -34,19 +34,6 @@ constexpr const char *kTrainLines = "train.jsonl", *kValidLines = "valid.jsonl";
 
 bool for_validation(std::uint64_t line) { return splitmix64(kSplitKey, line) % kValidEvery == 0; }
 
-// Lines of a file as objects, with the place that messages name.
-template <class Use>
-void for_each_line(const std::filesystem::path& path, const Use& use) {
-  require_source(path);
-  LineReader reader(path);
-  for (std::string line; line.clear(), reader.append(line);) {
-    if (line.empty()) continue;
-    const auto where = path.string() + ":" + std::to_string(reader.lines());
-    const auto item = parse_foreign_json(line, where);
-    if (!use(JsonObject(item, where), item, where)) return;
-  }
-}
-
 class LineWriter {
  public:
   explicit LineWriter(double megabytes) : most_(megabytes * 1e6) {}

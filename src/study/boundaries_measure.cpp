@@ -29,7 +29,6 @@ constexpr std::int64_t kContext = 128;  // tokens before one whose context is ch
 struct Document {
   std::string text;
   std::vector<Boundary> boundaries;
-  bool story = false;  // whose people have names that are known
 };
 
 // The documents of the test text up to `bytes` bytes in all. Stories have their ends written down.
@@ -48,7 +47,6 @@ std::vector<Document> probe_documents(const DataSet& data, const DataSetConfig& 
       const auto begin = static_cast<std::size_t>(item.integer("offset"));
       if (begin > text.size()) throw DataError(where, "has an offset after the end of the text");
       Document document;
-      document.story = true;
       document.text = text.substr(begin, text.find(separator, begin) - begin);
       const char* const names[] = {"words", "phrases", "sentences", "paragraphs"};
       for (int kind = 0; kind < 4; ++kind)
@@ -86,13 +84,13 @@ struct Matched {
 using PlacePairs =
     std::vector<std::pair<std::string, std::vector<std::pair<std::int64_t, std::int64_t>>>>;
 
-PlacePairs places_of(const Document& document, std::uint64_t seed) {
+PlacePairs places_of(const Document& document, bool story, std::uint64_t seed) {
   PlacePairs places;
   const auto levels = border_levels(document.text, document.boundaries);
   for (int level = 1; level <= 4; ++level)
     places.emplace_back(kLevels[level],
                         matched_positions(document.text, levels, level, kReach, seed));
-  if (!document.story) return places;
+  if (!story) return places;
   auto names = matched_names(document.text, kReach, seed);
   places.emplace_back("first name", std::move(names.first));
   places.emplace_back("later name", std::move(names.later));
@@ -109,9 +107,10 @@ ordered_json comparison_json(const std::vector<double>& inside, const std::vecto
 }
 
 ordered_json gates_at_places(const TrainedModel& trained, const std::vector<Document>& documents,
-                             const MeasureConfig& measure, std::uint64_t seed) {
+                             const std::vector<PlacePairs>& places, const MeasureConfig& measure,
+                             std::uint64_t seed) {
   std::map<std::string, Matched> matched;
-  std::vector<std::string> kinds, names;  // in the order of the places
+  std::vector<std::string> names;
   for (std::size_t d = 0; d < documents.size(); ++d) {
     const auto placed = place_tokens(*trained.tokenizer, documents[d].text);
     if (placed.ids.empty()) continue;
@@ -128,8 +127,7 @@ ordered_json gates_at_places(const TrainedModel& trained, const std::vector<Docu
     const auto mean = gate.mean(0);                                       // (T)
     const auto g = gate.accessor<double, 2>();
     const auto m = mean.accessor<double, 1>(), s = share.accessor<double, 1>();
-    for (const auto& [kind, pairs] : places_of(documents[d], seed + d)) {
-      if (std::ranges::find(kinds, kind) == kinds.end()) kinds.push_back(kind);
+    for (const auto& [kind, pairs] : places[d]) {
       auto& into = matched[kind];
       for (const auto& [end, inside] : pairs) {
         const auto a = placed.at_byte(inside), b = placed.at_byte(end);
@@ -145,8 +143,7 @@ ordered_json gates_at_places(const TrainedModel& trained, const std::vector<Docu
     }
   }
   ordered_json result = ordered_json::object();
-  for (const auto& kind : kinds) {
-    const auto& one = matched[kind];
+  for (const auto& [kind, one] : matched) {
     if (one.gate_end.size() < 8) continue;
     ordered_json row = {{"gate", comparison_json(one.gate_inside, one.gate_end, measure, seed)},
                         {"share", comparison_json(one.share_inside, one.share_end, measure, seed)}};
@@ -282,11 +279,14 @@ ordered_json perturbed_losses(const std::vector<TrainedModel>& models, const Dat
 ordered_json measure_boundaries(const MeasureInput& input) {
   const auto& measure = input.measure;
   const auto documents = probe_documents(input.data, input.source, measure.probe_bytes);
+  std::vector<PlacePairs> places;
+  for (std::size_t d = 0; d < documents.size(); ++d)
+    places.push_back(places_of(documents[d], input.source.tells_stories(), input.seed + d));
   ordered_json gates = ordered_json::object();
   for (const auto& trained : input.models) {
     const auto& shift = trained.model->config().shift;
     if (shift.enabled() && shift.gate_form() != Gate::kOne)
-      gates[trained.variant] = gates_at_places(trained, documents, measure, input.seed);
+      gates[trained.variant] = gates_at_places(trained, documents, places, measure, input.seed);
   }
   return {{"gates", gates},
           {"perturbations", perturbed_losses(input.models, input.data, measure, input.seed)}};

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <map>
+#include <numeric>
 
 #include "rwkvx/base/statistics.h"
 #include "rwkvx/report/plot.h"
@@ -29,15 +30,13 @@ void add_names(const StudyResults& results, const StudyConfig& study, Page& page
         if (!scores.contains("names")) continue;  // of an older program
         const auto sum = [&](const char* name) {
           const auto values = values_at(scores.at("names"), {name});
-          return std::pair{compensated_mean(values) * static_cast<double>(values.size()),
-                           static_cast<double>(values.size())};
+          return std::accumulate(values.begin(), values.end(), 0.0);
         };
-        const auto [known, prompts] = sum("known");
-        const double all = known + sum("others").first;
-        counts.push_back(all / prompts);
+        const double known = sum("known"), all = known + sum("others");
+        counts.push_back(all / static_cast<double>(scores.at("names").at("known").size()));
         if (all == 0) continue;
         shares[variant].push_back(100 * known / all);
-        chances.push_back(100 * sum("chance").first / all);
+        chances.push_back(100 * sum("chance") / all);
       }
       if (counts.empty()) continue;
       all_chances.insert(all_chances.end(), chances.begin(), chances.end());

@@ -8,9 +8,8 @@
 #include <string>
 
 #include "rwkvx/base/error.h"
-#include "rwkvx/base/json_file.h"
-#include "rwkvx/eval/pairs.h"
 #include "rwkvx/synth/synth.h"
+#include "study/source_lines.h"
 
 namespace rwkvx {
 namespace {
@@ -45,13 +44,10 @@ std::vector<Word> words_of(std::string_view text) {
 // The texts of a field, one a line.
 std::vector<std::string> texts_of(const std::filesystem::path& path, const char* field) {
   std::vector<std::string> texts;
-  LineReader reader(path);
-  for (std::string line; line.clear(), reader.append(line);) {
-    if (line.empty()) continue;
-    const auto where = path.string() + ":" + std::to_string(reader.lines());
-    const auto value = parse_foreign_json(line, where);
-    texts.push_back(JsonObject(value, where).text(field));
-  }
+  for_each_line(path, [&](const JsonObject& line, const nlohmann::json&, const std::string&) {
+    texts.push_back(line.text(field));
+    return true;
+  });
   return texts;
 }
 

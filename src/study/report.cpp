@@ -1,7 +1,7 @@
 #include "rwkvx/study/report.h"
 
 #include <algorithm>
-#include <functional>
+#include <initializer_list>
 
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
@@ -14,11 +14,11 @@ namespace {
 using nlohmann::json;
 using nlohmann::ordered_json;
 
-bool any_data(const StudyFile& file, const std::function<bool(Learned)>& is) {
-  return std::ranges::any_of(file.data, [&](const auto& one) { return is(one.second.learned()); });
-}
-bool any_text(const StudyFile& file) {
-  return any_data(file, [](Learned learned) { return learned == Learned::kText; });
+// Whether a study has data of one of these kinds.
+bool has_any(const StudyFile& file, std::initializer_list<Learned> kinds) {
+  return std::ranges::any_of(file.data, [&](const auto& one) {
+    return std::ranges::find(kinds, one.second.learned()) != kinds.end();
+  });
 }
 
 void add_setting(const StudyResults& results, Page& page) {
@@ -28,7 +28,7 @@ void add_setting(const StudyResults& results, Page& page) {
   const auto tokens = train.max_steps * train.batch_size * train.grad_accum_steps * train.ctx_len;
   page.text("Models of " + std::to_string(file.base.model.n_layer) + " layers and " +
             std::to_string(file.base.model.n_embd) + " channels, " +
-            (any_data(file, [](Learned learned) { return learned != Learned::kRecall; })
+            (has_any(file, {Learned::kText, Learned::kResponses, Learned::kChoices})
                  ? "tokens of kind \"" + enum_name(file.base.tokenizer.kind) + "\", "
                  : "") +
             count_text(train.max_steps) + " steps of " +
@@ -39,10 +39,7 @@ void add_setting(const StudyResults& results, Page& page) {
             std::to_string(file.seeds.size()) + (file.seeds.size() == 1 ? " seed" : " seeds") +
             "; under one seed all variants start from the same values where they have the same "
             "parameters, and see the same batches in the same order. " +
-            (any_data(file,
-                      [](Learned learned) {
-                        return learned == Learned::kText || learned == Learned::kResponses;
-                      })
+            (has_any(file, {Learned::kText, Learned::kResponses})
                  ? "Continuations: up to " + count_text(file.measure.generate.max_new_tokens) +
                        " tokens, temperature " + number_text(file.measure.generate.temperature, 3) +
                        ", "
@@ -190,7 +187,7 @@ void write_study_report(const std::filesystem::path& study, const std::filesyste
                   "little about ones a thousand times larger. Few seeds show large differences "
                   "between trainings only; the tests are over seeds and over windows or prompts of "
                   "one test text, and speak for texts like it.") +
-      (any_text(results.file())
+      (has_any(results.file(), {Learned::kText})
            ? " ROUGE-L of free continuations measures mostly chance overlap of words here. Borders "
              "of phrases and sentences are rules of thumb in natural text and exact in the "
              "synthetic stories; entities are the people of these stories alone."

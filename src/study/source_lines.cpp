@@ -1,7 +1,6 @@
 #include "study/source_lines.h"
 
 #include "rwkvx/base/error.h"
-#include "rwkvx/base/json_file.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/study/grid.h"
 
@@ -10,6 +9,19 @@ namespace rwkvx {
 void require_source(const std::filesystem::path& path) {
   if (!std::filesystem::is_regular_file(path))
     throw DataError(path.string(), "does not exist; --data names the directory with the texts");
+}
+
+void for_each_line(const std::filesystem::path& path,
+                   const std::function<bool(const JsonObject& line, const nlohmann::json& item,
+                                            const std::string& where)>& use) {
+  require_source(path);
+  LineReader reader(path);
+  for (std::string line; line.clear(), reader.append(line);) {
+    if (line.empty()) continue;
+    const auto where = path.string() + ":" + std::to_string(reader.lines());
+    const auto item = parse_foreign_json(line, where);
+    if (!use(JsonObject(item, where), item, where)) return;
+  }
 }
 
 void for_each_pair(const std::filesystem::path& path,

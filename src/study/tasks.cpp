@@ -203,7 +203,7 @@ void add_recall(const StudyResults& results, const StudyConfig& study, const std
       line.name = variant;
       for (const auto& [value, all] : shares) {
         line.points.push_back({value, compensated_mean(all)});
-        rows[value].push_back(all.size() > 1 ? spread_text(all, 1) : fixed_text(all[0], 1));
+        rows[value].push_back(spread_text(all, 1));
       }
       lines.push_back(line);
     }
