@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 #include <map>
 
 #include "rwkvx/base/error.h"
@@ -11,13 +12,14 @@
 #include "rwkvx/base/json_file.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/splitmix64.h"
+#include "rwkvx/data/prompt_pairs.h"
 #include "rwkvx/eval/choices.h"
 #include "rwkvx/eval/pairs.h"
 #include "rwkvx/generate/likelihood.h"
 #include "rwkvx/metrics/rouge_tokens.h"
 #include "rwkvx/synth/recall.h"
 #include "study/probes.h"
-#include "study/source_lines.h"
+#include "study/sources.h"
 
 namespace rwkvx {
 namespace {
@@ -27,7 +29,7 @@ using nlohmann::ordered_json;
 
 constexpr std::uint64_t kSplitKey = 20;
 constexpr std::uint64_t kValidEvery = 20;  // lines, one of which is for validation
-constexpr std::uint64_t kTestSeed = 2;     // of recall's test lines; they train with 1
+constexpr std::uint64_t kTrainSeed = 1, kTestSeed = 2;  // of recall's lines
 constexpr std::int64_t kSlots = 16;        // sequences at a time
 constexpr char kMetrics[] = "rouge1,rouge2,rougeL,bleu";
 constexpr const char *kTrainLines = "train.jsonl", *kValidLines = "valid.jsonl";
@@ -80,6 +82,41 @@ AnswerLines pairs(const DataSetConfig& config, const MeasureConfig& measure,
   return lines;
 }
 
+// Running text as pairs of what was read and what follows.
+AnswerLines continuations(const DataSetConfig& config, const MeasureConfig& measure,
+                          const std::filesystem::path& sources,
+                          const std::filesystem::path& folder) {
+  const auto cut = [&](const std::vector<std::string>& files, std::int64_t count) {
+    DataConfig data;
+    for (const auto& file : files) {
+      require_source(sources / file);
+      data.valid.push_back((sources / file).string());
+    }
+    return cut_pairs(data, {count, measure.prompt_words, measure.reference_words});
+  };
+  auto train = config.train, test = config.test;
+  if (!config.synth.empty()) {
+    const auto made = write_synth_set(config, measure, folder);
+    train = {made.train.string()}, test = {made.test.string()};
+  }
+  AnswerLines lines;
+  LineWriter learned(config.megabytes), tested(config.test_megabytes);
+  std::uint64_t count = 0;
+  for (const auto& [prompt, reference] : cut(train, std::numeric_limits<std::int64_t>::max())) {
+    auto& to = for_validation(count++) ? lines.valid : lines.train;
+    if (!learned.add({{"prompt", prompt}, {"references", {reference}}}, to)) break;
+    lines.train_text += prompt + reference + "\n";
+  }
+  for (const auto& [prompt, reference] : cut(test, measure.prompts)) {
+    if (!tested.add({{"id", lines.tests}, {"prompt", prompt}, {"reference", {reference}}},
+                    lines.test))
+      break;
+    ++lines.tests;
+    lines.test_text += prompt + reference + "\n";
+  }
+  return lines;
+}
+
 AnswerLines choices(const DataSetConfig& config, const MeasureConfig& measure,
                     const std::filesystem::path& sources) {
   AnswerLines lines;
@@ -113,19 +150,22 @@ AnswerLines choices(const DataSetConfig& config, const MeasureConfig& measure,
 }
 
 AnswerLines recall(const DataSetConfig& config, const MeasureConfig& measure) {
-  const auto counts = config.recall_counts();
   AnswerLines lines;
-  const auto line = [&](std::uint64_t seed, std::int64_t index) {
-    const RecallShape shape{counts[static_cast<std::size_t>(index) % counts.size()],
-                            config.recall_tokens, config.recall_vocab};
+  const auto line = [](const std::vector<RecallShape>& shapes, std::uint64_t seed,
+                       std::int64_t index) {
+    const auto& shape = shapes[static_cast<std::size_t>(index) % shapes.size()];
     const auto one = recall_sequence(shape, seed, static_cast<std::uint64_t>(index));
     std::vector<int> weights(one.ids.size());
     for (const auto at : one.answers) weights[static_cast<std::size_t>(at)] = 1;
     return ordered_json{{"ids", one.ids}, {"weights", weights}}.dump() + "\n";
   };
+  const auto shapes = config.recall_shapes(/*test=*/false);
   for (std::int64_t i = 0; i < config.recall_lines; ++i)
-    (for_validation(static_cast<std::uint64_t>(i)) ? lines.valid : lines.train) += line(1, i);
-  for (; lines.tests < measure.prompts; ++lines.tests) lines.test += line(kTestSeed, lines.tests);
+    (for_validation(static_cast<std::uint64_t>(i)) ? lines.valid : lines.train) +=
+        line(shapes, kTrainSeed, i);
+  const auto test_shapes = config.recall_shapes(/*test=*/true);
+  for (; lines.tests < measure.prompts; ++lines.tests)
+    lines.test += line(test_shapes, kTestSeed, lines.tests);
   return lines;
 }
 
@@ -258,14 +298,16 @@ double common_share(const std::vector<std::uint32_t>& a, const std::vector<std::
 }  // namespace
 
 AnswerLines read_answer_lines(const DataSetConfig& config, const MeasureConfig& measure,
-                              const std::filesystem::path& sources) {
+                              const std::filesystem::path& sources,
+                              const std::filesystem::path& folder) {
   switch (config.learned()) {
     case Learned::kChoices:
       return choices(config, measure, sources);
     case Learned::kRecall:
       return recall(config, measure);
     default:
-      return pairs(config, measure, sources);
+      return config.train_pairs.empty() ? continuations(config, measure, sources, folder)
+                                        : pairs(config, measure, sources);
   }
 }
 
@@ -278,7 +320,7 @@ TrainConfig answer_training(const TrainConfig& config, const DataSetConfig& sour
   result.data.train = {(data.folder / kTrainLines).string()};
   result.data.valid = {(data.folder / kValidLines).string()};
   result.data.swap_variants = source.swap_variants;
-  if (source.learned() == Learned::kChoices) result.data.chat_template = "{prompt}{response}";
+  if (source.train_pairs.empty()) result.data.chat_template = "{prompt}{response}";
   if (source.learned() == Learned::kRecall) {
     result.tokenizer = TokenizerConfig();
     result.tokenizer.kind = TokenizerKind::kIds;

@@ -19,9 +19,11 @@ struct AnswerLines {
   std::string train_text, test_text;
   std::int64_t tests = 0;
 };
-// Throws DataError and FileError for sources that are missing or unfit.
+// Synthetic text is written into `folder`. Throws DataError and FileError for sources that are
+// missing or unfit.
 AnswerLines read_answer_lines(const DataSetConfig& config, const MeasureConfig& measure,
-                              const std::filesystem::path& sources);
+                              const std::filesystem::path& sources,
+                              const std::filesystem::path& folder);
 
 // The settings of the cell with its data, and with the tokenizer where the kind of data has one of
 // its own.

@@ -10,9 +10,8 @@
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/data/prompt_pairs.h"
 #include "rwkvx/eval/pairs.h"
-#include "rwkvx/synth/write.h"
 #include "study/answers.h"
-#include "study/source_lines.h"
+#include "study/sources.h"
 
 namespace rwkvx {
 namespace {
@@ -110,15 +109,10 @@ Texts read_texts_of(const DataSetConfig& config, const MeasureConfig& measure,
                     const std::filesystem::path& sources, const std::filesystem::path& folder) {
   Texts texts;
   if (!config.synth.empty()) {
-    SynthOptions options;
-    options.task = &synth_task(config.synth, "synth");
-    options.megabytes = config.megabytes;
-    options.valid_fraction = std::min(0.5, config.test_megabytes / config.megabytes);
-    options.pairs = measure.prompts;
-    write_synth(options, folder / "synth", /*quiet=*/true);
-    texts.train = read_file(folder / "synth" / "train.txt");
-    texts.test = read_file(folder / "synth" / "valid.txt");
-    LineReader reader(folder / "synth" / "pairs.jsonl");
+    const auto made = write_synth_set(config, measure, folder);
+    texts.train = read_file(made.train);
+    texts.test = read_file(made.test);
+    LineReader reader(made.pairs);
     for (std::string line; line.clear(), reader.append(line);) texts.prompt_lines.push_back(line);
     return texts;
   }
@@ -215,7 +209,7 @@ DataSet prepare_data_set(const std::string& name, const DataSetConfig& config,
     return set;
   };
   if (config.learned() != Learned::kText) {
-    const auto lines = read_answer_lines(config, measure, sources);
+    const auto lines = read_answer_lines(config, measure, sources, folder);
     if (lines.train.empty() || lines.valid.empty() || lines.test.empty())
       throw DataError(name, "too few lines to train, validate and test on");
     DataSet set;

@@ -239,29 +239,35 @@ void DataSetConfig::check(const std::string& where) const {
                           std::to_string(kinds));
   if (!train_choices.empty() && test_choices.empty())
     throw ConfigError(where, "train_choices needs test_choices");
-  if (recall_pairs > 0 && 4 * recall_pairs > recall_tokens)
-    throw ConfigError(where + ".recall_tokens", "must be at least 4 recall_pairs, " +
-                                                    std::to_string(4 * recall_pairs) + ", got " +
-                                                    std::to_string(recall_tokens));
-  if (recall_pairs > 0 && 4 * recall_pairs > recall_vocab)
-    throw ConfigError(where + ".recall_vocab", "must be at least 4 recall_pairs, " +
-                                                   std::to_string(4 * recall_pairs) + ", got " +
-                                                   std::to_string(recall_vocab));
+  const auto most = std::max(recall_pairs, recall_test_pairs);
+  if (recall_pairs > 0 && 4 * most > recall_vocab)
+    throw ConfigError(where + ".recall_vocab",
+                      "must be at least four times the pairs of a sequence, " +
+                          std::to_string(4 * most) + ", got " + std::to_string(recall_vocab));
+  if (recall_test_pairs > 0 && recall_test_pairs < recall_pairs)
+    throw ConfigError(where + ".recall_test_pairs", "must be at least recall_pairs, " +
+                                                        std::to_string(recall_pairs) + ", got " +
+                                                        std::to_string(recall_test_pairs));
   if (recall_fewest_pairs > recall_pairs)
     throw ConfigError(where + ".recall_fewest_pairs", "must be at most recall_pairs, " +
                                                           std::to_string(recall_pairs) + ", got " +
                                                           std::to_string(recall_fewest_pairs));
+  if (responses && !train.empty() && test.empty())
+    throw ConfigError(where, "train with responses needs test");
   if (!train_pairs.empty() && test_pairs.empty())
     throw ConfigError(where, "train_pairs needs test_pairs");
   if (!synth.empty()) synth_task(synth, where + ".synth");
 }
 
-std::vector<std::int64_t> DataSetConfig::recall_counts() const {
-  std::vector<std::int64_t> counts;
-  for (auto count = recall_fewest_pairs; count > 0 && count < recall_pairs; count *= 2)
-    counts.push_back(count);
-  counts.push_back(recall_pairs);
-  return counts;
+std::vector<RecallShape> DataSetConfig::recall_shapes(bool test) const {
+  const auto most = test && recall_test_pairs > 0 ? recall_test_pairs : recall_pairs;
+  std::vector<RecallShape> shapes;
+  const auto add = [&](std::int64_t pairs) {
+    shapes.push_back({pairs, std::max(recall_tokens, 4 * pairs), recall_vocab});
+  };
+  for (auto pairs = recall_fewest_pairs; pairs > 0 && pairs < most; pairs *= 2) add(pairs);
+  add(most);
+  return shapes;
 }
 
 bool DataSetConfig::tells_stories() const {

@@ -9,7 +9,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/synth/synth.h"
-#include "study/source_lines.h"
+#include "study/sources.h"
 
 namespace rwkvx {
 namespace {

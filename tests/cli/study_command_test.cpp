@@ -105,12 +105,18 @@ TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
                     {"recall",
                      {{"recall_pairs", 4},
                       {"recall_fewest_pairs", 2},
+                      {"recall_test_pairs", 8},
                       {"recall_tokens", 24},
                       {"recall_vocab", 32},
-                      {"recall_lines", 100}}}};
-  study_["studies"] = {
-      {"tasks",
-       {{"data", {"pairs", "choices", "recall"}}, {"variants", {"baseline", "enhanced"}}}}};
+                      {"recall_lines", 100}}},
+                    {"stories",
+                     {{"synth", "stories"},
+                      {"responses", true},
+                      {"megabytes", 0.02},
+                      {"test_megabytes", 0.01}}}};
+  study_["studies"] = {{"tasks",
+                        {{"data", {"pairs", "choices", "recall", "stories"}},
+                         {"variants", {"baseline", "enhanced"}}}}};
   save();
   const auto done = run("out", {"--data", path("")});
   ASSERT_EQ(done.status, 0) << done.err;
@@ -132,8 +138,8 @@ TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
         }
       }
   }
-  EXPECT_EQ(searches, 6);
-  EXPECT_EQ(trainings, 12);
+  EXPECT_EQ(searches, 8);
+  EXPECT_EQ(trainings, 16);
   const auto report = study({"report", path("out"), "--output", path("docs"), "--name", "found"});
   ASSERT_EQ(report.status, 0) << report.err;
   const auto text = read_file(path("docs/found.md"));
@@ -142,15 +148,15 @@ TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
         "recall-pairs-recall.svg", "recall-recall.svg", "seeds needed"})
     EXPECT_THAT(text, HasSubstr(wanted));
   const auto found = json::parse(read_file(path("docs/found/results.json")));
-  EXPECT_EQ(found["trainings"].size(), 12u);
+  EXPECT_EQ(found["trainings"].size(), 16u);
   for (const auto& training : found["trainings"])
-    if (training["data"] == "pairs") {
+    if (training["data"] == "pairs" || training["data"] == "stories") {
       const double share = training["scores"]["greedy"]["rougeL"];
       EXPECT_TRUE(share >= 0 && share <= 1) << share;
     } else if (training["data"] == "recall") {
-      EXPECT_EQ(training["scores"]["recall"]["by_pairs"].size(), 2u);
+      EXPECT_EQ(training["scores"]["recall"]["by_pairs"].size(), 3u);
     }
-  ASSERT_EQ(found["claims"].size(), 3u);
+  ASSERT_EQ(found["claims"].size(), 4u);
   EXPECT_EQ(found["claims"][0]["numbers"]["by_seed"].size(), 2u);
   const auto again = run("out", {"--data", path("")});
   ASSERT_EQ(again.status, 0) << again.err;

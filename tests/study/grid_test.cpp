@@ -129,11 +129,31 @@ TEST_F(StudyFiles, AStudyOfAnswersTakesNoRunningTextAndTheOthersNothingElse) {
   document = minimal();
   document["studies"]["tasks"] = {{"data", {"stories"}}, {"variants", {"baseline", "enhanced"}}};
   EXPECT_THAT(error(document), testing::HasSubstr("running text"));
-  document["data"]["stories"] = {{"recall_pairs", 100}};
-  EXPECT_THAT(error(document), testing::HasSubstr("recall_tokens"));
+  document["data"]["stories"] = {{"recall_pairs", 100}, {"recall_vocab", 256}};
+  EXPECT_THAT(error(document), testing::HasSubstr("recall_vocab"));
+  document["data"]["stories"] = {{"recall_pairs", 8}, {"recall_test_pairs", 4}};
+  EXPECT_THAT(error(document), testing::HasSubstr("recall_test_pairs"));
+  document["data"]["stories"] = {{"train", {"a.txt"}}, {"responses", true}};
+  EXPECT_THAT(error(document), testing::HasSubstr("needs test"));
   document = minimal();
   document["search"] = {{"candidates", {{{"train", {{"learning_rat", 1e-3}}}}}}};
   EXPECT_THAT(error(document), testing::HasSubstr("learning_rat"));
+}
+
+TEST_F(StudyFiles, RecallIsTestedOnMorePairsInAsManyTokensAsTheyNeed) {
+  DataSetConfig config;
+  config.recall_pairs = 8, config.recall_fewest_pairs = 2, config.recall_tokens = 64;
+  config.recall_test_pairs = 32;
+  std::vector<std::int64_t> pairs, tokens;
+  for (const auto& shape : config.recall_shapes(/*test=*/true)) {
+    pairs.push_back(shape.pairs);
+    tokens.push_back(shape.tokens);
+  }
+  EXPECT_THAT(pairs, testing::ElementsAre(2, 4, 8, 16, 32));
+  EXPECT_THAT(tokens, testing::ElementsAre(64, 64, 64, 64, 128));
+  EXPECT_EQ(config.recall_shapes(/*test=*/false).size(), 3u);
+  config.recall_test_pairs = 0;
+  EXPECT_EQ(config.recall_shapes(/*test=*/true).size(), 3u);
 }
 
 TEST(Studies, TheTableIsWhole) {

@@ -15,6 +15,7 @@
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/generate/generate_config.h"
 #include "rwkvx/study/study.h"
+#include "rwkvx/synth/recall.h"
 
 namespace rwkvx {
 
@@ -32,13 +33,14 @@ struct DataSetConfig {
   bool responses = false;
   std::int64_t swap_variants = 0;
   std::string train_choices, test_choices;
-  std::int64_t recall_pairs = 0, recall_fewest_pairs = 0, recall_tokens = 64, recall_vocab = 8192,
-               recall_lines = 20000;
+  std::int64_t recall_pairs = 0, recall_fewest_pairs = 0, recall_test_pairs = 0, recall_tokens = 64,
+               recall_vocab = 8192, recall_lines = 20000;
 
   Learned learned() const;
   bool tells_stories() const;  // synthetic prose, whose borders and names are known
-  // Pairs of the sequences of recall, in turn: recall_fewest_pairs, twice as many, ….
-  std::vector<std::int64_t> recall_counts() const;
+  // The sequences of recall to train or to test on, in turn: of recall_fewest_pairs, of twice as
+  // many, …, each of recall_tokens tokens or of those that its pairs need.
+  std::vector<RecallShape> recall_shapes(bool test) const;
 
   static constexpr auto fields() {
     using C = DataSetConfig;
@@ -56,8 +58,8 @@ struct DataSetConfig {
                          1e6},
         added(
             Field<C, bool>{"responses", &C::responses,
-                           "with train_pairs: each reference is a pair of its own, whose response "
-                           "alone is learned; else pairs are running text"}),
+                           "what follows a prompt is learned alone: each reference of train_pairs, "
+                           "or the words after those of a prompt cut from the text"}),
         added(Field<C, std::int64_t>{"swap_variants", &C::swap_variants,
                                      "with responses: as data.swap_variants", 0, 1000}),
         added(Text{"train_choices", &C::train_choices,
@@ -71,8 +73,12 @@ struct DataSetConfig {
             "recall_fewest_pairs", &C::recall_fewest_pairs,
             "so many, twice as many and so on up to recall_pairs, in turn; 0: recall_pairs alone",
             0, 4096}),
-        added(Field<C, std::int64_t>{"recall_tokens", &C::recall_tokens, "tokens of its sequences",
-                                     16, 65536}),
+        added(Field<C, std::int64_t>{
+            "recall_test_pairs", &C::recall_test_pairs,
+            "so many at most in the sequences to test on; 0: as in those to train on", 0, 4096}),
+        added(Field<C, std::int64_t>{
+            "recall_tokens", &C::recall_tokens,
+            "tokens of its sequences, or four for each pair where that is more", 16, 65536}),
         added(Field<C, std::int64_t>{"recall_vocab", &C::recall_vocab,
                                      "its vocabulary: half keys, half values", 16, 1048576}),
         added(Field<C, std::int64_t>{"recall_lines", &C::recall_lines, "its sequences to train on",

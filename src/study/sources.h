@@ -1,4 +1,4 @@
-// What data sets read of the files they come from.
+// What data sets come from: files of lines, and synthetic text.
 #pragma once
 
 #include <filesystem>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "rwkvx/base/json_file.h"
+#include "rwkvx/study/grid.h"
 
 namespace rwkvx {
 
@@ -24,5 +25,13 @@ void for_each_line(const std::filesystem::path& path,
 void for_each_pair(const std::filesystem::path& path,
                    const std::function<bool(const std::string& prompt,
                                             const std::vector<std::string>& references)>& use);
+
+// Writes the synthetic text of a data set into `folder`/synth: documents to train on, others to
+// test on, and prompts with what follows from others still.
+struct SynthSet {
+  std::filesystem::path train, test, pairs;
+};
+SynthSet write_synth_set(const DataSetConfig& config, const MeasureConfig& measure,
+                         const std::filesystem::path& folder);
 
 }  // namespace rwkvx

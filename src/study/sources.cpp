@@ -1,8 +1,10 @@
-#include "study/source_lines.h"
+#include "study/sources.h"
+
+#include <algorithm>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/eval/pairs.h"
-#include "rwkvx/study/grid.h"
+#include "rwkvx/synth/write.h"
 
 namespace rwkvx {
 
@@ -42,6 +44,18 @@ void for_each_pair(const std::filesystem::path& path,
       references = read_texts(item["references"], where + ": references");
     if (!use(item["prompt"], references)) return;
   }
+}
+
+SynthSet write_synth_set(const DataSetConfig& config, const MeasureConfig& measure,
+                         const std::filesystem::path& folder) {
+  SynthOptions options;
+  options.task = &synth_task(config.synth, "synth");
+  options.megabytes = config.megabytes;
+  options.valid_fraction = std::min(0.5, config.test_megabytes / config.megabytes);
+  options.pairs = measure.prompts;
+  const auto place = folder / "synth";
+  write_synth(options, place, /*quiet=*/true);
+  return {place / "train.txt", place / "valid.txt", place / "pairs.jsonl"};
 }
 
 }  // namespace rwkvx
