@@ -13,4 +13,6 @@ void ModelConfig::check(const std::string& where) const {
         std::to_string(shift.gate_groups) + " does not divide n_embd = " + std::to_string(n_embd));
 }
 
+RWKVX_SETTINGS_FUNCTIONS(, ModelConfig)
+
 }  // namespace rwkvx

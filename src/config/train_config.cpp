@@ -75,4 +75,6 @@ void TrainingConfig::check(const std::string& where) const {
     throw ConfigError(where + ".output", "expected a directory name, got an empty text");
 }
 
+RWKVX_SETTINGS_FUNCTIONS(, TrainConfig)
+
 }  // namespace rwkvx

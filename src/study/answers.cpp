@@ -28,9 +28,9 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr std::uint64_t kSplitKey = 20;
-constexpr std::uint64_t kValidEvery = 20;  // lines, one of which is for validation
+constexpr std::uint64_t kValidEvery = 20;               // lines, one of which is for validation
 constexpr std::uint64_t kTrainSeed = 1, kTestSeed = 2;  // of recall's lines
-constexpr std::int64_t kSlots = 16;        // sequences at a time
+constexpr std::int64_t kSlots = 16;                     // sequences at a time
 constexpr char kMetrics[] = "rouge1,rouge2,rougeL,bleu";
 constexpr const char *kTrainLines = "train.jsonl", *kValidLines = "valid.jsonl";
 

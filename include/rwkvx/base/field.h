@@ -283,4 +283,16 @@ std::vector<FieldInfo> describe_fields(const std::string& prefix = "") {
   return rows;
 }
 
+// The functions above for a settings struct that many files use: compiled once, in its .cpp with
+// RWKVX_SETTINGS_FUNCTIONS(, Config), and declared beside it with `extern`.
+#define RWKVX_SETTINGS_FUNCTIONS(EXTERN, Config)                                                 \
+  EXTERN template void use_current_names<Config>(nlohmann::json&, const std::string&, OldNames,  \
+                                                 bool);                                          \
+  EXTERN template Config config_from_json<Config>(nlohmann::json, const std::string&, OldNames); \
+  EXTERN template void set_by_paths<Config>(nlohmann::json&, const std::vector<std::string>&,    \
+                                            const std::string&);                                 \
+  EXTERN template nlohmann::ordered_json config_to_json<Config>(const Config&);                  \
+  EXTERN template nlohmann::ordered_json settings_key<Config>(const Config&);                    \
+  EXTERN template std::vector<FieldInfo> describe_fields<Config>(const std::string&);
+
 }  // namespace rwkvx

@@ -137,4 +137,6 @@ struct ModelConfig {
   std::int64_t ffn_channels() const { return dim_ffn > 0 ? dim_ffn : 4 * n_embd; }
 };
 
+RWKVX_SETTINGS_FUNCTIONS(extern, ModelConfig)
+
 }  // namespace rwkvx

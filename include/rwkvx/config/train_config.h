@@ -398,6 +398,8 @@ struct TrainConfig {
   }
 };
 
+RWKVX_SETTINGS_FUNCTIONS(extern, TrainConfig)
+
 // model.vocab_size, or where that is 0 the size that a tokenizer as configured will have.
 std::int64_t expected_vocab_size(const TrainConfig& config);
 
