@@ -22,10 +22,15 @@ if(DEFINED ENV{OMP_WAIT_POLICY})
   set(wait_policy "$ENV{OMP_WAIT_POLICY}")
 endif()
 
+# Large blocks of memory stay with the process: gradients of the reference modules ask for one after
+# another, and new ones have to be cleared by the system.
+set(allocation GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=2147483648)
+include("${CMAKE_CURRENT_LIST_DIR}/temporary_files.cmake")
+
 function(add_entry name filter label timeout)
   add_test("${name}" "${program}" "--gtest_filter=${filter}")
   set_tests_properties("${name}" PROPERTIES LABELS "${label}" TIMEOUT "${timeout}"
-                       ENVIRONMENT "OMP_WAIT_POLICY=${wait_policy}")
+                       ENVIRONMENT "OMP_WAIT_POLICY=${wait_policy};${allocation};${temporary_files}")
   if(label STREQUAL slow)
     set_tests_properties("${name}" PROPERTIES COST 100)  # begun first
   endif()
