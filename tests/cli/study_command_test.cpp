@@ -116,6 +116,10 @@ TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
                         {{"data", {"pairs", "choices", "recall", "stories"}},
                          {"variants", {"baseline", "enhanced"}}}}};
   save();
+  const auto listed =
+      study({"cells", path("study.json"), "--output", path("out"), "--parallel"}).out;
+  EXPECT_LT(listed.rfind("searching settings"), listed.find("tasks: training"))
+      << "what others need comes first";
   const auto done = run("out", {"--data", path("")});
   ASSERT_EQ(done.status, 0) << done.err;
   const auto before = results("out");
@@ -162,6 +166,9 @@ TEST_F(StudyCommand, TasksAreSearchedLearnedMeasuredAndComparedOverSeeds) {
 }
 
 TEST_F(StudyCommand, AllStudiesRunAndTheReportHasThem) {
+  study_["variants"]["two taps"] = {{"model", {{"shift", {{"kernel", 2}}}}}};
+  study_["studies"]["ablation"]["variants"].push_back("two taps");
+  save();
   const auto first = run("out");
   ASSERT_EQ(first.status, 0) << first.err;
   const auto report = study({"report", path("out"), "--output", path("docs"), "--name", "found"});
@@ -171,7 +178,9 @@ TEST_F(StudyCommand, AllStudiesRunAndTheReportHasThem) {
        {"## In short", "## What was run", "## Ablation", "## Complexity", "## Domains",
         "## Boundaries", "## Failure signatures", "## The same again"})
     EXPECT_THAT(text, HasSubstr(heading + "\n"));
-  for (const char* wanted : {"### Gates at names", "| later name |", "### Names in stories"})
+  for (const char* wanted : {"### Gates at names", "| later name |", "### Names in stories",
+                             "### Variants beside the default enhancement",
+                             "| two taps is below enhanced on every text |"})
     EXPECT_THAT(text, HasSubstr(wanted));
   EXPECT_THAT(text, HasSubstr("logged losses are equal to the last digit"));
   EXPECT_THAT(text, HasSubstr("byte for byte"));

@@ -226,9 +226,8 @@ TEST_F(TrainCommand, ASecondOneIsRefusedAndNamesTheFirst) {
 }
 
 TEST_F(TrainCommand, TheLockOfAKilledOneIsTakenOver) {
-  const Program first(
-      train_args({"--set", "train.max_steps=1000000", "--set", "train.save_every=1", "--set",
-                  "train.keep_last=1000000"}));
+  const Program first(train_args({"--set", "train.max_steps=1000000", "--set", "train.save_every=1",
+                                  "--set", "train.keep_last=1000000"}));
   await(path("run/checkpoints/step-00000002"));
   first.signal(SIGKILL);
   first.result();

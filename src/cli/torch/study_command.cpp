@@ -43,7 +43,11 @@ std::string quoted(const std::string& text) {
 
 void print_cells(const StudyFlags& flags) {
   const auto file = read_study_file(flags.file);
-  for (const auto& cell : expand_grid(file, flags.only)) {
+  auto all = expand_grid(file, flags.only);
+  // Cells that need none first, so that those begun at the same time do not wait for each other.
+  if (flags.parallel)
+    std::ranges::stable_partition(all, [](const Cell& cell) { return cell.needs.empty(); });
+  for (const auto& cell : all) {
     if (flags.parallel && cell.work == CellKind::kMeasurement && cell.study->alone) continue;
     print("rwkvx study run " + quoted(flags.file) + " --data " +
           quoted(flags.options.sources.string()) + " --output " +
@@ -126,7 +130,8 @@ void add_study_command(CLI::App& app) {
       "cells", "Print one command line per cell, for the jobs of a cluster or for xargs");
   add_grid_flags(*cells, flags);
   cells->add_flag("--parallel", flags->parallel,
-                  "leave out cells that measure time, which should run alone");
+                  "leave out cells that measure time, which should run alone; those that others "
+                  "need come first");
   cells->callback([flags] { print_cells(*flags); });
 
   auto* report = command->add_subcommand("report", "Write a report with tables, plots and tests");
