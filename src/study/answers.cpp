@@ -53,68 +53,81 @@ class LineWriter {
   std::size_t bytes_ = 0;
 };
 
-AnswerLines pairs(const DataSetConfig& config, const MeasureConfig& measure,
-                  const std::filesystem::path& sources) {
-  AnswerLines lines;
-  LineWriter train(config.megabytes);
-  std::uint64_t count = 0;
-  for_each_pair(sources / config.train_pairs,
-                [&](const std::string& prompt, const std::vector<std::string>& references) {
-                  auto& to = for_validation(count++) ? lines.valid : lines.train;
-                  if (!train.add({{"prompt", prompt}, {"references", references}}, to))
-                    return false;
-                  lines.train_text += prompt + "\n";
-                  for (const auto& one : references) lines.train_text += one + "\n";
-                  return true;
-                });
-  LineWriter test(config.test_megabytes);
-  for_each_pair(sources / config.test_pairs, [&](const std::string& asked,
-                                                 const std::vector<std::string>& references) {
-    const auto prompt = asked + "\n";  // as the template "plain" has it
-    if (lines.tests == measure.prompts ||
-        !test.add({{"id", lines.tests}, {"prompt", prompt}, {"reference", references}}, lines.test))
+// Prompts with their references as lines, up to the sizes that a data set has at most.
+class PairLines {
+ public:
+  explicit PairLines(const DataSetConfig& config)
+      : learned_(config.megabytes), tested_(config.test_megabytes) {}
+  // `between` stands between the two in the text that is learned, as the template has it. False
+  // where the pair would be too much.
+  bool learn(const std::string& prompt, const char* between,
+             const std::vector<std::string>& references) {
+    auto& to = for_validation(count_++) ? lines.valid : lines.train;
+    if (!learned_.add({{"prompt", prompt}, {"references", references}}, to)) return false;
+    add_text(prompt + between, references, lines.train_text);
+    return true;
+  }
+  bool test(const std::string& prompt, const std::vector<std::string>& references) {
+    if (!tested_.add({{"id", lines.tests}, {"prompt", prompt}, {"reference", references}},
+                     lines.test))
       return false;
     ++lines.tests;
-    lines.test_text += prompt;
-    for (const auto& one : references) lines.test_text += one + "\n";
+    add_text(prompt, references, lines.test_text);
     return true;
+  }
+  AnswerLines lines;
+
+ private:
+  static void add_text(const std::string& prompt, const std::vector<std::string>& references,
+                       std::string& text) {
+    text += prompt;
+    for (const auto& one : references) text += one + "\n";
+  }
+  LineWriter learned_, tested_;
+  std::uint64_t count_ = 0;
+};
+
+AnswerLines pairs(const DataSetConfig& config, const MeasureConfig& measure,
+                  const std::filesystem::path& sources) {
+  PairLines pairs(config);
+  for_each_pair(sources / config.train_pairs,
+                [&](const std::string& prompt, const std::vector<std::string>& references) {
+                  return pairs.learn(prompt, "\n", references);
+                });
+  for_each_pair(sources / config.test_pairs, [&](const std::string& prompt,
+                                                 const std::vector<std::string>& references) {
+    // As the template "plain" has it.
+    return pairs.lines.tests < measure.prompts && pairs.test(prompt + "\n", references);
   });
-  return lines;
+  return std::move(pairs.lines);
 }
 
 // Running text as pairs of what was read and what follows.
 AnswerLines continuations(const DataSetConfig& config, const MeasureConfig& measure,
                           const std::filesystem::path& sources,
                           const std::filesystem::path& folder) {
-  const auto cut = [&](const std::vector<std::string>& files, std::int64_t count) {
-    DataConfig data;
-    for (const auto& file : files) {
-      require_source(sources / file);
-      data.valid.push_back((sources / file).string());
+  DataConfig train, test;
+  const auto add_sources = [&](const std::vector<std::string>& names, DataConfig& to) {
+    for (const auto& name : names) {
+      require_source(sources / name);
+      to.valid.push_back((sources / name).string());
     }
-    return cut_pairs(data, {count, measure.prompt_words, measure.reference_words});
   };
-  auto train = config.train, test = config.test;
+  add_sources(config.train, train);
+  add_sources(config.test, test);
   if (!config.synth.empty()) {
     const auto made = write_synth_set(config, measure, folder);
-    train = {made.train.string()}, test = {made.test.string()};
+    train.valid = {made.train.string()}, test.valid = {made.test.string()};
   }
-  AnswerLines lines;
-  LineWriter learned(config.megabytes), tested(config.test_megabytes);
-  std::uint64_t count = 0;
-  for (const auto& [prompt, reference] : cut(train, std::numeric_limits<std::int64_t>::max())) {
-    auto& to = for_validation(count++) ? lines.valid : lines.train;
-    if (!learned.add({{"prompt", prompt}, {"references", {reference}}}, to)) break;
-    lines.train_text += prompt + reference + "\n";
-  }
-  for (const auto& [prompt, reference] : cut(test, measure.prompts)) {
-    if (!tested.add({{"id", lines.tests}, {"prompt", prompt}, {"reference", {reference}}},
-                    lines.test))
-      break;
-    ++lines.tests;
-    lines.test_text += prompt + reference + "\n";
-  }
-  return lines;
+  const auto cut = [&](const DataConfig& data, std::int64_t count) {
+    return cut_pairs(data, {count, measure.prompt_words, measure.reference_words});
+  };
+  PairLines pairs(config);
+  for (const auto& [prompt, reference] : cut(train, std::numeric_limits<std::int64_t>::max()))
+    if (!pairs.learn(prompt, "", {reference})) break;
+  for (const auto& [prompt, reference] : cut(test, measure.prompts))
+    if (!pairs.test(prompt, {reference})) break;
+  return std::move(pairs.lines);
 }
 
 AnswerLines choices(const DataSetConfig& config, const MeasureConfig& measure,

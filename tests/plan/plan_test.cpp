@@ -75,7 +75,7 @@ TEST(Plan, ALargerShareOfThePeakForWiderModels) {
 TEST(Plan, MeasuresThisMachine) {
   const auto config = small();
   const auto speeds = measured_speeds(config, 2);
-  EXPECT_GE(speeds.block, 0);  // a difference of two times, 0 where others' work swallowed it
+  EXPECT_GT(speeds.block, 0);
   EXPECT_GT(speeds.optimizer, 0);
   EXPECT_GT(speeds.wire, 0);
   EXPECT_GT(make_plan(config, 2, 1, speeds, false).tokens_per_second(), 0);

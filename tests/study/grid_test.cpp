@@ -156,6 +156,17 @@ TEST_F(StudyFiles, RecallIsTestedOnMorePairsInAsManyTokensAsTheyNeed) {
   EXPECT_EQ(config.recall_shapes(/*test=*/true).size(), 3u);
 }
 
+TEST_F(StudyFiles, StoriesAreContinuedInAFolderNamedFromHere) {
+  DataSetConfig config;
+  config.synth = "stories", config.responses = true;
+  config.megabytes = 0.02, config.test_megabytes = 0.01;
+  const auto folder = std::filesystem::relative(folder_.path() / "stories");
+  const auto set =
+      prepare_data_set("stories", config, MeasureConfig(), folder_.path() / "sources", folder);
+  EXPECT_GT(set.prompts_count, 0);
+  EXPECT_TRUE(std::filesystem::exists(folder_.path() / "stories" / "train.jsonl"));
+}
+
 TEST(Studies, TheTableIsWhole) {
   std::set<std::string_view> names;
   for (const auto* study : studies()) {
