@@ -25,6 +25,7 @@
 #include "rwkvx/kernels/simd.h"
 #include "rwkvx/model/training_pass.h"
 #include "rwkvx/modules/device.h"
+#include "rwkvx/ops/matrix_products.h"
 #include "rwkvx/train/train_bench.h"
 
 extern char** environ;
@@ -199,6 +200,7 @@ void run_bench_train(const BenchTrainFlags& flags) {
                          {"threads_used", bench_threads(config.train.threads)},
                          {"load", flags.load},
                          {"instruction_set", simd_name()},
+                         {"mkl_avx512", mkl_takes_avx512()},
                          {"model", config_to_json(config.model)},
                          {"series", ordered_json::array()},
                          {"ratios", ordered_json::object()},

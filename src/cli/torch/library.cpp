@@ -1,4 +1,4 @@
-// The one function of librwkvx_torch.so that the program calls; see cli/torch_part.h.
+// The function of librwkvx_torch.so that the program calls; see cli/torch_part.h.
 #include "cli/program.h"
 #include "cli/torch/commands.h"
 
