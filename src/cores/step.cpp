@@ -4,18 +4,16 @@
 
 #include "rwkvx/cores/core.h"
 #include "rwkvx/cores/shift.h"
-#include "rwkvx/kernels/matvec.h"
 #include "rwkvx/kernels/product.h"
 
 namespace rwkvx {
 namespace {
 
-// Weight rows that are unpacked and multiplied at a time in a product of a chunk, at most.
-constexpr std::int64_t kUnpackedRows = 128;
+// Rows from which on their quantization is shared out.
+constexpr std::int64_t kSharedRows = 4;
 
 }  // namespace
-
-StepRun::StepRun(const ModelConfig& config) : config_(config) {
+StepRun::StepRun(const ModelConfig& config) : config_(config), widest_(config.n_embd) {
   for (const auto& row : core_of(config).state(config)) {
     offsets_.push_back(layer_floats_);
     layer_floats_ += row.count();
@@ -36,13 +34,18 @@ void StepRun::begin(std::vector<StepPiece> pieces, bool chunk) {
 }
 
 void StepRun::set_threads(int threads) {
-  privates_.resize(std::max(privates_.size(), static_cast<std::size_t>(threads)));
-  own_moments_.resize(privates_.size());
+  own_.resize(std::max(own_.size(), static_cast<std::size_t>(threads)));
+  own_moments_.resize(own_.size());
+  for (auto& own : own_) own.turn = 0;
+  if (chunk_ || rows_ < kSharedRows) return;
+  for (auto& shared : shared_)
+    shared.reserve(rows_ * QuantizedLayout(WeightType::kInt8, widest_).bytes);
 }
 
 void StepRun::reserve(std::size_t buffer, std::int64_t width) {
   if (buffer >= buffers_.size()) buffers_.resize(buffer + 1);
   buffers_[buffer].reserve(rows_ * width);
+  widest_ = std::max(widest_, width);
 }
 
 const Moments* StepRun::find_moments(const Worker& worker, const float* rows) {
@@ -61,34 +64,28 @@ const Moments* StepRun::find_moments(const Worker& worker, const float* rows) {
 
 void StepRun::multiply(const Worker& worker, const WeightMatrix& matrix, const float* in,
                        std::int64_t count, float* out) {
-  const std::int64_t M = matrix.rows, N = matrix.columns;
+  const std::int64_t M = matrix.rows;
   const auto [first, last] = own_part(worker, M);
-  auto& own = privates_[static_cast<std::size_t>(worker.id)];
-  if (!chunk_) {
-    Activations activations{count, in, nullptr, nullptr};
-    if (matrix.type == WeightType::kInt8 || matrix.type == WeightType::kInt4) {
-      const std::int64_t stride = activation_stride(N);
-      own.q.reserve(count * stride);
-      own.scale.resize(static_cast<std::size_t>(count));
-      for (std::int64_t i = 0; i < count; ++i)
-        quantize_activations(matrix, in + i * N, own.q.get() + i * stride,
-                             &own.scale[static_cast<std::size_t>(i)]);
-      activations.q = own.q.get();
-      activations.scale = own.scale.data();
-    }
-    matvec_rows(matrix, first, last, activations, out, M);
-    return;
-  }
-  if (matrix.type == WeightType::kF32) {
-    const float* w = reinterpret_cast<const float*>(matrix.values) + first * N;
-    return multiply_rows(in, count, w, last - first, N, out + first, M);
-  }
-  own.unpacked.reserve(kUnpackedRows * N);
-  for (std::int64_t begin = first; begin < last; begin += kUnpackedRows) {
-    const std::int64_t some = std::min(kUnpackedRows, last - begin);
-    unpack_rows(matrix, begin, begin + some, own.unpacked.get());
-    multiply_rows(in, count, own.unpacked.get(), some, N, out + begin, M);
-  }
+  if (chunk_) return multiply_panels_as_floats(matrix, first, last, in, count, out, M);
+  const bool integers = matrix.type == WeightType::kInt8 || matrix.type == WeightType::kInt4;
+  const auto* quantized = integers ? quantize(worker, matrix, in, count) : nullptr;
+  multiply_panels(matrix, first, last, {count, in, quantized}, out, M);
+}
+
+// A few rows are quantized by every worker for itself, more are shared out. A worker that begins on
+// a shared buffer has met those that were done with it two products ago.
+const std::byte* StepRun::quantize(const Worker& worker, const WeightMatrix& matrix,
+                                   const float* in, std::int64_t count) {
+  const std::int64_t N = matrix.columns, bytes = QuantizedLayout(matrix.type, N).bytes;
+  auto& own = own_[static_cast<std::size_t>(worker.id)];
+  const bool alone = count < kSharedRows;
+  if (alone) own.quantized.reserve(count * bytes);
+  std::byte* to = alone ? own.quantized.get() : shared_[own.turn ^= 1].get();
+  const auto rows = alone ? Worker::Range{0, count} : worker.part(count, 1);
+  for (std::int64_t i = rows.first; i < rows.last; ++i)
+    quantize_activations(matrix, in + i * N, to + i * bytes);
+  if (!alone) worker.meet();
+  return to;
 }
 
 Worker::Range StepRun::own_part(const Worker& worker, std::int64_t M) {

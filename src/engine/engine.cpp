@@ -9,7 +9,7 @@
 #include "engine/engine_weights.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/threads.h"
-#include "rwkvx/kernels/matvec.h"
+#include "rwkvx/kernels/product.h"
 
 namespace rwkvx {
 namespace {

@@ -60,8 +60,12 @@ class PrefillProducts {
     for (const auto& row : describe_parameters(config)) {
       if (!row.matrix || row.part == kEmbeddingPart) continue;
       const bool head = row.part == kHeadPart;
-      auto& one = matrices_.emplace_back(Matrix{row.outputs(), row.inputs(), head ? 1 : T, {}});
-      one.values.assign(static_cast<std::size_t>(row.count()), 1.0f);
+      const std::vector<float> ones(static_cast<std::size_t>(row.count()), 1.0f);
+      matrices_.push_back({PanelMatrix({.type = WeightType::kF32,
+                                        .rows = row.outputs(),
+                                        .columns = row.inputs(),
+                                        .values = reinterpret_cast<const std::byte*>(ones.data())}),
+                           head ? 1 : T});
       widest = std::max({widest, row.outputs(), row.inputs()});
     }
     const auto rows = std::min(T, Engine::kChunk);
@@ -74,10 +78,10 @@ class PrefillProducts {
       run_team(team_threads(), [&](const Worker& worker) {
         for (const auto& one : matrices_) {
           const auto rows = std::min(one.tokens - begin, Engine::kChunk);
-          const auto [first, last] = StepRun::own_part(worker, one.rows);
-          if (rows > 0 && first < last)
-            multiply_rows(in_.data(), rows, one.values.data() + first * one.columns, last - first,
-                          one.columns, out_.data() + first, one.rows);
+          const auto [first, last] = StepRun::own_part(worker, one.weights.view.rows);
+          if (rows > 0)
+            multiply_panels_as_floats(one.weights.view, first, last, in_.data(), rows, out_.data(),
+                                      one.weights.view.rows);
         }
       });
     return since(start);
@@ -85,8 +89,8 @@ class PrefillProducts {
 
  private:
   struct Matrix {
-    std::int64_t rows, columns, tokens;
-    std::vector<float> values;
+    PanelMatrix weights;
+    std::int64_t tokens;
   };
   std::int64_t T_;
   std::vector<Matrix> matrices_;

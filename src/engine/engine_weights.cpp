@@ -4,27 +4,29 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <map>
 
+#include "rwkvx/base/threads.h"
 #include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/cores/core.h"
 #include "rwkvx/engine/weights_check.h"
+#include "rwkvx/kernels/team.h"
+#include "rwkvx/kernels/weight_panels.h"
 
 namespace rwkvx {
 namespace {
 
-constexpr std::size_t kPage = 4096, kLine = 64;
+constexpr std::size_t kPage = 4096;
 
 std::size_t rounded_up(std::size_t bytes, std::size_t unit) {
   return (bytes + unit - 1) / unit * unit;
 }
 
-// Copies a file's bytes and lets the system forget the pages that they were read into.
-void move_out(const std::byte* from, std::size_t bytes, std::byte* to) {
-  std::memcpy(to, from, bytes);
+// Lets the system forget a file's bytes, which are in the process's memory now.
+void forget(const std::byte* from, std::int64_t bytes) {
   const auto first = rounded_up(reinterpret_cast<std::uintptr_t>(from), kPage);
-  const auto last = (reinterpret_cast<std::uintptr_t>(from) + bytes) / kPage * kPage;
+  const auto last =
+      (reinterpret_cast<std::uintptr_t>(from) + static_cast<std::size_t>(bytes)) / kPage * kPage;
   if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 
@@ -65,28 +67,33 @@ EngineWeights::EngineWeights(const TensorFile& file, const ModelConfig& config,
   reader_.refuse_unread();
 }
 
-// Moves the matrices that every token reads whole into one piece of memory, in the order in which
-// they are read.
+// Brings the matrices that every token reads whole into panels, in one piece of memory and in the
+// order in which they are read.
 void EngineWeights::pack(const std::vector<WeightMatrix*>& all) {
-  const auto values_of = [](const WeightMatrix& one) {
-    return static_cast<std::size_t>(one.rows * one.row_bytes());
+  const auto bytes_of = [](const WeightMatrix& one) {
+    return panel_count(one.rows) * panel_bytes(one.type, one.columns);
   };
-  const auto scales_of = [](const WeightMatrix& one) {
-    return static_cast<std::size_t>(one.rows * one.row_scale_bytes());
-  };
-  std::size_t total = 0;
-  for (const auto* one : all)
-    total += rounded_up(values_of(*one), kLine) + rounded_up(scales_of(*one), kLine);
-  packed_ = std::make_unique<HugeMemory>(total);
+  std::int64_t total = 0;
+  for (const auto* one : all) total += bytes_of(*one);
+  packed_ = std::make_unique<HugeMemory>(static_cast<std::size_t>(total));
+  run_team(team_threads(), [&](const Worker& worker) {
+    std::byte* to = packed_->data();
+    for (const auto* one : all) {
+      const auto panels = worker.part(panel_count(one->rows), 1);
+      pack_panels(*one, panels.first, panels.last,
+                  to + panels.first * panel_bytes(one->type, one->columns));
+      const std::int64_t first = panels.first * kPanelRows,
+                         last = std::min(panels.last * kPanelRows, one->rows);
+      forget(one->values + first * one->row_bytes(), (last - first) * one->row_bytes());
+      to += bytes_of(*one);
+    }
+  });
   std::byte* at = packed_->data();
   for (auto* one : all) {
-    move_out(one->values, values_of(*one), at);
     one->values = at;
-    at += rounded_up(values_of(*one), kLine);
-    if (one->scales == nullptr) continue;
-    move_out(one->scales, scales_of(*one), at);
-    one->scales = at;
-    at += rounded_up(scales_of(*one), kLine);
+    one->scales = nullptr;
+    one->panels = true;
+    at += bytes_of(*one);
   }
 }
 

@@ -18,99 +18,103 @@ namespace HWY_NAMESPACE {
 namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
-using F = hn::ScalableTag<float>;
+using F = hn::CappedTag<float, kInt4Group>;
 using VF = hn::VFromD<F>;
-#if HWY_TARGET != HWY_SCALAR  // which has no 16-bit vectors beside 32-bit ones
-using I16 = hn::Repartition<std::int16_t, F>;
-using V16 = hn::VFromD<I16>;
-#endif
+using I32 = hn::Rebind<std::int32_t, F>;
 
-// Vectors whose largest number is below this count as 0: its 32767th part is no normal number.
-constexpr float kLeastActivation = 4e-34f;
+// x[c], times its column's scale.
+struct Scaled {
+  const float* x;
+  const float* by;  // null: 1
+  template <class D>
+  HWY_INLINE hn::VFromD<D> At(D d, std::int64_t c) const {
+    const auto value = hn::LoadU(d, x + c);
+    return by == nullptr ? value : hn::Mul(value, hn::LoadU(d, by + c));
+  }
+};
 
-template <bool kScaled>
-HWY_INLINE void QuantizeVector(const float* x, const float* by, std::int64_t columns,
-                               std::int64_t padded, std::int16_t* q, float* scale) {
+constexpr std::int64_t kLanes = hn::MaxLanes(F());
+using One = hn::CappedTag<float, 1>;
+
+// The scale of columns [first, last), whose largest number becomes the integer `most`; what numbers
+// are to be multiplied with in *inverse, 0 where they are no integers of that scale.
+HWY_INLINE float FindScale(const Scaled& x, std::int64_t first, std::int64_t last, float most,
+                           float* inverse) {
   const F d;
-  const auto at = [&](std::int64_t c) {
-    const VF value = hn::LoadU(d, x + c);
-    if constexpr (kScaled) return hn::Mul(value, hn::LoadU(d, by + c));
-    return value;
-  };
-  const auto one = [&](std::int64_t c) { return kScaled ? x[c] * by[c] : x[c]; };
-  const hn::Rebind<std::int16_t, F> d16;
-  const auto lanes = static_cast<std::int64_t>(hn::Lanes(d));
-  auto most = hn::Zero(d);
-  auto bad = hn::IsNaN(most);
-  std::int64_t c = 0;
-  for (; c + lanes <= columns; c += lanes) {
-    const auto size = hn::Abs(at(c));
-    most = hn::Max(most, size);
+  auto largest = hn::Zero(d);
+  auto bad = hn::IsNaN(largest);
+  std::int64_t c = first;
+  for (; c + kLanes <= last; c += kLanes) {
+    const auto size = hn::Abs(x.At(d, c));
+    largest = hn::Max(largest, size);
     bad = hn::Or(bad, hn::Not(hn::IsFinite(size)));
   }
-  float largest = hn::GetLane(hn::MaxOfLanes(d, most));
+  float of_all = hn::GetLane(hn::MaxOfLanes(d, largest));
   bool finite = hn::AllFalse(d, bad);
-  for (; c < columns; ++c) {
-    largest = std::max(largest, std::abs(one(c)));
-    finite = finite && std::isfinite(one(c));
+  for (; c < last; ++c) {
+    const float size = std::abs(hn::GetLane(x.At(One(), c)));
+    of_all = std::max(of_all, size);
+    finite = finite && std::isfinite(size);
   }
-  if (!finite || largest < kLeastActivation) {
-    // No 16-bit number stands for these: NaN for all of what is not finite, 0 for next to nothing.
-    *scale = finite ? 0 : std::numeric_limits<float>::quiet_NaN();
-    std::fill(q, q + padded, std::int16_t{0});
+  *inverse = 0;
+  if (!finite) return std::numeric_limits<float>::quiet_NaN();
+  if (of_all < kLeastActivation) return 0;
+  *inverse = most / of_all;
+  return of_all * (1 / most);
+}
+
+// q <- columns [first, last) as integers; returns their sum.
+template <class T>
+HWY_INLINE std::int32_t Round(const Scaled& x, std::int64_t first, std::int64_t last, float inverse,
+                              T* q) {
+  const F d;
+  const I32 wide;
+  const hn::Rebind<T, F> narrow;
+  auto sums = hn::Zero(wide);
+  std::int64_t c = first;
+  for (; c + kLanes <= last; c += kLanes) {
+    const auto rounded = hn::NearestInt(hn::Mul(x.At(d, c), hn::Set(d, inverse)));
+    hn::StoreU(hn::DemoteTo(narrow, rounded), narrow, q + c);
+    sums = hn::Add(sums, rounded);
+  }
+  std::int32_t sum = hn::GetLane(hn::SumOfLanes(wide, sums));
+  for (; c < last; ++c) {
+    const auto rounded = std::nearbyint(hn::GetLane(x.At(One(), c)) * inverse);
+    q[c] = static_cast<T>(rounded);
+    sum += q[c];
+  }
+  return sum;
+}
+
+// The same for T's whole range of sizes, with the scale found; integers of what has none are 0.
+template <class T>
+HWY_INLINE std::int32_t QuantizeColumns(const Scaled& x, std::int64_t first, std::int64_t last,
+                                        T* q, float* scale) {
+  float inverse;
+  *scale = FindScale(x, first, last, std::numeric_limits<T>::max(), &inverse);
+  if (inverse != 0) return Round(x, first, last, inverse, q);
+  std::fill(q + first, q + last, T{0});
+  return 0;
+}
+
+void Quantize(const WeightMatrix& matrix, const float* x, std::byte* to) {
+  const std::int64_t N = matrix.columns;
+  const QuantizedLayout layout(matrix.type, N);
+  const Scaled in{x, matrix.column_scales};
+  auto* scales = reinterpret_cast<float*>(to + layout.scales);
+  if (matrix.type == WeightType::kInt8) {
+    auto* q = reinterpret_cast<std::int16_t*>(to);
+    QuantizeColumns(in, 0, N, q, scales);
+    std::fill(q + N, q + layout.scales / 2, std::int16_t{0});
     return;
   }
-  *scale = largest / 32767;
-  const float inverse = 32767 / largest;
-  for (c = 0; c + lanes <= columns; c += lanes) {
-    const auto rounded = hn::NearestInt(hn::Mul(at(c), hn::Set(d, inverse)));
-    hn::StoreU(hn::DemoteTo(d16, rounded), d16, q + c);
+  auto* q = reinterpret_cast<std::int8_t*>(to);
+  auto* starts = reinterpret_cast<std::int32_t*>(to + layout.starts);
+  std::fill(q + N, q + layout.scales, std::int8_t{0});
+  for (std::int64_t g = 0; g < layout.scales / kInt4Group; ++g) {
+    const std::int64_t first = std::min(g * kInt4Group, N), last = std::min(first + kInt4Group, N);
+    starts[g] = -8 * QuantizeColumns(in, first, last, q, scales + g);
   }
-  for (; c < columns; ++c) q[c] = static_cast<std::int16_t>(std::nearbyint(one(c) * inverse));
-  for (; c < padded; ++c) q[c] = 0;
-}
-
-// Brings `padded` numbers into the order in which the int4 products of matvec.cpp meet them, and
-// puts the sums of the groups after them. Numbers of vectors of weights follow each other; those of
-// one vector are the even ones and the odd ones of its low groups, then of its high groups.
-void ArrangeForInt4(std::int64_t padded, std::int16_t* q) {
-  auto* sums = reinterpret_cast<float*>(q + padded);
-  for (std::int64_t g = 0; g < padded / kInt4Group; ++g) {
-    std::int32_t sum = 0;
-    for (std::int64_t i = 0; i < kInt4Group; ++i) sum += q[g * kInt4Group + i];
-    sums[g] = static_cast<float>(sum);
-  }
-#if HWY_TARGET != HWY_SCALAR
-  const I16 d;
-  constexpr std::int64_t W = hn::MaxLanes(d);
-  constexpr std::int64_t kUnit = std::max<std::int64_t>(kInt4Block, 4 * W);
-  constexpr std::int64_t kGroupVectors = std::max<std::int64_t>(1, kInt4Group / W);
-  // Where a low or high group goes on after its first vector: in the next vector, or block.
-  constexpr std::int64_t kSecond = W > kInt4Group / 2 ? 2 : 1;
-  for (std::int64_t at = 0; at < padded; at += kUnit) {
-    V16 from[kUnit / W];
-    for (std::int64_t i = 0; i < kUnit / W; ++i) from[i] = hn::LoadU(d, q + at + i * W);
-    std::int16_t* to = q + at;
-    for (std::int64_t v = 0; v < kUnit / (4 * W); ++v)
-      for (std::int64_t high = 0; high < 2; ++high, to += 2 * W) {
-        const auto one = from[2 * v + high * kGroupVectors];
-        const auto two = from[2 * v + high * kGroupVectors + kSecond];
-        hn::StoreU(hn::ConcatEven(d, two, one), d, to);
-        hn::StoreU(hn::ConcatOdd(d, two, one), d, to + W);
-      }
-  }
-#endif
-}
-
-void QuantizeActivations(const WeightMatrix& matrix, const float* x, std::int16_t* q,
-                         float* scale) {
-  const bool int4 = matrix.type == WeightType::kInt4;
-  const std::int64_t N = matrix.columns, padded = int4 ? int4_groups_at(N) : N;
-  if (const float* by = matrix.column_scales; by != nullptr)
-    QuantizeVector<true>(x, by, N, padded, q, scale);
-  else
-    QuantizeVector<false>(x, nullptr, N, padded, q, scale);
-  if (int4) ArrangeForInt4(padded, q);
 }
 
 }  // namespace
@@ -121,11 +125,25 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace rwkvx {
 
-HWY_EXPORT(QuantizeActivations);
+HWY_EXPORT(Quantize);
 
-void quantize_activations(const WeightMatrix& matrix, const float* x, std::int16_t* q,
-                          float* scale) {
-  HWY_DYNAMIC_DISPATCH(QuantizeActivations)(matrix, x, q, scale);
+QuantizedLayout::QuantizedLayout(WeightType type, std::int64_t columns) {
+  const auto padded = [](std::int64_t count, std::int64_t unit) {
+    return (count + unit - 1) / unit * unit;
+  };
+  if (type == WeightType::kInt8) {
+    scales = 2 * padded(columns, 4);
+    starts = scales + 4;
+    bytes = padded(starts, 64);
+  } else {
+    scales = padded(columns, kInt4Block);
+    starts = scales + scales / kInt4Group * 4;
+    bytes = padded(starts + scales / kInt4Group * 4, 64);
+  }
+}
+
+void quantize_activations(const WeightMatrix& matrix, const float* x, std::byte* to) {
+  HWY_DYNAMIC_DISPATCH(Quantize)(matrix, x, to);
 }
 
 }  // namespace rwkvx

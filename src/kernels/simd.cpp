@@ -27,15 +27,24 @@ struct InstructionSet {
   bool dot = false;
 };
 
+bool is_wide([[maybe_unused]] std::int64_t target) {
+#if HWY_ARCH_X86
+  return target == HWY_AVX3;
+#else
+  return false;
+#endif
+}
+
 const std::vector<InstructionSet>& instruction_sets() {
   static const auto sets = [] {
     std::vector<InstructionSet> all;
     for (std::int64_t left = HWY_TARGETS; left != 0; left &= left - 1) {
       const std::int64_t target = left & -left;
 #if HWY_ARCH_X86
-      if (target == HWY_AVX3) {
-        all.push_back({"avx512_vnni", target, true});
-        all.push_back({"avx512", target, false});
+      if (target == HWY_AVX3 || target == HWY_AVX2) {
+        const std::string name = is_wide(target) ? "avx512" : "avx2";
+        all.push_back({name + "_vnni", target, true});
+        all.push_back({name, target, false});
         continue;
       }
 #endif
@@ -74,14 +83,16 @@ void choose_simd() {
 std::string_view simd_name() {
   const auto targets = hwy::SupportedTargets();
   for (const auto& one : instruction_sets())
-    if ((one.target & targets) != 0 && (!one.dot || uses_dot_instructions())) return one.name;
+    if ((one.target & targets) != 0 && (!one.dot || uses_dot_instructions(is_wide(one.target))))
+      return one.name;
   return "";
 }
 
-bool uses_dot_instructions() {
+bool uses_dot_instructions(bool wide) {
 #if HWY_ARCH_X86
-  static const bool has = __builtin_cpu_supports("avx512vnni");
-  return has && dot_allowed.load(std::memory_order_relaxed);
+  static const bool has512 = __builtin_cpu_supports("avx512vnni");
+  static const bool has256 = __builtin_cpu_supports("avxvnni");
+  return (wide ? has512 : has256) && dot_allowed.load(std::memory_order_relaxed);
 #else
   return false;
 #endif

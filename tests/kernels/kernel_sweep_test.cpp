@@ -6,8 +6,8 @@
 
 #include "rwkvx/kernels/activation.h"
 #include "rwkvx/kernels/adamw.h"
-#include "rwkvx/kernels/matvec.h"
 #include "rwkvx/kernels/norm.h"
+#include "rwkvx/kernels/product.h"
 #include "support/sweep.h"
 
 namespace rwkvx {
@@ -283,7 +283,7 @@ TEST(KernelSweep, MatrixTimesVectorOfAllMagnitudes) {
        {WeightType::kF32, WeightType::kBF16, WeightType::kInt8, WeightType::kInt4}) {
     const bool whole = type == WeightType::kInt8 || type == WeightType::kInt4;
     test::for_each_instruction_set([&](const std::string& set) {
-      Sweep sweep(whole ? 1e-4 : 2e-6, 1e-30);
+      Sweep sweep(type == WeightType::kInt4 ? 5e-3 : whole ? 1e-4 : 2e-6, 1e-30);
       for (const bool of_weights : {false, true})
         for (const float special : test::magnitudes())
           for (const bool alone : {false, true}) {
@@ -300,20 +300,21 @@ TEST(KernelSweep, MatrixTimesVectorOfAllMagnitudes) {
             if (alone && !of_weights) x[40] = size;
             const auto rounded = round_matrix(w.data(), M, N, type);
             unpack_rows(rounded.view, 0, M, w.data());
-            std::vector<std::int16_t> q(static_cast<std::size_t>(activation_stride(N)));
-            float scale = 0;
-            quantize_activations(rounded.view, x.data(), q.data(), &scale);
+            const PanelMatrix panels(rounded.view);
+            const QuantizedLayout layout(type, N);
+            std::vector<std::byte> quantized(static_cast<std::size_t>(layout.bytes));
+            if (whole) quantize_activations(panels.view, x.data(), quantized.data());
             Floats y(M);
-            matvec_rows(rounded.view, 0, M, {1, x.data(), q.data(), &scale}, y.data(), M);
+            multiply_panels(panels.view, 0, M, {1, x.data(), quantized.data()}, y.data(), M);
             for (std::int64_t m = 0; m < M; ++m) {
               double wanted = 0, terms = 0, largest = 0, weights = 0;
               for (std::int64_t n = 0; n < N; ++n) {
                 const double a = wide(w[static_cast<std::size_t>(m * N + n)]),
                              b = wide(x[static_cast<std::size_t>(n)]);
                 wanted += a * b, terms += std::abs(a * b), weights += std::abs(a);
-                largest = std::max(largest, std::abs(b));
+                largest = std::isnan(b) ? b : std::max(largest, std::abs(b));
               }
-              if (whole && !std::isfinite(scale)) {
+              if (whole && !std::isfinite(largest)) {
                 EXPECT_FALSE(std::isfinite(y[static_cast<std::size_t>(m)]));
                 continue;
               }
@@ -321,30 +322,36 @@ TEST(KernelSweep, MatrixTimesVectorOfAllMagnitudes) {
                          whole ? terms + largest * weights : terms);
             }
           }
-      table.add("matvec_rows, " + std::string(weight_type_name(type)), set, sweep);
+      table.add("multiply_panels, " + std::string(weight_type_name(type)), set, sweep);
     });
   }
 }
 
 TEST(KernelSweep, NextToNothingIsNoWrongNumberAndNanIsSeen) {
   test::for_each_instruction_set([&](const std::string& set) {
-    for (const std::int64_t N : {3, 16, 130}) {
-      const WeightMatrix matrix{WeightType::kInt8, 1, N};
-      std::vector<std::int16_t> q(static_cast<std::size_t>(activation_stride(N)), 77);
-      Floats x(static_cast<std::size_t>(N), 1e-44f);
-      float scale = 5;
-      quantize_activations(matrix, x.data(), q.data(), &scale);
-      EXPECT_EQ(scale, 0) << set;
-      for (std::int64_t i = 0; i < N; ++i) EXPECT_EQ(q[static_cast<std::size_t>(i)], 0);
-      for (const float bad :
-           {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()})
-        for (std::size_t at = 0; at < x.size(); ++at) {
-          x.assign(x.size(), 1.0f);
-          x[at] = bad;
-          quantize_activations(matrix, x.data(), q.data(), &scale);
-          EXPECT_TRUE(std::isnan(scale)) << set << ' ' << at;
-        }
-    }
+    for (const auto type : {WeightType::kInt8, WeightType::kInt4})
+      for (const std::int64_t N : {3, 16, 130}) {
+        const WeightMatrix matrix{.type = type, .rows = 1, .columns = N};
+        const QuantizedLayout layout(type, N);
+        std::vector<std::byte> quantized(static_cast<std::size_t>(layout.bytes), std::byte{77});
+        // The scale of a column.
+        const auto scale_of = [&](std::size_t column) {
+          const auto group = type == WeightType::kInt8 ? 0 : column / kInt4Group;
+          return reinterpret_cast<const float*>(quantized.data() + layout.scales)[group];
+        };
+        Floats x(static_cast<std::size_t>(N), 1e-44f);
+        quantize_activations(matrix, x.data(), quantized.data());
+        for (std::size_t at = 0; at < x.size(); ++at) EXPECT_EQ(scale_of(at), 0) << set;
+        for (std::int64_t i = 0; i < layout.scales; ++i)
+          EXPECT_EQ(quantized[static_cast<std::size_t>(i)], std::byte{0});
+        for (const float bad : {kNan, kInf})
+          for (std::size_t at = 0; at < x.size(); ++at) {
+            x.assign(x.size(), 1.0f);
+            x[at] = bad;
+            quantize_activations(matrix, x.data(), quantized.data());
+            EXPECT_TRUE(std::isnan(scale_of(at))) << set << ' ' << at;
+          }
+      }
   });
 }
 

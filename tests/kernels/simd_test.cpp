@@ -30,17 +30,19 @@ class Simd : public testing::Test {
 TEST_F(Simd, TheEnvironmentMayNameALesserSet) {
   choose("");
   const std::string best(simd_name());
-  for (const std::string name : {"avx512_vnni", "avx512", "avx2", "scalar"}) {
+  for (const std::string name : {"avx512_vnni", "avx512", "avx2_vnni", "avx2", "scalar"}) {
     try {
       choose(name.c_str());
     } catch (const ConfigError&) {
       continue;  // not an x86 CPU
     }
     // What the CPU does not have is not used: then it is the best one, or a lesser one.
-    if (best == "avx512_vnni" || name == "scalar") {
+    const bool older = name == "avx2" || name == "scalar";
+    if (best == name || (best == "avx512_vnni" && name == "avx512") || older) {
       EXPECT_EQ(simd_name(), name);
     }
-    EXPECT_EQ(uses_dot_instructions(), simd_name() == "avx512_vnni");
+    EXPECT_EQ(uses_dot_instructions(simd_name().starts_with("avx512")),
+              simd_name().ends_with("_vnni"));
   }
   choose("");
   EXPECT_EQ(simd_name(), best);

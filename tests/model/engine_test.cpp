@@ -206,6 +206,10 @@ TEST(Engine, APromptCutAtChunksGivesTheSameBits) {
   for (const char* core : {"rwkv4", "rwkv7"}) expect_the_same_bits_cut(small_config(core));
 }
 
+// How far logits of tokens that were decoded may be from those of a prompt, whose activations are
+// floats. Those of int4 are 8-bit integers otherwise, whose error is far below that of the weights.
+double apart_in_prompts(WeightType type) { return type == WeightType::kInt4 ? 0.02 : 2e-3; }
+
 TEST(Engine, QuantizedWeightsStayNearTheFloats) {
   auto config = small_config();
   config.n_embd = 128;
@@ -220,8 +224,8 @@ TEST(Engine, QuantizedWeightsStayNearTheFloats) {
     EXPECT_EQ(engine.weight_type(), type);
     test::expect_near_in_norm(stepped(engine, tokens), wanted, allowed,
                               std::string(weight_type_name(type)));
-    test::expect_near_in_norm(prefilled(engine, tokens), stepped(engine, tokens), 2e-3,
-                              std::string(weight_type_name(type)));
+    test::expect_near_in_norm(prefilled(engine, tokens), stepped(engine, tokens),
+                              apart_in_prompts(type), std::string(weight_type_name(type)));
   }
 }
 
@@ -321,7 +325,9 @@ TEST(Engine, SingleLargeWeightsStayWide) {
       }
       Engine engine(open_tensors(path), config);
       EXPECT_LE(error_of(stepped(engine, tokens), wanted), allowed) << size;
-      EXPECT_LE(error_of(prefilled(engine, tokens), stepped(engine, tokens)), 2e-3) << size;
+      EXPECT_LE(error_of(prefilled(engine, tokens), stepped(engine, tokens)),
+                apart_in_prompts(type))
+          << size;
     }
 }
 
@@ -348,7 +354,7 @@ TEST(Engine, ReadsQuantizedFilesWithoutColumnScalesAndRefusesDamagedTables) {
     ASSERT_LT(old.size(), file.tensors().size());
     write_safetensors(other, old);
     Engine engine(open_tensors(other), config);
-    EXPECT_LE(error_of(prefilled(engine, tokens), stepped(engine, tokens)), 2e-3);
+    EXPECT_LE(error_of(prefilled(engine, tokens), stepped(engine, tokens)), apart_in_prompts(type));
     for (const std::int32_t bad : {-1, 128, 1 << 30})
       for (const char* part : {"head.weight.wide_columns", "head.weight.wide_rows"}) {
         auto damaged = file.tensors();

@@ -90,11 +90,6 @@ class StepRun {
   void set_threads(int threads);
 
  private:
-  struct Private {  // what one thread needs for itself
-    AlignedBuffer<std::int16_t> q;
-    std::vector<float> scale;
-    StepBuffer unpacked;
-  };
   ModelConfig config_;
   std::vector<std::int64_t> offsets_;
   std::int64_t layer_floats_ = 0, rows_ = 0;
@@ -104,7 +99,16 @@ class StepRun {
   StepBuffer x_;
   std::vector<StepBuffer> buffers_;
   std::vector<Moments> moments_, own_moments_;
-  std::vector<Private> privates_;
+  // Activations as integers: of each thread, or two that all share in turn.
+  struct Own {
+    AlignedBuffer<std::byte> quantized;
+    int turn = 0;
+  };
+  std::vector<Own> own_;
+  AlignedBuffer<std::byte> shared_[2];
+  std::int64_t widest_ = 0;  // columns of what is multiplied, at most
+  const std::byte* quantize(const Worker& worker, const WeightMatrix& matrix, const float* in,
+                            std::int64_t count);
 };
 
 struct StepSetup {

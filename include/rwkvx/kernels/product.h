@@ -1,22 +1,40 @@
-// Weight rows times many rows of activations, for prompts: bound by the multiply-adds.
+// Weight matrices times vectors of activations.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+
+#include "rwkvx/kernels/quantized_activations.h"
+#include "rwkvx/kernels/weight_panels.h"
 
 namespace rwkvx {
 
-// out row i, at out + i out_stride: w (M, N) times row i of a (R, N) -> (M). Rows of a and w lie
-// one after the other; R, M and N may be any, N = 0 gives zeros. One thread does all of it, in
-// memory of its own that grows to about R N floats and stays with the thread.
-//
-// Every number of out is a float32 sum over the columns in one order, whatever R, M, the place
-// of its rows and the neighbors: so a product may be cut anywhere along R and M. It depends on N
-// and on whether the CPU has fused multiply-adds.
-void multiply_rows(const float* a, std::int64_t R, const float* w, std::int64_t M, std::int64_t N,
-                   float* out, std::int64_t out_stride);
+// Activations (count, N). Integer weights are multiplied with their quantized form.
+struct Activations {
+  std::int64_t count = 0;
+  const float* x = nullptr;              // (count, N)
+  const std::byte* quantized = nullptr;  // (count, QuantizedLayout::bytes), made for this matrix
+};
 
-// The same with sums in float64.
-void multiply_rows_reference(const float* a, std::int64_t R, const float* w, std::int64_t M,
-                             std::int64_t N, float* out, std::int64_t out_stride);
+// y[i * stride + row] <- W[row] . x_i for rows [first, last) of a matrix in panels; `first` begins
+// one. For tokens that are decoded, one or a few at a time: bound by reading the weights.
+//
+// Every number of y is a sum over the columns in one order, whatever the other rows and vectors of
+// the call, so a product may be cut anywhere between panels and vectors. Where the CPU has fused
+// multiply-adds, it does not depend on the instruction set either.
+void multiply_panels(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
+                     const Activations& activations, float* y, std::int64_t stride);
+
+// The same with weights of every type taken as floats, for the many vectors x (count, N) of a
+// prompt: bound by the multiply-adds. In memory of the thread, which grows to a few panels.
+void multiply_panels_as_floats(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
+                               const float* x, std::int64_t count, float* y, std::int64_t stride);
+
+// The same from the definition, in float64.
+void multiply_panels_reference(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
+                               const float* x, std::int64_t count, float* y, std::int64_t stride);
+
+// Sums the bytes, to measure how fast memory can be read.
+std::uint64_t read_bytes(const std::byte* from, std::int64_t count);
 
 }  // namespace rwkvx

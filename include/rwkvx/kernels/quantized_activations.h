@@ -1,29 +1,32 @@
-// Activations as 16-bit integers, as the products with integer weights take them
-// (kernels/matvec.h).
+// Activations as integers, as the products with integer weights take them (kernels/product.h).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "rwkvx/kernels/weight_matrix.h"
 
 namespace rwkvx {
 
-// Where the sums of groups stand behind the quantized activations of an int4 matrix.
-inline std::int64_t int4_groups_at(std::int64_t columns) {
-  return (columns + 2 * kInt4Block - 1) / (2 * kInt4Block) * (2 * kInt4Block);
-}
-// Numbers of a quantized activation row: the columns, filled up with zeros to pairs of int4
-// blocks, and a float per int4 group; whole pairs of cache lines.
-inline std::int64_t activation_stride(std::int64_t columns) {
-  const std::int64_t groups_at = int4_groups_at(columns);
-  return (groups_at + 2 * groups_at / kInt4Group + 63) / 64 * 64;
-}
+// One vector x (N) for a matrix of these weights and columns, multiplied with the matrix's column
+// scales, so a small activation before a large column keeps its digits. Padding is zeros.
+//   kInt8  16-bit integers q with one scale: their error is far below that of the weights
+//   kInt4  8-bit integers q with a scale for each kInt4Group of columns, as the weights have: an
+//   error
+//          of 0.3 %, where the weights' is 8 %
+// A scale is NaN where a number that it stands for is NaN or infinite, and 0 where all of them are
+// below kLeastActivation.
+struct QuantizedLayout {
+  std::int64_t scales = 0;  // bytes from the first q to the scales, floats
+  std::int64_t starts = 0;  // and to an int32 per group: -8 times the sum of its q
+  std::int64_t bytes = 0;   // of all, whole cache lines
+  QuantizedLayout(WeightType type, std::int64_t columns);
+};
 
-// q (activation_stride(N)) and scale of one vector x (N) for an integer matrix: multiplied with the
-// matrix's column scales, so a small activation before a large column keeps its digits. In what
-// order q holds them depends on the matrix's type and the instruction set. The scale is NaN where a
-// number is NaN or infinite, and 0 where all are below 4e-34.
-void quantize_activations(const WeightMatrix& matrix, const float* x, std::int16_t* q,
-                          float* scale);
+// The largest number of a scale whose numbers count as 0: a part of it is no normal number.
+inline constexpr float kLeastActivation = 4e-34f;
+
+// to (QuantizedLayout::bytes), on a cache line.
+void quantize_activations(const WeightMatrix& matrix, const float* x, std::byte* to);
 
 }  // namespace rwkvx

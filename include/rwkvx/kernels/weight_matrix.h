@@ -29,7 +29,7 @@ struct WideWeights {
   const float* values = nullptr;
 };
 
-// W (rows, columns), row after row. It owns nothing.
+// W (rows, columns). It owns nothing. Row after row, unless it is in panels (weight_panels.h):
 //   kF32, kBF16  the numbers themselves
 //   kInt8        int8 q; scales (rows) float: W = q scale column_scale
 //   kInt4        blocks of kInt4Block weights, q + 8 in four bits each, the last block filled up
@@ -42,13 +42,14 @@ struct WeightMatrix {
   const std::byte* scales = nullptr;
   const float* column_scales = nullptr;  // (columns); null: all 1
   WideWeights wide = {};
+  bool panels = false;  // `values` are in panels, which hold the scales too
 
   std::int64_t wide_count() const { return wide.first == nullptr ? 0 : wide.first[rows]; }
   std::int64_t blocks() const { return (columns + kInt4Block - 1) / kInt4Block; }
-  // Bytes of one row of values, and of its scales.
+  // Bytes of one row of values, and of its scales, where they lie row after row.
   std::int64_t row_bytes() const;
   std::int64_t row_scale_bytes() const;
-  // Bytes that a product reads.
+  // Bytes that a product reads at least.
   std::int64_t bytes() const {
     return rows * (row_bytes() + row_scale_bytes()) + (column_scales != nullptr ? 4 * columns : 0) +
            (wide.first != nullptr ? 4 * (rows + 1) + 8 * wide_count() : 0);
@@ -78,7 +79,7 @@ struct RoundedMatrix {
 RoundedMatrix round_matrix(const float* values, std::int64_t rows, std::int64_t columns,
                            WeightType type);
 
-// Rows [first, last) as floats: out (last - first, columns).
+// Rows [first, last) of a matrix that lies row after row, as floats: out (last - first, columns).
 void unpack_rows(const WeightMatrix& matrix, std::int64_t first, std::int64_t last, float* out);
 
 inline float bf16_to_float(std::uint16_t bits) {

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "rwkvx/cores/shift.h"
-#include "rwkvx/kernels/matvec.h"
+#include "rwkvx/kernels/product.h"
 
 namespace rwkvx {
 
@@ -42,9 +42,11 @@ ShiftStep::ShiftStep(const StepSetup& setup, const std::string& norm, const std:
     return;
   }
   for (std::size_t i = 0; i + 1 < rows.size(); ++i) {
-    auto& matrix = gate_matrices_.emplace_back();
-    matrix.rows = rows[i].shape[0], matrix.columns = rows[i].shape[1];
-    matrix.values = reinterpret_cast<const std::byte*>(values(i));
+    gate_matrices_.emplace_back(
+        WeightMatrix{.type = WeightType::kF32,
+                     .rows = rows[i].shape[0],
+                     .columns = rows[i].shape[1],
+                     .values = reinterpret_cast<const std::byte*>(values(i))});
   }
   gate_bias_ = values(rows.size() - 1);
 }
@@ -58,7 +60,7 @@ void ShiftStep::prepare(StepRun& run, const Buffers& buffers) {
   run.reserve(buffers_.gate, C);
   gate_products_.resize(gate_matrices_.size());
   for (std::size_t i = 0; i < gate_matrices_.size(); ++i)
-    gate_products_[i].reserve(R * gate_matrices_[i].rows);
+    gate_products_[i].reserve(R * gate_matrices_[i].view.rows);
   if (pos_u_ == nullptr) return;
   const std::int64_t F = shift_features(shift);
   const double* phi = run.phi();
@@ -77,14 +79,13 @@ void ShiftStep::find_gates(const float* a, std::int64_t first, std::int64_t last
                            float* gates) const {
   const float* in = a;  // (R, columns of the next matrix)
   for (std::size_t i = 0; i < gate_matrices_.size(); ++i) {
-    const auto& matrix = gate_matrices_[i];
+    const auto& matrix = gate_matrices_[i].view;
     float* out = gate_products_[i].get();
-    matvec_rows(matrix, 0, matrix.rows,
-                {last - first, in + first * matrix.columns, nullptr, nullptr},
-                out + first * matrix.rows, matrix.rows);
+    multiply_panels(matrix, 0, matrix.rows, {last - first, in + first * matrix.columns, nullptr},
+                    out + first * matrix.rows, matrix.rows);
     in = out;
   }
-  const std::int64_t C = mix_.channels, G = gate_matrices_.back().rows, width = C / G;
+  const std::int64_t C = mix_.channels, G = gate_matrices_.back().view.rows, width = C / G;
   for (std::int64_t i = first * G; i < last * G; ++i)
     std::fill_n(gates + i * width, width, 1 / (1 + std::exp(-in[i] - gate_bias_[i % G])));
 }

@@ -8,7 +8,7 @@
 #include "cores/shift/layout.h"
 #include "cores/shift/step_kernel.h"
 #include "rwkvx/cores/step.h"
-#include "rwkvx/kernels/weight_matrix.h"
+#include "rwkvx/kernels/weight_panels.h"
 
 namespace rwkvx {
 
@@ -38,7 +38,7 @@ class ShiftStep {
   Buffers buffers_;
   ShiftMixWeights mix_;
   // Of a gate that looks at all channels of a token.
-  std::vector<WeightMatrix> gate_matrices_;
+  std::vector<PanelMatrix> gate_matrices_;
   std::vector<StepBuffer> gate_products_;  // (R, rows of the matrix) each
   const float* gate_bias_ = nullptr;
   const float* pos_u_ = nullptr;  // (K, features), or null
