@@ -1,8 +1,13 @@
 #include "rwkvx/kernels/team.h"
 
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <deque>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 namespace rwkvx {
 namespace {
@@ -16,13 +21,25 @@ using Duration = Clock::duration;
 // which the others' work may differ from; for the next call this long.
 constexpr Duration kMeetingSpin = microseconds(100);
 constexpr int kMeetingPart = 4;
-constexpr Duration kCallSpin = microseconds(200);
+constexpr Duration kCallSpin = microseconds(400);
+// How long a caller waits for a helper to answer: one that spins answers in a fraction of that if
+// it has a processor; one that sleeps has to be woken.
+constexpr Duration kAnswer = microseconds(2), kWake = microseconds(200);
+constexpr Duration kBegin = milliseconds(2);  // one that was made for this call
+// A helper offers its processor to others between two calls when it has had it for so long, which
+// is less than a turn of the scheduler: one that is taken off in the middle of a call holds up all.
+constexpr Duration kTurn = microseconds(1200);
+// Between two looks at the clock of a thread that does nothing else, if it has a processor.
+constexpr Duration kTakenOff = microseconds(200);
+
 // A wait that is longer than the own work before it and this is for a member that did not run, or
 // had to be woken.
 constexpr Duration kHeldUp = microseconds(20);
 
 // Seconds of calls by which the pace judges: some turns of a scheduler.
 constexpr double kMemory = 0.03;
+// Threads that may be missing, on the average.
+constexpr double kMostMissing = 0.8;
 // Pauses before one more thread is tried.
 constexpr Duration kLeastPause = milliseconds(8), kMostPause = milliseconds(1000);
 
@@ -32,25 +49,34 @@ inline void pause_processor() {
 #endif
 }
 
-// Spins until done() or for `limit`; the clock is first read after some spins.
+// Spins until done() or for `limit`; the clock is first read after some spins. Where a look at the
+// clock shows that the thread was taken off its processor, *had becomes false.
 template <class Done>
-bool spin(Duration limit, const Done& done) {
+bool spin(Duration limit, const Done& done, bool* had = nullptr) {
   constexpr int kRound = 64;
-  Clock::time_point start{};
+  Clock::time_point start{}, last{};
   for (int round = 0;; ++round) {
     for (int i = 0; i < kRound; ++i) {
       if (done()) return true;
       pause_processor();
     }
     const auto now = Clock::now();
-    if (round == 0)
-      start = now;
-    else if (now - start > limit)
-      return false;
+    if (round == 0) start = last = now;
+    if (had != nullptr && now - last > kTakenOff) *had = false;
+    last = now;
+    if (now - start > limit) return false;
   }
 }
 
 Duration spin_time(Duration work) { return kMeetingSpin + work / kMeetingPart; }
+
+// Moves this thread to one of the process's other processors, if it has others.
+void leave(int processor) {
+  cpu_set_t allowed;
+  if (::sched_getaffinity(::getpid(), sizeof allowed, &allowed) != 0) return;
+  CPU_CLR(processor, &allowed);
+  if (CPU_COUNT(&allowed) > 0) ::sched_setaffinity(0, sizeof allowed, &allowed);
+}
 
 // A member that worked from times.since to `arrival` waited for the others until `now`.
 void note_wait(MemberTimes& times, Clock::time_point arrival, Clock::time_point now) {
@@ -78,37 +104,84 @@ class Pool {
     if (threads > 1 && !inside && lock.try_lock()) {
       const auto start = Clock::now();
       threads = pace_.threads(threads, start);
-      if (threads > 1) {
-        const auto held_up = share({run, context, threads}, start);
-        const auto end = Clock::now();
-        pace_.note(end - start, held_up, end);
-        return;
-      }
+      const int members = 1 + invite(threads - 1);
+      Duration held_up{0};
+      if (members > 1)
+        held_up = share({run, context, members}, start);
+      else
+        run_alone(run, context);
+      const auto end = Clock::now();
+      pace_.note(end - start, held_up, threads - members, end);
+      return;
     }
+    run_alone(run, context);
+  }
+
+ private:
+  // What passes between the caller and a helper. The caller invites, or withdraws an invitation
+  // that is not answered; the helper answers an invitation; the caller then sends it to work.
+  enum Call : int { kNone, kInvited, kHere, kGo };
+  struct alignas(64) Helper {
+    std::atomic<int> call{kNone};
+    std::atomic<int> wakes{0};  // what it sleeps on: a withdrawn invitation wakes it, too
+    std::atomic<bool> asleep{false}, woken{false};
+
+    void wake() {
+      wakes.fetch_add(1);
+      wakes.notify_one();
+    }
+    int id = 0;  // within the call
+    MemberTimes times;
+  };
+
+  void run_alone(void (*run)(const void*, const Worker&), const void* context) {
     MemberTimes times;
     run(context, Worker{0, 1, barrier_, times});
   }
 
- private:
-  struct alignas(64) Helper {
-    std::atomic<int> calls{0};  // given to it so far
-    std::atomic<bool> asleep{false};
-    MemberTimes times;
-  };
+  // Invites as many helpers; returns how many have a processor and answered. Those are team_.
+  int invite(int others) {
+    Duration patience = kAnswer;
+    while (static_cast<int>(helpers_.size()) < others) {
+      auto& helper = helpers_.emplace_back();
+      std::thread([this, &helper] { serve(helper); }).detach();
+      patience = kBegin;
+    }
+    team_.clear();
+    if (others > 0) caller_processor_.store(::sched_getcpu(), std::memory_order_relaxed);
+    for (int i = 0; i < others; ++i) {
+      auto& helper = helpers_[static_cast<std::size_t>(i)];
+      helper.call.store(kInvited);
+      // Who was woken before and still sleeps has no processor to wake up on.
+      if (!helper.asleep.load() || helper.woken.exchange(true)) continue;
+      helper.wake();
+      patience = std::max(patience, kWake);
+    }
+    const auto answered = [&](const Helper& helper) {
+      return helper.call.load(std::memory_order_acquire) == kHere;
+    };
+    const auto all = [&] {
+      return std::all_of(helpers_.begin(), helpers_.begin() + others, answered);
+    };
+    if (others > 0) spin(patience, all);
+    for (int i = 0; i < others; ++i) {
+      auto& helper = helpers_[static_cast<std::size_t>(i)];
+      int invited = kInvited;
+      if (helper.call.compare_exchange_strong(invited, kNone)) continue;
+      team_.push_back(&helper);
+    }
+    return static_cast<int>(team_.size());
+  }
 
   // Returns how long the member that waited longest was held up.
   Duration share(const Job& job, Clock::time_point start) {
     job_ = job;
-    const auto others = static_cast<std::size_t>(job.threads - 1);
-    while (helpers_.size() < others) {
-      auto& helper = helpers_.emplace_back();
-      const int id = static_cast<int>(helpers_.size());
-      std::thread([this, id, &helper] { serve(id, helper); }).detach();
-    }
     working_.store(job.threads - 1, std::memory_order_relaxed);
-    for (std::size_t i = 0; i < others; ++i) {
-      helpers_[i].calls.fetch_add(1);
-      if (helpers_[i].asleep.load()) helpers_[i].calls.notify_one();
+    for (std::size_t i = 0; i < team_.size(); ++i) {
+      auto& helper = *team_[i];
+      helper.id = static_cast<int>(i) + 1;
+      helper.call.store(kGo);
+      if (helper.asleep.load()) helper.wake();
     }
     MemberTimes times;
     times.since = start;
@@ -124,22 +197,49 @@ class Pool {
     }
     note_wait(times, arrival, Clock::now());
     auto most = times.held_up;
-    for (std::size_t i = 0; i < others; ++i) most = std::max(most, helpers_[i].times.held_up);
+    for (const auto* helper : team_) most = std::max(most, helper->times.held_up);
     return most;
   }
 
-  void serve(int id, Helper& helper) {
+  // Waits until `helper` is called otherwise than `call`. Returns whether the helper had its
+  // processor all the time.
+  static bool wait_for_other(Helper& helper, int call) {
+    const auto other = [&] { return helper.call.load(std::memory_order_acquire) != call; };
+    bool had = true;
+    if (spin(kCallSpin, other, &had)) return had;
+    const int seen = helper.wakes.load();
+    helper.woken.store(false);
+    helper.asleep.store(true);
+    if (!other()) helper.wakes.wait(seen);
+    helper.asleep.store(false);
+    return false;
+  }
+
+  void serve(Helper& helper) {
     inside = true;
-    for (int seen = 0;; ++seen) {
-      const auto given = [&] { return helper.calls.load(std::memory_order_acquire) != seen; };
-      if (!spin(kCallSpin, given)) {
-        helper.asleep.store(true);
-        helper.calls.wait(seen);
-        helper.asleep.store(false, std::memory_order_relaxed);
+    for (auto turn = Clock::now();;) {
+      switch (const int call = helper.call.load(std::memory_order_acquire)) {
+        case kInvited: {
+          if (const int processor = caller_processor_.load(std::memory_order_relaxed);
+              processor == ::sched_getcpu())
+            leave(processor);
+          if (Clock::now() - turn > kTurn) {
+            std::this_thread::yield();
+            turn = Clock::now();
+          }
+          int invited = kInvited;
+          helper.call.compare_exchange_strong(invited, kHere);
+          break;
+        }
+        case kGo:
+          helper.times = {Clock::now()};
+          helper.call.store(kNone, std::memory_order_relaxed);
+          job_.run(job_.context, Worker{helper.id, job_.threads, barrier_, helper.times});
+          if (working_.fetch_sub(1) == 1 && asleep_.load()) working_.notify_one();
+          break;
+        default:
+          if (!wait_for_other(helper, call)) turn = Clock::now();
       }
-      helper.times = {Clock::now()};
-      job_.run(job_.context, Worker{id, job_.threads, barrier_, helper.times});
-      if (working_.fetch_sub(1) == 1 && asleep_.load()) working_.notify_one();
     }
   }
 
@@ -152,6 +252,8 @@ class Pool {
   alignas(64) std::atomic<int> working_{0};  // helpers that are not done with the call
   std::atomic<bool> asleep_{false};          // the caller, until they are
   std::deque<Helper> helpers_;
+  std::vector<Helper*> team_;  // of the call, without the caller
+  std::atomic<int> caller_processor_{-1};
 };
 
 thread_local bool Pool::inside = false;
@@ -161,29 +263,32 @@ thread_local bool Pool::inside = false;
 int TeamPace::threads(int wanted, Time now) {
   if (wanted != wanted_) {
     wanted_ = active_ = wanted;
-    whole_ = held_up_ = 0;
+    whole_ = held_up_ = missing_ = 0;
     pause_ = kLeastPause;
     changed_ = now;
   }
   if (active_ < wanted_ && now - changed_ >= pause_) {
     ++active_;
-    whole_ = held_up_ = 0;
+    whole_ = held_up_ = missing_ = 0;
     changed_ = now;
   }
   return active_;
 }
 
-void TeamPace::note(Duration whole, Duration held_up, Time now) {
+void TeamPace::note(Duration whole, Duration held_up, int missing, Time now) {
   const double seconds = std::chrono::duration<double>(whole).count();
   const double kept = std::max(0.0, 1 - seconds / kMemory);
   whole_ = whole_ * kept + seconds;
   held_up_ = held_up_ * kept + std::chrono::duration<double>(held_up).count();
-  // Half of what a thread adds to the speed.
-  if (active_ == 1 || held_up_ * 2 * active_ <= whole_) return;
+  missing_ = missing_ * kept + missing * seconds;
+  // Over the time of several turns: half of what a thread adds to the speed, or a thread that
+  // hardly ever has a processor and takes from the others when it does.
+  const bool too_many = held_up_ * 2 * active_ > whole_ || missing_ > kMostMissing * whole_;
+  if (active_ == 1 || whole_ < kMemory / 2 || !too_many) return;
   // Soon after the last change: it will not be otherwise soon.
   pause_ = now - changed_ < 4 * pause_ ? std::min(kMostPause, 2 * pause_) : kLeastPause;
   --active_;
-  whole_ = held_up_ = 0;
+  whole_ = held_up_ = missing_ = 0;
   changed_ = now;
 }
 

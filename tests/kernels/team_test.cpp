@@ -89,7 +89,7 @@ class MadeUpMachine {
       const auto lost = got >= busy_from ? held_up : TeamPace::Duration(0);
       const auto whole = milliseconds(1) + lost;
       now_ += whole;
-      if (got > 1) pace_.note(whole, lost, now_);
+      if (got > 1) pace_.note(whole, lost, /*missing=*/0, now_);
       if (got == threads) with += whole;
     }
     return std::chrono::duration<double>(with) / std::chrono::duration<double>(now_ - begin);
@@ -126,6 +126,26 @@ TEST(TeamPace, SingleEventsChangeNothing) {
   for (int i = 0; i < 20; ++i) {
     EXPECT_EQ(machine.share(milliseconds(200), 2, milliseconds(0), 1), 1.0);
     machine.share(milliseconds(1), 2, milliseconds(4), 1);
+  }
+}
+
+TEST(TeamPace, OneThatHardlyEverAnswersIsNotAsked) {
+  TeamPace pace;
+  auto now = TeamPace::Time(std::chrono::hours(5));
+  int asked = 0;
+  for (int call = 0; call < 20'000; ++call) {
+    const int threads = pace.threads(2, now);
+    now += milliseconds(1);
+    pace.note(milliseconds(1), TeamPace::Duration(0), /*missing=*/threads - 1, now);
+    asked += threads - 1;
+  }
+  EXPECT_LT(asked, 1000);
+  // Every other time is often enough.
+  TeamPace other;
+  for (int call = 0; call < 1000; ++call) {
+    EXPECT_EQ(other.threads(2, now), 2);
+    now += milliseconds(1);
+    other.note(milliseconds(1), TeamPace::Duration(0), /*missing=*/call % 2, now);
   }
 }
 

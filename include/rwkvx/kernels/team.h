@@ -8,23 +8,25 @@
 
 namespace rwkvx {
 
-// How many of the threads that a caller wants run at a time. Members that meet every few
+// How many of the threads that a caller wants are asked to a call. Members that meet every few
 // microseconds need a processor each: where another process has one of them, the others wait until
 // the scheduler comes back to it, which takes milliseconds, and fewer threads are faster. Where
-// waiting for members that do not run takes more of the time than a thread is worth, there is one
-// thread less for a pause; then it is tried again, after longer pauses where that fails each time.
+// waiting for members that do not run takes more of the time than a thread is worth, or one hardly
+// ever answers, there is one thread less for a pause; then it is tried again, after longer pauses
+// where that fails each time.
 class TeamPace {
  public:
   using Time = std::chrono::steady_clock::time_point;
   using Duration = std::chrono::steady_clock::duration;
   // Threads of the next call, 1 .. wanted.
   int threads(int wanted, Time now);
-  // A call of threads() took `whole`, `held_up` of it because a member did not run.
-  void note(Duration whole, Duration held_up, Time now);
+  // A call of threads(), of which `missing` did not answer, took `whole`, `held_up` of it because a
+  // member did not run.
+  void note(Duration whole, Duration held_up, int missing, Time now);
 
  private:
   int wanted_ = 0, active_ = 0;
-  double whole_ = 0, held_up_ = 0;  // seconds, of the last calls
+  double whole_ = 0, held_up_ = 0, missing_ = 0;  // seconds, of the last calls
   Duration pause_{0};
   Time changed_;  // when there were last more or fewer threads
 };
@@ -77,8 +79,8 @@ struct Worker {
 // program.
 void run_team(int threads, void (*run)(const void* context, const Worker&), const void* context);
 
-// Calls run(worker) on `threads` threads at once, or fewer where processors are busy (TeamPace): so
-// what it computes must not depend on their number.
+// Calls run(worker) on `threads` threads at once, or fewer where processors are busy: those that
+// answer at once, of those that TeamPace asks. So what it computes must not depend on their number.
 template <class Run>
 void run_team(int threads, const Run& run) {
   run_team(
