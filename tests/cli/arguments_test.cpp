@@ -234,7 +234,7 @@ TEST_F(Arguments, AFullDiskIsAnErrorOfEveryCommand) {
         "generate --prompt a --max-new-tokens 3 --model " + path("run"),
         "eval --quiet --pairs " + path("in"), std::string("bench decode --help"),
         "tokenizer encode --tokenizer byte --input " + path("text.txt")}) {
-    const auto line = "'" RWKVX_PROGRAM "' " + command + " >/dev/full 2>'" + path("err") + "'";
+    const auto line = "'" + program_of("") + "' " + command + " >/dev/full 2>'" + path("err") + "'";
     EXPECT_NE(std::system(line.c_str()), 0) << command;
     const auto err = read_file(path("err"));
     EXPECT_THAT(err, HasSubstr("rwkvx: error: standard output: cannot")) << command;
@@ -243,7 +243,7 @@ TEST_F(Arguments, AFullDiskIsAnErrorOfEveryCommand) {
 }
 
 TEST_F(Arguments, ClosedMessagesStopNothing) {
-  const auto line = "( '" RWKVX_PROGRAM "' eval --model '" + path("run") + "' --text '" +
+  const auto line = "( '" + program_of("eval") + "' eval --model '" + path("run") + "' --text '" +
                     path("text.txt") + "' >'" + path("out") + "'; echo $? >'" + path("rc") +
                     "' ) 2>&1 | true";
   EXPECT_EQ(std::system(line.c_str()), 0);

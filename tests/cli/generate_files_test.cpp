@@ -54,7 +54,7 @@ class GenerateFiles : public TinyRun {
   }
   // Runs a shell command in which $B is the program with its model.
   int shell(const std::string& command) const {
-    const auto line = "B=\"'" RWKVX_PROGRAM "' generate --model '" + path("run") +
+    const auto line = "B=\"'" + program_of("generate") + "' generate --model '" + path("run") +
                       "' --max-new-tokens 12 --quiet\"; cd '" + path("") + "'; " + command +
                       " 2>'" + path("err") + "'";
     const int status = std::system(("bash -c " + quoted(line)).c_str());

@@ -3,6 +3,8 @@
 # generates, scores and quantizes, and says what it lacks where it is asked to train.
 #
 #   tests/scripts/inference_test.sh SOURCE_DIR BUILD_DIR CMAKE
+#
+# With RWKVX_LONG_TESTS also the suites of tests/cli that generate and score.
 set -uo pipefail
 source_dir=$1 build_dir=$2 cmake=$3
 work=$(mktemp -d)
@@ -75,5 +77,12 @@ for command in train inspect study 'bench train'; do
   run "$command" 2 'librwkvx_torch.so' $command
 done
 run device 2 'cuda' generate "${model[@]}" --prompt bird --device cuda
+# The commands' own suites with this program; models are trained by the whole one.
+if [[ -n ${RWKVX_LONG_TESTS:-} ]]; then
+  suites='ModelCommands.*:GenerateFiles.*:EngineCommands.*:Eval*:ShellCommands.*:ForeignFiles.*:*AdapterCommand*'
+  RWKVX_INFERENCE_PROGRAM=$program "$build_dir/tests/cli_tests" --gtest_filter="$suites" >"$work/suites" 2>&1 ||
+    { grep -A 8 'Failure$' "$work/suites"; fail "suites of tests/cli"; }
+  tail -n 3 "$work/suites"
+fi
 ((failures == 0)) || exit 1
 echo "the program generates and scores without LibTorch"

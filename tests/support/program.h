@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -17,6 +18,18 @@
 #include "support/scratch.h"
 
 namespace rwkvx {
+
+// A program without LibTorch, for the commands that need none; null: the same one for all
+// (tests/scripts/inference_test.sh).
+inline const char* inference_program() { return std::getenv("RWKVX_INFERENCE_PROGRAM"); }
+
+// The program that runs a command.
+inline std::string program_of(const std::string& command) {
+  const char* given = inference_program();
+  for (const char* one : {"train", "study", "inspect", "plan", "bench"})
+    if (given == nullptr || command == one) return RWKVX_PROGRAM;
+  return given;
+}
 
 struct ProgramResult {
   int status = -1;  // exit status, or 128 + the signal that ended it
@@ -32,7 +45,7 @@ class Program {
     const std::string in = scratch_ / "in", out = scratch_ / "out", err = scratch_ / "err";
     std::ofstream(in, std::ios::binary) << input;
     std::vector<char*> argv;
-    std::string name = RWKVX_PROGRAM;
+    std::string name = program_of(args.empty() ? "" : args.front());
     argv.push_back(name.data());
     for (const auto& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
     argv.push_back(nullptr);
