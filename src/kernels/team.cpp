@@ -23,8 +23,10 @@ constexpr Duration kMeetingSpin = microseconds(100);
 constexpr int kMeetingPart = 4;
 constexpr Duration kCallSpin = microseconds(400);
 // How long a caller waits for a helper to answer: one that spins answers in a fraction of that if
-// it has a processor; one that sleeps has to be woken.
+// it has a processor, so where calls are long, it may well take a part of the last one; one that
+// sleeps has to be woken.
 constexpr Duration kAnswer = microseconds(2), kWake = microseconds(200);
+constexpr int kAnswerPart = 100;
 constexpr Duration kBegin = milliseconds(2);  // one that was made for this call
 // A helper offers its processor to others between two calls when it has had it for so long, which
 // is less than a turn of the scheduler: one that is taken off in the middle of a call holds up all.
@@ -111,6 +113,7 @@ class Pool {
       else
         run_alone(run, context);
       const auto end = Clock::now();
+      last_ = end - start;
       pace_.note(end - start, held_up, threads - members, end);
       return;
     }
@@ -141,7 +144,7 @@ class Pool {
 
   // Invites as many helpers; returns how many have a processor and answered. Those are team_.
   int invite(int others) {
-    Duration patience = kAnswer;
+    Duration patience = std::clamp<Duration>(last_ / kAnswerPart, kAnswer, kWake);
     while (static_cast<int>(helpers_.size()) < others) {
       auto& helper = helpers_.emplace_back();
       std::thread([this, &helper] { serve(helper); }).detach();
@@ -223,10 +226,6 @@ class Pool {
           if (const int processor = caller_processor_.load(std::memory_order_relaxed);
               processor == ::sched_getcpu())
             leave(processor);
-          if (Clock::now() - turn > kTurn) {
-            std::this_thread::yield();
-            turn = Clock::now();
-          }
           int invited = kInvited;
           helper.call.compare_exchange_strong(invited, kHere);
           break;
@@ -236,6 +235,10 @@ class Pool {
           helper.call.store(kNone, std::memory_order_relaxed);
           job_.run(job_.context, Worker{helper.id, job_.threads, barrier_, helper.times});
           if (working_.fetch_sub(1) == 1 && asleep_.load()) working_.notify_one();
+          if (Clock::now() - turn > kTurn) {
+            std::this_thread::yield();
+            turn = Clock::now();
+          }
           break;
         default:
           if (!wait_for_other(helper, call)) turn = Clock::now();
@@ -247,6 +250,7 @@ class Pool {
 
   std::mutex mutex_;  // held by the one caller
   TeamPace pace_;
+  Duration last_{0};  // of the last call
   Job job_;
   Barrier barrier_;
   alignas(64) std::atomic<int> working_{0};  // helpers that are not done with the call
