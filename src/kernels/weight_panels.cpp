@@ -4,7 +4,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
-#include <utility>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/weight_panels.cpp"
@@ -129,6 +128,16 @@ void put(std::byte* panel, std::int64_t unit, std::int64_t r, T value) {
   std::memcpy(panel + 4 * (unit * kPanelRows + r), &value, sizeof value);
 }
 
+// The four bytes at `from`, the first in the lowest place; zeros for those beyond `left`.
+std::uint32_t load(const std::byte* from, std::int64_t left) {
+  std::uint32_t bytes = 0;
+  if (left >= 4)
+    std::memcpy(&bytes, from, sizeof bytes);
+  else
+    std::memcpy(&bytes, from, static_cast<std::size_t>(left));
+  return bytes;
+}
+
 // Columns [first, last) of row r of a matrix to row `to` of a panel, which is filled with zeros.
 // Ranges begin at whole blocks of int4.
 void pack_row(const WeightMatrix& matrix, std::int64_t r, std::int64_t first, std::int64_t last,
@@ -144,11 +153,8 @@ void pack_row(const WeightMatrix& matrix, std::int64_t r, std::int64_t first, st
       }
       break;
     case WeightType::kBF16:
-      for (std::int64_t c = first; c < last; c += 2) {
-        std::uint16_t two[2] = {};
-        std::memcpy(two, row + 2 * c, static_cast<std::size_t>(c + 1 < last ? 4 : 2));
-        put(panel, c / 2, to, __builtin_bit_cast(std::uint32_t, two));
-      }
+      for (std::int64_t c = first; c < last; c += 2)
+        put(panel, c / 2, to, load(row + 2 * c, 2 * (last - c)));
       break;
     case WeightType::kInt8:
       if (first == 0) {
@@ -157,20 +163,16 @@ void pack_row(const WeightMatrix& matrix, std::int64_t r, std::int64_t first, st
         put(panel, 0, to, scale);
       }
       for (std::int64_t c = first; c < last; c += 4) {
-        std::uint8_t four[4] = {};
-        std::memcpy(four, row + c, static_cast<std::size_t>(std::min<std::int64_t>(4, last - c)));
-        std::swap(four[1], four[2]);
-        put(panel, 1 + c / 4, to, __builtin_bit_cast(std::uint32_t, four));
+        const auto four = load(row + c, last - c);
+        put(panel, 1 + c / 4, to,
+            (four & 0xff0000ffu) | (four & 0xff00u) << 8 | (four >> 8 & 0xff00u));
       }
       break;
     case WeightType::kInt4:
       for (std::int64_t block = first / kInt4Block; block * kInt4Block < last; ++block) {
         std::byte* at = panel + block * kInt4PanelBlock;
-        for (std::int64_t line = 0; line < kInt4Group / 4; ++line) {
-          std::uint32_t four;
-          std::memcpy(&four, row + block * (kInt4Block / 2) + 4 * line, sizeof four);
-          put(at, line, to, four);
-        }
+        for (std::int64_t line = 0; line < kInt4Group / 4; ++line)
+          put(at, line, to, load(row + block * (kInt4Block / 2) + 4 * line, 4));
         for (std::int64_t group = 0; group < 2; ++group)
           std::memcpy(at + kInt4PanelScales + 2 * (group * kPanelRows + to),
                       scales + 2 * (2 * block + group), 2);
