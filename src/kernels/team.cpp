@@ -128,13 +128,13 @@ class Pool {
     std::atomic<int> call{kNone};
     std::atomic<int> wakes{0};  // what it sleeps on: a withdrawn invitation wakes it, too
     std::atomic<bool> asleep{false}, woken{false};
+    int id = 0;  // within the call
+    MemberTimes times;
 
     void wake() {
       wakes.fetch_add(1);
       wakes.notify_one();
     }
-    int id = 0;  // within the call
-    MemberTimes times;
   };
 
   void run_alone(void (*run)(const void*, const Worker&), const void* context) {
@@ -213,7 +213,7 @@ class Pool {
     const int seen = helper.wakes.load();
     helper.woken.store(false);
     helper.asleep.store(true);
-    if (!other()) helper.wakes.wait(seen);
+    if (helper.call.load() == call) helper.wakes.wait(seen);  // the caller sees either of both
     helper.asleep.store(false);
     return false;
   }
