@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 #include <set>
+#include <utility>
 
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/json_file.h"
@@ -101,10 +102,19 @@ std::string read_text(const nlohmann::json& json, const std::string& path,
 }
 
 std::vector<std::string> read_texts(const nlohmann::json& json, const std::string& path) {
-  if (json.is_string()) return {json.get<std::string>()};
+  if (json.is_string()) {
+    auto text = json.get<std::string>();
+    if (text.empty()) return {};
+    return {std::move(text)};
+  }
   if (!json.is_array()) wrong_type(path, "a list of texts", json);
   std::vector<std::string> texts;
-  for (const auto& item : json) texts.push_back(read_text(item, path, ""));
+  for (const auto& item : json) {
+    texts.push_back(read_text(item, path, ""));
+    if (texts.back().empty())
+      throw ConfigError(path, "expected texts that say something, got \"\" as number " +
+                                  std::to_string(texts.size()) + " of the list");
+  }
   return texts;
 }
 

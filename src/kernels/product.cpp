@@ -51,6 +51,14 @@ namespace rwkvx {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
+// Vectors that are registers of x86, and not made of single numbers.
+#undef RWKVX_X86
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
+#define RWKVX_X86 1
+#else
+#define RWKVX_X86 0
+#endif
+
 #if HWY_TARGET != HWY_SCALAR  // which has no 16-bit vectors beside 32-bit ones
 
 using F = hn::CappedTag<float, kPanelRows>;
@@ -74,7 +82,7 @@ constexpr std::int64_t kMostAhead = 2 * kLine;
 // instruction that uses it, or moves multiplications ahead until registers run out.
 template <class V>
 HWY_INLINE V Held(V v) {
-#if HWY_ARCH_X86
+#if RWKVX_X86
   asm("" : "+v"(v.raw));
 #endif
   return v;
@@ -207,7 +215,7 @@ class PairSums {
  public:
   HWY_INLINE void Start(V32 sum) { sum_ = sum, rest_ = hn::Zero(I32()); }
   HWY_INLINE void Add(V16 w, V16 x) {
-#if HWY_ARCH_X86
+#if RWKVX_X86
     if constexpr (kDot) {
       auto total = sum_.raw;
       asm(RWKVX_VEX "vpdpwssd %2, %1, %0" : "+v"(total) : "v"(w.raw), "v"(x.raw));
@@ -218,7 +226,7 @@ class PairSums {
     sum_ = hn::ReorderWidenMulAccumulate(I32(), w, x, sum_, rest_);
   }
   HWY_INLINE V32 Total() const {
-#if HWY_ARCH_X86
+#if RWKVX_X86
     return sum_;
 #else
     // Two products of each row, low rows first, lie side by side.
@@ -243,8 +251,8 @@ template <bool kDot>
 class Int8Kernel {
  public:
   static constexpr int kTilePanels = kWholePanel ? 2 : 1;
-  static constexpr int kTileVectors = kWholePanel ? 8 : HWY_ARCH_X86 ? 4 : 2;
-  static constexpr int kOnePanels = kWholePanel ? 4 : HWY_ARCH_X86 ? 2 : 1;
+  static constexpr int kTileVectors = kWholePanel ? 8 : RWKVX_X86 ? 4 : 2;
+  static constexpr int kOnePanels = kWholePanel ? 4 : RWKVX_X86 ? 2 : 1;
   static constexpr std::int64_t kColumns = 512;  // 512 * 127 * 32767 < 2^31
   static constexpr std::int64_t kTurnBytes = kLine;
 
@@ -293,7 +301,7 @@ class Int8Kernel {
 
 // Sums of products of four numbers 0 .. 15 with four signed bytes, exact, of up to eight of them.
 // `start` is where the number lies that a sum starts with.
-#if HWY_ARCH_X86
+#if RWKVX_X86
 template <bool kDot>
 class GroupSums {
  public:
@@ -352,8 +360,8 @@ template <bool kDot>
 class Int4Kernel {
  public:
   static constexpr int kTilePanels = kWholePanel ? 2 : 1;
-  static constexpr int kTileVectors = HWY_ARCH_X86 ? 4 : 1;
-  static constexpr int kOnePanels = kWholePanel ? 4 : HWY_ARCH_X86 ? 2 : 1;
+  static constexpr int kTileVectors = RWKVX_X86 ? 4 : 1;
+  static constexpr int kOnePanels = kWholePanel ? 4 : RWKVX_X86 ? 2 : 1;
   static constexpr std::int64_t kColumns = 512;
   static constexpr std::int64_t kTurnBytes = kInt4PanelBlock / 8;
 
@@ -574,7 +582,7 @@ void MultiplyPanels(const WeightMatrix& matrix, std::int64_t first, std::int64_t
     return Multiply(FloatKernel<Float32>(N, in.x), matrix, first, last, in.count, y, stride);
   if (matrix.type == WeightType::kBF16)
     return Multiply(FloatKernel<BFloat16>(N, in.x), matrix, first, last, in.count, y, stride);
-#if HWY_ARCH_X86
+#if RWKVX_X86
   if (uses_dot_instructions(/*wide=*/HWY_TARGET == HWY_AVX3))
     MultiplyIntegers<true>(matrix, first, last, in, y, stride);
   else

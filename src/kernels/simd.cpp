@@ -1,6 +1,9 @@
 #include "rwkvx/kernels/simd.h"
 
 #include <hwy/targets.h>
+#if HWY_ARCH_X86
+#include <cpuid.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -26,6 +29,15 @@ struct InstructionSet {
   std::int64_t target = 0;
   bool dot = false;
 };
+
+#if HWY_ARCH_X86
+// Older compilers do not know it by name.
+bool has_avx_vnni() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0 &&
+         (a >> 4 & 1) != 0;
+}
+#endif
 
 bool is_wide([[maybe_unused]] std::int64_t target) {
 #if HWY_ARCH_X86
@@ -91,7 +103,7 @@ std::string_view simd_name() {
 bool uses_dot_instructions(bool wide) {
 #if HWY_ARCH_X86
   static const bool has512 = __builtin_cpu_supports("avx512vnni");
-  static const bool has256 = __builtin_cpu_supports("avxvnni");
+  static const bool has256 = has_avx_vnni();
   return (wide ? has512 : has256) && dot_allowed.load(std::memory_order_relaxed);
 #else
   return false;

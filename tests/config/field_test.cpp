@@ -88,6 +88,8 @@ TEST(Field, AWrongTypeIsRefusedWithItsPath) {
             "c.json: train.output: expected a text, got null");
   EXPECT_EQ(refusal_of(R"({"data": {"train": 7}})"),
             "c.json: data.train: expected a list of texts, got 7");
+  EXPECT_THAT(refusal_of(R"({"data": {"train": ["a", ""]}})"),
+              HasSubstr("data.train: expected texts that say something, got \"\" as number 2"));
   EXPECT_EQ(refusal_of(R"({"data": {"train": ["a", 7]}})"),
             "c.json: data.train: expected a text, got 7");
   EXPECT_THAT(refusal_of(R"({"model": [1]})"), HasSubstr("expected a JSON object of settings"));
@@ -179,6 +181,7 @@ TEST(Field, NullSaysNoneWhereNoneIsAChoice) {
 
 TEST(Field, OneTextServesAsAListOfTexts) {
   EXPECT_THAT(read(R"({"data": {"train": "a.txt"}})").data.train, testing::ElementsAre("a.txt"));
+  EXPECT_TRUE(read(R"({"data": {"valid": ""}})").data.valid.empty());
   EXPECT_THAT(read(R"({"data": {"train": ["a", "b"]}})").data.train,
               testing::ElementsAre("a", "b"));
 }

@@ -84,6 +84,7 @@ double read_number(const nlohmann::json& json, const std::string& path);
 bool read_flag(const nlohmann::json& json, const std::string& path);
 std::string read_text(const nlohmann::json& json, const std::string& path,
                       std::string_view choices);
+// A list, or a single text: "" is the empty list. Throws, too, where one of a list is "".
 std::vector<std::string> read_texts(const nlohmann::json& json, const std::string& path);
 std::vector<double> read_numbers(const nlohmann::json& json, const std::string& path);
 [[noreturn]] void refuse_no_settings(const nlohmann::json& json, const std::string& where);
