@@ -1,9 +1,7 @@
 #include "rwkvx/kernels/weight_panels.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/weight_panels.cpp"
@@ -12,25 +10,16 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 // clang-format on
+#include "kernels/panel_vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace rwkvx {
 namespace HWY_NAMESPACE {
 namespace {
-namespace hn = hwy::HWY_NAMESPACE;
-
-// Not more lanes than a panel has rows.
-using F = hn::CappedTag<float, kPanelRows>;
-using U32 = hn::Rebind<std::uint32_t, F>;
-using I32 = hn::Rebind<std::int32_t, F>;
-using VF = hn::VFromD<F>;
-using VU = hn::VFromD<U32>;
-constexpr std::int64_t kLanes = hn::MaxLanes(F());
 
 HWY_INLINE VU Load32(const std::byte* from) {
   return hn::LoadU(U32(), reinterpret_cast<const std::uint32_t*>(from));
 }
-HWY_INLINE VF FromBf16(VU low) { return hn::BitCast(F(), hn::ShiftLeft<16>(low)); }
 // The byte of each lane that kLeft bytes are left of, as a number with a sign.
 template <int kLeft>
 HWY_INLINE VF SignedByte(VU bytes) {
@@ -64,14 +53,12 @@ void UnpackInt8(const std::byte* at, std::int64_t r, std::int64_t columns, float
   }
 }
 void UnpackInt4(const std::byte* at, std::int64_t r, std::int64_t columns, float* to) {
-  const hn::Rebind<std::uint16_t, F> narrow;
   const auto digit = hn::Set(U32(), 0xfu);
   const auto eight = hn::Set(F(), 8.0f);
   for (std::int64_t c = 0; c < columns; at += kInt4PanelBlock) {
     for (std::int64_t group = 0; group < 2; ++group) {
       const auto* scales = reinterpret_cast<const std::uint16_t*>(at + kInt4PanelScales);
-      const VF scale =
-          FromBf16(hn::PromoteTo(U32(), hn::LoadU(narrow, scales + group * kPanelRows + r)));
+      const VF scale = LoadBf16(scales + group * kPanelRows + r);
       for (std::int64_t line = 0; line < kInt4Group / 4; ++line) {
         auto bytes = Load32(at + 64 * line + 4 * r);
         if (group == 1) bytes = hn::ShiftRight<4>(bytes);
@@ -120,11 +107,8 @@ HWY_AFTER_NAMESPACE();
 namespace rwkvx {
 namespace {
 
-// A panel's memory, 4 bytes at a time: those of column c or of the columns that share them, and
-// row r.
-template <class T>
-void put(std::byte* panel, std::int64_t unit, std::int64_t r, T value) {
-  static_assert(sizeof value == 4);
+// Puts 4 bytes into a panel: those of column `unit`, or of the columns that share them, and row r.
+void put(std::byte* panel, std::int64_t unit, std::int64_t r, std::uint32_t value) {
   std::memcpy(panel + 4 * (unit * kPanelRows + r), &value, sizeof value);
 }
 
@@ -146,22 +130,14 @@ void pack_row(const WeightMatrix& matrix, std::int64_t r, std::int64_t first, st
   const std::byte* scales = matrix.scales + r * matrix.row_scale_bytes();
   switch (matrix.type) {
     case WeightType::kF32:
-      for (std::int64_t c = first; c < last; ++c) {
-        float value;
-        std::memcpy(&value, row + 4 * c, sizeof value);
-        put(panel, c, to, value);
-      }
+      for (std::int64_t c = first; c < last; ++c) put(panel, c, to, load(row + 4 * c, 4));
       break;
     case WeightType::kBF16:
       for (std::int64_t c = first; c < last; c += 2)
         put(panel, c / 2, to, load(row + 2 * c, 2 * (last - c)));
       break;
     case WeightType::kInt8:
-      if (first == 0) {
-        float scale;
-        std::memcpy(&scale, scales, sizeof scale);
-        put(panel, 0, to, scale);
-      }
+      if (first == 0) put(panel, 0, to, load(scales, 4));
       for (std::int64_t c = first; c < last; c += 4) {
         const auto four = load(row + c, last - c);
         put(panel, 1 + c / 4, to,
@@ -225,9 +201,7 @@ void unpack_panel(const WeightMatrix& panels, std::int64_t panel, float* out) {
 
 PanelMatrix::PanelMatrix(const WeightMatrix& matrix) : view(matrix) {
   const std::int64_t count = panel_count(matrix.rows);
-  const auto bytes = static_cast<std::size_t>(count * panel_bytes(matrix.type, matrix.columns));
-  memory.reset(static_cast<std::byte*>(std::aligned_alloc(64, std::max<std::size_t>(bytes, 64))));
-  if (memory == nullptr) throw std::bad_alloc();
+  memory.reserve(count * panel_bytes(matrix.type, matrix.columns));
   pack_panels(matrix, 0, count, memory.get());
   view.values = memory.get();
   view.scales = nullptr;

@@ -20,11 +20,10 @@ bool mkl_takes_avx512() {
 
 namespace {
 
-// MKL reads the variable at its first product.
-const bool kSums = [] {
+// When the program is loaded: MKL reads the variable at its first product.
+[[gnu::constructor]] void settle_sums() {
   if (mkl_takes_avx512()) ::setenv("MKL_CBWR", "AVX512,STRICT", /*overwrite=*/0);
-  return true;
-}();
+}
 
 }  // namespace
 }  // namespace rwkvx

@@ -2,47 +2,23 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <new>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "rwkvx/config/model_config.h"
 #include "rwkvx/cores/weight_reader.h"
+#include "rwkvx/kernels/aligned_buffer.h"
 #include "rwkvx/kernels/norm.h"
 #include "rwkvx/kernels/team.h"
-#include "rwkvx/kernels/weight_matrix.h"
+#include "rwkvx/kernels/weight_panels.h"
 
 namespace rwkvx {
 
-// Channels and weight rows that one thread takes at least: a cache line of floats.
-inline constexpr std::int64_t kStepLine = 16;
+// Channels and weight rows that one thread takes at least: a panel, whose floats are a cache line.
+inline constexpr std::int64_t kStepLine = kPanelRows;
 
-// Numbers at an address that is a multiple of two cache lines; grows, never shrinks. What was in it
-// is lost when it grows.
-template <class Value>
-class AlignedBuffer {
- public:
-  Value* get() const { return data_.get(); }
-  void reserve(std::int64_t count) {
-    if (count <= size_) return;
-    constexpr std::size_t kAlign = 128;
-    const auto bytes = static_cast<std::size_t>(count) * sizeof(Value);
-    data_.reset(
-        static_cast<Value*>(std::aligned_alloc(kAlign, (bytes + kAlign - 1) / kAlign * kAlign)));
-    size_ = count;
-    if (data_ == nullptr) throw std::bad_alloc();
-  }
-
- private:
-  struct Free {
-    void operator()(Value* memory) const { std::free(memory); }
-  };
-  std::unique_ptr<Value[], Free> data_;
-  std::int64_t size_ = 0;
-};
 using StepBuffer = AlignedBuffer<float>;
 
 // Rows that belong to one sequence.

@@ -11,9 +11,8 @@ namespace rwkvx {
 // One vector x (N) for a matrix of these weights and columns, multiplied with the matrix's column
 // scales, so a small activation before a large column keeps its digits. Padding is zeros.
 //   kInt8  16-bit integers q with one scale: their error is far below that of the weights
-//   kInt4  8-bit integers q with a scale for each kInt4Group of columns, as the weights have: an
-//   error
-//          of 0.3 %, where the weights' is 8 %
+//   kInt4  8-bit integers q with a scale for each kInt4Group of columns, as the weights have;
+//          their error is a tenth of the weights' or less
 // A scale is NaN where a number that it stands for is NaN or infinite, and 0 where all of them are
 // below kLeastActivation.
 struct QuantizedLayout {

@@ -2,9 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 
+#include "rwkvx/kernels/aligned_buffer.h"
 #include "rwkvx/kernels/weight_matrix.h"
 
 namespace rwkvx {
@@ -36,11 +35,8 @@ void unpack_panel(const WeightMatrix& panels, std::int64_t panel, float* out);
 
 // The matrix in panels, with their memory.
 struct PanelMatrix {
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
   explicit PanelMatrix(const WeightMatrix& matrix);
-  std::unique_ptr<std::byte, Free> memory;
+  AlignedBuffer<std::byte> memory;
   WeightMatrix view;
 };
 
