@@ -21,27 +21,27 @@ const Accelerator kAccelerators[] = {
     {"4090", "NVIDIA GeForce RTX 4090", 165e12, 1.01e12, 24e9, 25e9, 12.5e9, 8},
 };
 
-// ---- an accelerator's speed, by what the modules and their kernels do there
-// ------------------------
+// ---- an accelerator's speed, by what the fused pass does there ---------------------------------
 
 // Share of the peak that matrix products reach: kProductShare * C / (C + kHalfWidth); and the
 // head's.
 constexpr double kProductShare = 0.81, kHalfWidth = 611, kHeadShare = 0.66;
 // Bytes of memory traffic of everything else, forward and backward: per counted elementwise
 // operation of the forward pass, per logit, per updated parameter.
-constexpr double kBytesPerOperation = 15, kBytesPerLogit = 45, kBytesPerUpdate = 30;
+constexpr double kBytesPerOperation = 15, kBytesPerLogit = 14, kBytesPerUpdate = 36;
 // Kernel launches of a layer, forward and backward, and seconds each where nothing else bounds
 // them.
-constexpr double kLaunchesPerLayer = 240, kLaunchSeconds = 4e-6;
-// Bytes of activations kept per token, layer and channel; and of the logits with their copies.
-constexpr double kKeptBytes = 70, kKeptBytesRwkv7 = 130;
-constexpr double kLogitBytes = 16.5;
+constexpr double kLaunchesPerLayer = 110, kLaunchSeconds = 4e-6;
+// Bytes per token and channel of what a site allocates while it computes.
+constexpr double kPassingBytes = 16;
 // The runtime's and the libraries' own.
 constexpr double kDeviceContextBytes = 1.5e9;
 constexpr double kMessageSeconds = 10e-6;
 // What the backward pass of a last batch hides: sums begin when the first block's gradient is
 // there.
 constexpr double kOverlap = 0.8;
+
+const PassPlace kDevicePlace{c10::Device(c10::kCUDA), at::kBFloat16, /*kernels=*/true};
 
 struct Products {
   double blocks = 0, head = 0;  // operations per token of the forward pass
@@ -77,16 +77,17 @@ std::vector<std::pair<std::string, double>> memory_of(const TrainConfig& config,
       {"moments", moment_bytes * P / real(ranks)},
   };
   if (t.ema_decay > 0) all.emplace_back("averages", 4 * P);
+  TrainingPassOptions options;
+  options.checkpoint_blocks = t.grad_checkpoint == GradCheckpoint::kBlock;
   if (on_device) {
-    const double N = real(rows * segment);
-    const double kept = model.core == "rwkv7" ? kKeptBytesRwkv7 : kKeptBytes;
     all.emplace_back("bfloat16 weights", 2 * P);
-    all.emplace_back("activations", kept * N * real(model.n_layer * model.n_embd));
-    all.emplace_back("logits", kLogitBytes * N * real(model.vocab_size));
+    options.place = kDevicePlace;
+    options.sequences = rows;
+    all.emplace_back("activations",
+                     TrainingPass::buffer_bytes(model, rows * segment, segment, options) +
+                         kPassingBytes * real(rows * segment * model.n_embd));
     all.emplace_back("CUDA", kDeviceContextBytes);
   } else {
-    TrainingPassOptions options;
-    options.checkpoint_blocks = t.grad_checkpoint == GradCheckpoint::kBlock;
     all.emplace_back("activations",
                      TrainingPass::buffer_bytes(model, rows * segment, segment, options));
     all.emplace_back("program", resident_memory_bytes() + kProductsWorkspaceBytes);
@@ -115,6 +116,9 @@ std::string accelerator_names() {
 
 Speeds estimated_speeds(const Accelerator& kind, const TrainConfig& config, std::int64_t ranks) {
   const auto& model = config.model;
+  if (const auto lacking = TrainingPass::lacks(model, kDevicePlace); !lacking.empty())
+    throw ConfigError("--gpu " + kind.name,
+                      "the fused operators, of which it knows, do not have " + lacking);
   const auto cost = products_of(model);
   const double C = real(model.n_embd), L = real(model.n_layer);
   const double share = kProductShare * C / (C + kHalfWidth);

@@ -50,7 +50,7 @@ class Computation {
   virtual double buffer_bytes() const { return 0; }
 };
 
-// `limits`: of the batches.
+// `limits`: of the batches, and where the model is.
 std::unique_ptr<Computation> fused_computation(Rwkv model, const TrainingConfig& config,
                                                const PassLimits& limits,
                                                const Additions& additions);

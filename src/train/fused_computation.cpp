@@ -46,7 +46,10 @@ class Fused : public Computation {
  public:
   Fused(Rwkv model, const TrainingConfig& config, const PassLimits& limits,
         const Additions& additions)
-      : model_(std::move(model)), config_(config), learned_(additions.state) {
+      : model_(std::move(model)),
+        config_(config),
+        learned_(additions.state),
+        device_(limits.place.device) {
     longest_ = config.segment_tokens > 0 ? std::min(config.segment_tokens, limits.longest)
                                          : limits.longest;
     // As many sequences, or pieces, at a time as a batch has rows.
@@ -56,6 +59,7 @@ class Fused : public Computation {
     options.checkpoint_blocks = config.grad_checkpoint == GradCheckpoint::kBlock;
     options.l2wrap = config.l2wrap;
     options.sequences = most_;
+    options.place = limits.place;
     bytes_ = TrainingPass::buffer_bytes(model_->config(), tokens_, longest_, options);
     pass_ = std::make_unique<TrainingPass>(*model_, tokens_, longest_, options);
     const auto parameters = model_->named_parameters();
@@ -154,10 +158,13 @@ class Fused : public Computation {
     part.batch.weights = part.weights.data();
   }
 
-  static at::Tensor sequences_of(const PassPart& part) {
+  at::Tensor indices(const std::vector<std::int64_t>& which) const {
+    return torch::tensor(which, torch::kInt64).to(device_);
+  }
+  at::Tensor sequences_of(const PassPart& part) const {
     std::vector<std::int64_t> which;
     for (const auto& piece : part.pieces) which.push_back(piece.sequence);
-    return torch::tensor(which, torch::kInt64);
+    return indices(which);
   }
 
   // The state before the first token of each sequence.
@@ -197,7 +204,7 @@ class Fused : public Computation {
       std::vector<std::int64_t> first;
       for (std::size_t i = 0; i < part.pieces.size(); ++i)
         if (part.pieces[i].position == 0) first.push_back(static_cast<std::int64_t>(i));
-      add_learned(grad_before, torch::tensor(first, torch::kInt64));
+      add_learned(grad_before, indices(first));
     }
     return sum;
   }
@@ -235,6 +242,7 @@ class Fused : public Computation {
   Rwkv model_;
   TrainingConfig config_;
   std::shared_ptr<LearnedState> learned_;
+  c10::Device device_;
   std::int64_t tokens_ = 0, longest_ = 0, most_ = 0;
   double bytes_ = 0;
   std::unique_ptr<TrainingPass> pass_;

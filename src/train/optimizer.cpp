@@ -128,7 +128,7 @@ void Optimizer::Impl::share_moments(Ranks& all) {
       const auto& own = states[s].own;
       const auto item = static_cast<int64_t>(own.element_size());
       if (ranks == nullptr) {
-        all.broadcast(own.data_ptr(), own.numel() * item, 0);
+        all.broadcast_values(own.data_ptr(), own.numel() * item);
       } else if (all.rank() != 0) {
         all.receive(own.data_ptr(), own.numel() * item, 0);
       } else {
@@ -286,11 +286,11 @@ void Optimizer::set_moments(const std::function<void(const Tensors&)>& fill) {
 
 void Optimizer::share_state(Ranks& ranks) {
   ranks.broadcast(&impl_->steps, sizeof impl_->steps, 0);
-  ranks.broadcast(impl_->values.data_ptr(), impl_->values.numel() * kFloat, 0);
+  ranks.broadcast_values(impl_->values.data_ptr(), impl_->values.numel() * kFloat);
   if (impl_->steps > 0) impl_->share_moments(ranks);  // else they are zeros
   if (impl_->ema == nullptr) return;
   for (const auto& [name, tensor] : impl_->ema->state())
-    ranks.broadcast(tensor.data_ptr(), tensor.numel() * kFloat, 0);
+    ranks.broadcast_values(tensor.data_ptr(), tensor.numel() * kFloat);
 }
 
 std::vector<Optimizer::Gradient> Optimizer::gradients() const {

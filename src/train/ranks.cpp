@@ -1,5 +1,6 @@
 // The only unit that knows LibTorch's c10d. Its Gloo group needs Gloo's headers, which LibTorch
-// does not bring; the code of both is in libtorch_cpu.
+// does not bring; the code of both is in libtorch_cpu. RWKVX_NCCL: its NCCL group, in
+// libtorch_cuda, with NCCL's headers.
 #include "train/ranks.h"
 
 #include <arpa/inet.h>
@@ -19,6 +20,9 @@
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#ifdef RWKVX_NCCL
+#include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+#endif
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "rwkvx/base/interrupt.h"
@@ -99,9 +103,25 @@ class Deadline {
   std::thread thread_;
 };
 
-at::Tensor bytes_at(void* bytes, std::int64_t count) {
-  return torch::from_blob(bytes, {count}, torch::kUInt8);
+at::Tensor bytes_at(void* bytes, std::int64_t count, c10::Device device = c10::kCPU) {
+  return torch::from_blob(bytes, {count}, torch::device(device).dtype(torch::kUInt8));
 }
+
+// Numbers on a device as a group takes them: where they are, or a copy in this machine's memory
+// that goes back afterwards.
+class Passed {
+ public:
+  Passed(at::Tensor values, bool through_host)
+      : values_(std::move(values)), own_{through_host ? values_.cpu() : values_} {}
+  std::vector<at::Tensor>& tensors() { return own_; }
+  void put_back() {
+    if (!own_.front().is_same(values_)) values_.copy_(own_.front());
+  }
+
+ private:
+  at::Tensor values_;
+  std::vector<at::Tensor> own_;
+};
 
 }  // namespace
 
@@ -111,13 +131,20 @@ struct Ranks::Impl {
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
   std::unique_ptr<RankWatch> watch;
-  std::vector<std::pair<c10::intrusive_ptr<c10d::Work>, at::Tensor>> sums;
+  c10::Device device = c10::kCPU;
+#ifdef RWKVX_NCCL
+  c10::intrusive_ptr<c10d::ProcessGroupNCCL> nccl;  // on GPUs
+#endif
+  std::vector<std::pair<c10::intrusive_ptr<c10d::Work>, Passed>> sums;
   bool gave_up = true;  // until all has gone well
 
   ~Impl() {
     if (!gave_up) return;
     // The group would wait for ranks that are gone, and the watch ends a process that does.
     group.release();
+#ifdef RWKVX_NCCL
+    nccl.release();
+#endif
     [[maybe_unused]] const auto* kept = watch.release();
   }
 
@@ -210,6 +237,25 @@ struct Ranks::Impl {
                     " could not exchange numbers with the others (" + first_line(error) + ")");
   }
 
+  // Bytes or numbers where the model lies.
+  Passed passed(at::Tensor values) const {
+    bool through_host = !device.is_cpu();
+#ifdef RWKVX_NCCL
+    if (nccl != nullptr) through_host = false;
+#endif
+    return Passed(std::move(values), through_host);
+  }
+  Passed passed(void* bytes, std::int64_t count) const {
+    return passed(bytes_at(bytes, count, device));
+  }
+  // The group that takes them.
+  c10d::Backend& backend() const {
+#ifdef RWKVX_NCCL
+    if (nccl != nullptr) return *nccl;
+#endif
+    return *group;
+  }
+
   template <class Begin>
   void call(const Begin& begin, Wait wait = Wait::kTimeout) {
     check();
@@ -243,13 +289,31 @@ std::unique_ptr<Ranks> Ranks::join(const RankPlace& place, double timeout) {
 int Ranks::rank() const { return impl_->place.rank; }
 int Ranks::size() const { return impl_->place.size; }
 
+void Ranks::set_device(const std::string& device) {
+  impl_->device = c10::Device(device);
+#ifdef RWKVX_NCCL
+  if (!impl_->device.is_cuda()) return;
+  auto options = c10d::ProcessGroupNCCL::Options::create();
+  options->timeout = milliseconds(impl_->timeout);
+  const RankWatch::Waiting waiting(*impl_->watch);
+  try {
+    impl_->nccl = c10::make_intrusive<c10d::ProcessGroupNCCL>(
+        c10::make_intrusive<c10d::PrefixStore>("nccl", impl_->store), impl_->place.rank,
+        impl_->place.size, options);
+  } catch (const std::exception& error) {
+    impl_->failed(error);
+  }
+#endif
+}
+
 void Ranks::begin_sum(float* values, std::int64_t count) {
   if (count == 0) return;
   impl_->check();
-  auto numbers = torch::from_blob(values, {count}, torch::kFloat32);
-  std::vector<at::Tensor> tensors{numbers};
   try {
-    impl_->sums.emplace_back(impl_->group->allreduce(tensors), numbers);
+    auto numbers = impl_->passed(
+        torch::from_blob(values, {count}, torch::device(impl_->device).dtype(torch::kFloat32)));
+    auto work = impl_->backend().allreduce(numbers.tensors());
+    impl_->sums.emplace_back(std::move(work), std::move(numbers));
   } catch (const std::exception& error) {
     impl_->failed(error);
   }
@@ -258,11 +322,21 @@ void Ranks::begin_sum(float* values, std::int64_t count) {
 void Ranks::finish_sums() {
   const RankWatch::Waiting waiting(*impl_->watch);
   try {
-    for (auto& [work, numbers] : impl_->sums) work->wait();
+    for (auto& [work, numbers] : impl_->sums) {
+      work->wait();
+      numbers.put_back();
+    }
   } catch (const std::exception& error) {
     impl_->failed(error);
   }
   impl_->sums.clear();
+}
+
+void Ranks::broadcast_values(void* bytes, std::int64_t count) {
+  if (count == 0) return;
+  auto values = impl_->passed(bytes, count);
+  impl_->call([&] { return impl_->backend().broadcast(values.tensors()); });
+  values.put_back();
 }
 
 std::vector<std::vector<double>> Ranks::gather(const std::vector<double>& own, Wait wait) {
@@ -301,17 +375,20 @@ std::string Ranks::broadcast_text(const std::string& text, int from, Wait wait) 
 void Ranks::share_ranges(void* bytes, const std::vector<Range>& ranges) {
   impl_->check();
   const RankWatch::Waiting waiting(*impl_->watch);
-  std::vector<c10::intrusive_ptr<c10d::Work>> works;
+  std::vector<std::pair<c10::intrusive_ptr<c10d::Work>, Passed>> works;
   try {
     for (std::size_t r = 0; r < ranges.size(); ++r) {
       if (ranges[r].count == 0) continue;
-      std::vector<at::Tensor> tensors{
-          bytes_at(static_cast<char*>(bytes) + ranges[r].begin, ranges[r].count)};
+      auto values = impl_->passed(static_cast<char*>(bytes) + ranges[r].begin, ranges[r].count);
       c10d::BroadcastOptions options;
       options.rootRank = static_cast<std::int64_t>(r);
-      works.push_back(impl_->group->broadcast(tensors, options));
+      auto work = impl_->backend().broadcast(values.tensors(), options);
+      works.emplace_back(std::move(work), std::move(values));
     }
-    for (auto& work : works) work->wait();
+    for (auto& [work, values] : works) {
+      work->wait();
+      values.put_back();
+    }
   } catch (const std::exception& error) {
     impl_->failed(error);
   }
@@ -319,13 +396,14 @@ void Ranks::share_ranges(void* bytes, const std::vector<Range>& ranges) {
 
 void Ranks::send(const void* bytes, std::int64_t count, int to) {
   if (count == 0) return;
-  std::vector<at::Tensor> tensors{bytes_at(const_cast<void*>(bytes), count)};
-  impl_->call([&] { return impl_->group->send(tensors, to, /*tag=*/0); });
+  auto values = impl_->passed(const_cast<void*>(bytes), count);
+  impl_->call([&] { return impl_->backend().send(values.tensors(), to, /*tag=*/0); });
 }
 void Ranks::receive(void* bytes, std::int64_t count, int from) {
   if (count == 0) return;
-  std::vector<at::Tensor> tensors{bytes_at(bytes, count)};
-  impl_->call([&] { return impl_->group->recv(tensors, from, /*tag=*/0); });
+  auto values = impl_->passed(bytes, count);
+  impl_->call([&] { return impl_->backend().recv(values.tensors(), from, /*tag=*/0); });
+  values.put_back();
 }
 
 void Ranks::tell_prepared() { impl_->watch->tell_prepared(); }

@@ -34,15 +34,23 @@ class Ranks {
   int rank() const;
   int size() const;
 
+  // Where the values of this rank's model lie, "cpu" unless told, "cuda:1": the memory that
+  // begin_sum(), share_ranges(), broadcast_values(), send() and receive() are given. On GPUs they
+  // go through NCCL where the program was built with it, else through this machine's memory.
+  void set_device(const std::string& device);
+
   // Replaces the numbers by their sums over the ranks, the same bits on all. Begins at once and
   // goes on beside other work, up to finish_sums().
   void begin_sum(float* values, std::int64_t count);
   void finish_sums();
+  // Rank 0's bytes come to all.
+  void broadcast_values(void* bytes, std::int64_t count);
   // How long another rank may take: the timeout, or as long as its process lives.
   enum class Wait { kTimeout, kPatient };
   // The numbers of every rank, in the order of the ranks.
   std::vector<std::vector<double>> gather(const std::vector<double>& own,
                                           Wait wait = Wait::kTimeout);
+  // `bytes` of this machine's memory.
   void broadcast(void* bytes, std::int64_t count, int from, Wait wait = Wait::kTimeout);
   std::string broadcast_text(const std::string& text, int from, Wait wait = Wait::kTimeout);
   // `ranges[r]` of `bytes`, which rank r has, comes to all.

@@ -37,11 +37,10 @@ void needs_cpu(const char* setting, const std::string& value, const c10::Device&
                                  device.str() + "; set it to " + instead);
 }
 
-c10::Device training_device(const TrainingConfig& config) {
-  const auto device = find_device(config.device, "train.device");
+// `named`: of a rank, or "".
+c10::Device training_device(const TrainingConfig& config, const std::string& named) {
+  const auto device = find_device(named.empty() ? config.device : named, "train.device");
   if (!device.is_cpu()) {
-    if (config.grad_checkpoint != GradCheckpoint::kNone)
-      needs_cpu("train.grad_checkpoint", enum_name(config.grad_checkpoint), device, "none");
     if (config.segment_tokens > 0 && config.bptt == Bptt::kFull)
       needs_cpu("train.bptt", "full", device, "truncated");
     if (config.moments == MomentType::kInt8) needs_cpu("train.moments", "int8", device, "f32");
@@ -64,8 +63,13 @@ TrainConfig resolved(const TrainConfig& given, const Tokenizer& tokenizer) {
 
 }  // namespace
 
-Run::Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks)
-    : device_(training_device(given.train)), ranks_(ranks), folder_(place.run()), quiet_(quiet) {
+Run::Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks,
+         const std::string& device)
+    : device_(training_device(given.train, device)),
+      ranks_(ranks),
+      folder_(place.run()),
+      quiet_(quiet) {
+  if (ranks_ != nullptr) ranks_->set_device(device_.str());
   if (first()) refuse_while_built(given.data, place.data());
   auto from = open_init_from(given);
   auto prepared = from.tokenizer == nullptr
@@ -118,18 +122,20 @@ Run::Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks)
     gradient_sum_ = std::make_unique<GradientSum>(*ranks_, optimizer_->gradients());
   }
 
-  fused_ =
-      t.operators == Operators::kFused && device_.is_cpu() && TrainingPass::supports(config_.model);
+  const auto where = pass_place();
+  // Of states there are gradients on the CPU alone.
+  fused_ = t.operators == Operators::kFused && TrainingPass::supports(config_.model, where) &&
+           (!where.kernels || tuning_->additions().state == nullptr);
   if (!fused_) {
     computation_ = module_computation(model_, t, tuning_->additions());
     return;
   }
   ::malloc_trim(0);  // what training the tokenizer and reading the text left behind
-  memory_ = resident_memory_bytes() + kProductsWorkspaceBytes;
+  if (device_.is_cpu()) memory_ = resident_memory_bytes() + kProductsWorkspaceBytes;
   computation_ = fused_computation(
-      model_, t, {t.batch_size * t.ctx_len, t.ctx_len, data_.batches->most_sequences()},
+      model_, t, {t.batch_size * t.ctx_len, t.ctx_len, data_.batches->most_sequences(), 0, where},
       tuning_->additions());
-  memory_ += computation_->buffer_bytes();
+  if (device_.is_cpu()) memory_ += computation_->buffer_bytes();
 }
 
 bool Run::asked_to_stop() const {
@@ -137,6 +143,9 @@ bool Run::asked_to_stop() const {
   if (!quiet_ && messages_closed()) interrupt_by(SIGPIPE);
   return interrupted();
 }
+
+// Where and in what the fused operators would train.
+PassPlace Run::pass_place() const { return PassPlace::of(device_, bfloat16()); }
 
 bool Run::bfloat16() const {
   return uses_bfloat16(enum_name(config_.train.precision), device_, "train.precision");
@@ -267,8 +276,9 @@ TrainResult Run::train(const TrainOptions& options) {
                   : "; on " + device_.str() + " in " + (bfloat16() ? "bfloat16" : "float32")));
     if (resumed) log_info("resuming from step " + std::to_string(progress_.step));
   }
-  if (c.operators == Operators::kFused && device_.is_cpu() && !fused_)
-    log_warning("train.operators: " + slow_training_note(config_.model));
+  if (c.operators == Operators::kFused && !fused_)
+    if (const auto note = slow_training_note(config_.model, pass_place()); !note.empty())
+      log_warning("train.operators: " + note);
 
   if ((c.max_tokens > 0 || c.epochs > 0) && !quiet_)
     log_info("the run ends after " + budget_.text() + ", which sets the length of the schedule");

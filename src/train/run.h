@@ -85,7 +85,9 @@ class Run {
  public:
   // Nothing in the place is changed before everything that could refuse the run was looked at.
   // `ranks`: the processes that train together; null for one alone.
-  Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks = nullptr);
+  // `device` is that of a rank; else train.device says it.
+  Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks = nullptr,
+      const std::string& device = "");
 
   TrainResult train(const TrainOptions& options);
   TrainEstimate estimate();
@@ -98,6 +100,7 @@ class Run {
   bool first() const { return ranks_ == nullptr || ranks_->rank() == 0; }
   bool asked_to_stop() const;
   bool bfloat16() const;
+  PassPlace pass_place() const;
   const TokenBatch& next_batch();
   double gradients();
   double gradients_of_ranks();
@@ -151,7 +154,8 @@ class Run {
   Progression progress_;
   std::int64_t step_tokens_ = 0, step_next_ = 0;  // of the step in progress
   double grad_norm_ = 0, rate_ = 0;
-  double memory_ = 0;  // expected at the peak, bytes; 0 where the modules train
+  double memory_ =
+      0;  // expected at the peak, bytes; 0 where the modules train, and beside a device
   // The last step from which a pass was finite: checkpoints up to it are good.
   std::int64_t verified_ = -1;
   std::int64_t saved_ = -1;           // the step of the newest checkpoint

@@ -40,8 +40,9 @@ void Run::check_ranks(const std::string& own) {
 // Every rank gets what rank 0 has begun with or gone back to.
 void Run::share_state() {
   for (const auto& parameter : model_->parameters())
-    ranks_->broadcast(parameter.data_ptr(),
-                      parameter.numel() * static_cast<std::int64_t>(parameter.element_size()), 0);
+    ranks_->broadcast_values(
+        parameter.data_ptr(),
+        parameter.numel() * static_cast<std::int64_t>(parameter.element_size()));
   optimizer_->share_state(*ranks_);
   nlohmann::json told;
   if (first())

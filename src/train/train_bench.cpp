@@ -38,7 +38,7 @@ void wait_for(c10::Device device) {
   if (!device.is_cpu()) torch::zeros({1}, torch::TensorOptions(device)).item();
 }
 
-// A model that trains on random tokens: by the fused pass on the CPU, else by its modules.
+// A model that trains on random tokens: by the fused pass, or by its modules.
 class TrainingWork : public Work {
  public:
   TrainingWork(const TrainConfig& config, c10::Device device, bool reference)
@@ -47,10 +47,13 @@ class TrainingWork : public Work {
     model_->to(device);
     optimizer_ = std::make_unique<Optimizer>(*model_, config_);
     const auto B = config_.batch_size, T = config_.ctx_len;
-    if (!reference && device.is_cpu() && TrainingPass::supports(config.model)) {
+    const auto place = PassPlace::of(
+        device, uses_bfloat16(enum_name(config_.precision), device, "train.precision"));
+    if (!reference && TrainingPass::supports(config.model, place)) {
       pass_ = std::make_unique<TrainingPass>(
           *model_, B * T, T,
-          TrainingPassOptions{config_.grad_checkpoint == GradCheckpoint::kBlock, config_.l2wrap});
+          TrainingPassOptions{config_.grad_checkpoint == GradCheckpoint::kBlock, config_.l2wrap, B,
+                              place});
     } else {
       modules_ = module_computation(model_, config_, {});
     }
@@ -76,7 +79,8 @@ class TrainingWork : public Work {
 
   std::vector<std::pair<std::string, double>> operators() const override {
     std::vector<std::pair<std::string, double>> all;
-    if (pass_ == nullptr) return all;
+    // A device's work is only begun where its time is taken.
+    if (pass_ == nullptr || !device_.is_cpu()) return all;
     all = pass_->seconds();
     all.emplace_back(kOptimizerOperator, adamw_seconds_);
     return all;

@@ -88,12 +88,22 @@ std::int64_t threads_of_rank(std::int64_t wanted, const RankPlace& place) {
   return std::min(share, choose_threads(0, known).threads);
 }
 
+// Each process of a machine has a GPU of its own, that of its number.
+std::string device_of_rank(const std::string& setting, const RankPlace& place) {
+  const std::string where = "train.device";
+  const auto first = find_device(setting, where);
+  if (first.is_cpu()) return "cpu";
+  const auto kind = c10::DeviceTypeName(first.type(), /*lower_case=*/true);
+  if (setting.find(':') != std::string::npos && place.local_size > 1)
+    throw ConfigError(where, "each of the " + std::to_string(place.local_size) +
+                                 " processes of this machine takes the " + kind +
+                                 " device of its own number; set it to " + kind);
+  if (place.local_size == 1) return first.str();
+  return find_device(kind + ":" + std::to_string(place.local_rank), where).str();
+}
+
 void check_ranks_setting(const TrainConfig& config, const RankPlace& place) {
   const auto& t = config.train;
-  if (!find_device(t.device, "train.device").is_cpu())
-    throw ConfigError("train.device",
-                      "several processes train together on the CPU alone; set it "
-                      "to cpu, or start one process");
   const auto rows = t.batch_size * t.grad_accum_steps;
   if (config.data.format == DataFormat::kText && rows < place.size)
     throw ConfigError("train.batch_size", std::to_string(rows) +
@@ -111,6 +121,7 @@ TrainResult train_with_ranks(const TrainConfig& config, const TrainOptions& give
   std::optional<Place> folder;
   std::unique_ptr<Run> run;
   try {
+    const auto device = device_of_rank(config.train.device, place);
     if (place.rank == 0) {
       check_ranks_setting(config, place);
       options = resuming_after_restart(config, given);
@@ -121,7 +132,7 @@ TrainResult train_with_ranks(const TrainConfig& config, const TrainOptions& give
       ranks->wait_prepared();
       folder.emplace(config.train.output, Place::Reader());
     }
-    run = std::make_unique<Run>(config, *folder, options.quiet, ranks.get());
+    run = std::make_unique<Run>(config, *folder, options.quiet, ranks.get(), device);
     if (place.rank == 0) note_job(config, place);
     const auto result = run->train(options);
     ranks->leave();

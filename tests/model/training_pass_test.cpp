@@ -4,6 +4,7 @@
 #include <torch/types.h>
 
 #include "rwkvx/model/rwkv.h"
+#include "rwkvx/modules/device.h"
 #include "support/tensors.h"
 
 namespace rwkvx {
@@ -23,7 +24,7 @@ ModelConfig config_of(const std::string& switches, const Shape& shape,
                              {"vocab_size", shape.V},
                              {"dim_ffn", 3 * shape.C}};
   if (core == "rwkv7")
-    json.update({{"head_size", 8},
+    json.update({{"head_size", shape.C % 16 == 0 ? 16 : 8},
                  {"decay_rank", 5},
                  {"iclr_rank", 6},
                  {"value_rank", 7},
@@ -39,10 +40,18 @@ void disturb(RwkvImpl& model) {
   for (auto& parameter : model.parameters()) parameter += torch::randn(parameter.sizes()) * 0.1;
 }
 
+// With the kernels of a device, whose bodies run on the CPU.
+TrainingPassOptions on_device(at::ScalarType type = at::kFloat) {
+  TrainingPassOptions options;
+  options.place = {at::kCPU, type, /*kernels=*/true};
+  return options;
+}
+
 // The fused pass in float32 against the modules and LibTorch's gradients in float64.
 void check(const std::string& switches, const Shape& shape, const TrainingPassOptions& options = {},
            const std::string& core = "rwkv4") {
-  SCOPED_TRACE(switches + " T " + std::to_string(shape.T) +
+  SCOPED_TRACE(switches + " T " + std::to_string(shape.T) + " " + core +
+               (options.place.kernels ? " on a device" : "") +
                (options.checkpoint_blocks ? " checkpointed" : ""));
   const auto config = config_of(switches, shape, core);
   ASSERT_TRUE(TrainingPass::supports(config));
@@ -50,6 +59,7 @@ void check(const std::string& switches, const Shape& shape, const TrainingPassOp
   disturb(*model);
   disturb(*twin);
   twin->to(torch::kFloat64);
+  model->to(options.place.device);
   const auto inputs = torch::randint(shape.V, {shape.B, shape.T}, torch::kInt64);
   const auto targets = torch::randint(shape.V, {shape.B, shape.T}, torch::kInt64);
 
@@ -70,7 +80,7 @@ void check(const std::string& switches, const Shape& shape, const TrainingPassOp
   EXPECT_NEAR(pass.loss(in, out, shape.B, shape.T), loss, 1e-9);
   auto reference = twin->named_parameters();
   for (const auto& item : model->named_parameters())
-    expect_near_in_norm(item.value().grad(), reference[item.key()].grad(), 1e-5, item.key(),
+    expect_near_in_norm(item.value().grad().cpu(), reference[item.key()].grad(), 1e-5, item.key(),
                         /*smallest=*/1e-7);
 }
 
@@ -88,8 +98,74 @@ TEST(TrainingPass, GivesTheModulesLossAndGradientsOfRwkv7) {
   for (const char* switches : {R"({"kind": "none"})", R"({})", R"({"sites": "a"})",
                                R"({"pos": "sin"})", R"({"ablation": "gate_only"})"})
     check(switches, {3, 17, 24, 29}, {}, "rwkv7");
-  for (const int64_t T : {1, 15, 16, 200}) check("{}", {2, T, 16, 31}, {}, "rwkv7");
+  for (const int64_t T : {1, 15, 16, 200}) check("{}", {2, T, 24, 31}, {}, "rwkv7");
   check("{}", {3, 40, 16, 23}, again, "rwkv7");
+}
+
+TEST(TrainingPass, GivesTheModulesLossAndGradientsWithADevicesKernels) {
+  auto options = on_device();
+  for (const char* core : {"rwkv4", "rwkv7"}) {
+    for (const char* switches :
+         {R"({"kind": "none"})", R"({})", R"({"sites": "a"})", R"({"sites": "f", "kernel": 7})",
+          R"({"kernel": 1})", R"({"pos": "sin"})", R"({"pos": "none"})",
+          R"({"ablation": "conv_only"})", R"({"ablation": "gate_only"})", R"({"gate": "one"})"})
+      check(switches, {3, 17, 32, 29}, options, core);
+    for (const int64_t T : {1, 2, 31, 33, 200}) check("{}", {2, T, 16, 31}, options, core);
+    auto again = options;
+    again.checkpoint_blocks = true, again.l2wrap = 0.1;
+    check("{}", {3, 40, 16, 23}, again, core);
+    check("{}", {2, 1100, 16, 23}, options, core);  // more rows than the head takes at a time
+  }
+}
+
+TEST(CudaTrainingPass, GivesTheModulesLossAndGradientsOnTheGpu) {
+  auto options = on_device();
+  options.place.device = find_device("auto", "test");
+  if (options.place.device.is_cpu()) GTEST_SKIP() << "no GPU that this build has kernels for";
+  for (const char* core : {"rwkv4", "rwkv7"})
+    for (const int64_t T : {1, 33, 200}) {
+      auto again = options;
+      check("{}", {3, T, 64, 29}, options, core);
+      again.checkpoint_blocks = true, again.l2wrap = 0.1;
+      check(R"({"pos": "sin"})", {2, T, 64, 31}, again, core);
+    }
+}
+
+// Of the gradients of all parameters together, as those of single ones are small beside rounding.
+TEST(TrainingPass, InBfloat16StaysNearTheModules) {
+  for (const char* core : {"rwkv4", "rwkv7"}) {
+    const auto config = config_of("{}", {1, 1, 32, 29}, core);
+    Rwkv model(config), twin(config);
+    disturb(*model);
+    disturb(*twin);
+    twin->to(torch::kFloat64);
+    const auto inputs = torch::randint(29, {3, 40}, torch::kInt64);
+    const auto targets = torch::randint(29, {3, 40}, torch::kInt64);
+    auto state = twin->start(3);
+    const auto wanted =
+        at::cross_entropy_loss(twin->forward(inputs, state).view({-1, 29}), targets.view({-1}));
+    wanted.backward();
+    for (auto& parameter : model->parameters())
+      parameter.mutable_grad() = torch::zeros_like(parameter);
+    TrainingPass pass(*model, 120, 40, on_device(at::kBFloat16));
+    const double loss = pass.loss_and_gradients(inputs.const_data_ptr<int64_t>(),
+                                                targets.const_data_ptr<int64_t>(), 3, 40, 1);
+    EXPECT_NEAR(loss, wanted.item<double>(), 5e-3 * loss) << core;
+    auto reference = twin->named_parameters();
+    std::vector<at::Tensor> found, exact;
+    for (const auto& item : model->named_parameters()) {
+      found.push_back(item.value().grad().flatten());
+      exact.push_back(reference[item.key()].grad().flatten());
+      expect_near_in_norm(found.back(), exact.back(), 0.2, core + item.key(), /*smallest=*/1e-4);
+    }
+    expect_near_in_norm(at::cat(found), at::cat(exact), 0.02, core);
+    // The matrices are read again at each call.
+    const torch::NoGradGuard no_grad;
+    model->head.zero_();
+    EXPECT_NEAR(
+        pass.loss(inputs.const_data_ptr<int64_t>(), targets.const_data_ptr<int64_t>(), 3, 40),
+        std::log(29), 1e-3);
+  }
 }
 
 TEST(TrainingPass, TakesSequencesOfAnyLength) {
@@ -182,10 +258,10 @@ TEST(TrainingPass, DocumentsOfAPackedBatchDoNotSeeEachOther) {
     for (const char* switches : {R"({"kind": "none"})", R"({})", R"({"pos": "sin", "sites": "a"})"})
       for (const bool again : {false, true}) {
         SCOPED_TRACE(std::string(core) + switches);
-        Twins twins(config_of(switches, {1, 1, 24, 29}, core));
+        Twins twins(config_of(switches, {1, 1, 32, 29}, core));
         const Packed packed(29);
         const double wanted = exact_gradients(*twins.exact, packed);
-        TrainingPassOptions options;
+        auto options = again ? on_device() : TrainingPassOptions();
         options.sequences = 5, options.checkpoint_blocks = again;
         TrainingPass pass(*twins.model, 58, 33, options);
         EXPECT_NEAR(pass.loss_and_gradients(packed.batch, 0.5), wanted, 1e-5 * wanted);
@@ -271,41 +347,45 @@ TEST(TrainingPass, TheModulesGradientsReachThroughADifferentiableState) {
   }
 }
 
+void check_adapters(const char* core, TrainingPassOptions options) {
+  Twins twins(config_of("{}", {1, 1, 32, 29}, core));
+  const Packed packed(29);
+  options.sequences = 5;
+  TrainingPass pass(*twins.model, 58, 33, options);
+  std::vector<std::pair<std::string, PassAdapter>> adapters;
+  for (const std::string name : {"blocks.0.att.key.weight", "blocks.2.ffn.value.weight",
+                                 "blocks.1.att.output.weight", "head.weight"}) {
+    auto matrix = twins.model->named_parameters()[name];
+    PassAdapter one{torch::randn({3, matrix.size(1)}) * 0.1,
+                    torch::randn({matrix.size(0), 3}) * 0.1, 0.7f};
+    one.a.mutable_grad() = torch::zeros_like(one.a);
+    one.b.mutable_grad() = torch::zeros_like(one.b);
+    pass.add_adapter(matrix, one);
+    const torch::NoGradGuard no_grad;
+    twins.exact->named_parameters()[name] += 0.7f * torch::mm(one.b, one.a).to(torch::kFloat64);
+    adapters.emplace_back(name, one);
+    matrix.mutable_grad() = at::Tensor();
+  }
+  const double wanted = exact_gradients(*twins.exact, packed);
+  EXPECT_NEAR(pass.loss_and_gradients(packed.batch, 1), wanted, 1e-5 * wanted);
+  auto reference = twins.exact->named_parameters();
+  for (const auto& [name, one] : adapters) {
+    const auto whole = reference[name].grad() * 0.7;
+    expect_near_in_norm(one.a.grad(), torch::mm(one.b.t().to(torch::kFloat64), whole), 2e-5,
+                        name + " a");
+    expect_near_in_norm(one.b.grad(), torch::mm(whole, one.a.t().to(torch::kFloat64)), 2e-5,
+                        name + " b");
+  }
+  for (const auto& item : twins.model->named_parameters())
+    if (item.value().grad().defined())
+      expect_near_in_norm(item.value().grad(), reference[item.key()].grad(), 1e-5, item.key(),
+                          /*smallest=*/1e-7);
+}
+
 TEST(TrainingPass, ALowRankAdditionIsAnotherMatrix) {
   for (const char* core : kCores) {
-    Twins twins(config_of("{}", {1, 1, 24, 29}, core));
-    const Packed packed(29);
-    TrainingPassOptions options;
-    options.sequences = 5;
-    TrainingPass pass(*twins.model, 58, 33, options);
-    std::vector<std::pair<std::string, PassAdapter>> adapters;
-    for (const std::string name : {"blocks.0.att.key.weight", "blocks.2.ffn.value.weight",
-                                   "blocks.1.att.output.weight", "head.weight"}) {
-      auto matrix = twins.model->named_parameters()[name];
-      PassAdapter one{torch::randn({3, matrix.size(1)}) * 0.1,
-                      torch::randn({matrix.size(0), 3}) * 0.1, 0.7f};
-      one.a.mutable_grad() = torch::zeros_like(one.a);
-      one.b.mutable_grad() = torch::zeros_like(one.b);
-      pass.add_adapter(matrix, one);
-      const torch::NoGradGuard no_grad;
-      twins.exact->named_parameters()[name] += 0.7f * torch::mm(one.b, one.a).to(torch::kFloat64);
-      adapters.emplace_back(name, one);
-      matrix.mutable_grad() = at::Tensor();
-    }
-    const double wanted = exact_gradients(*twins.exact, packed);
-    EXPECT_NEAR(pass.loss_and_gradients(packed.batch, 1), wanted, 1e-5 * wanted);
-    auto reference = twins.exact->named_parameters();
-    for (const auto& [name, one] : adapters) {
-      const auto whole = reference[name].grad() * 0.7;
-      expect_near_in_norm(one.a.grad(), torch::mm(one.b.t().to(torch::kFloat64), whole), 2e-5,
-                          name + " a");
-      expect_near_in_norm(one.b.grad(), torch::mm(whole, one.a.t().to(torch::kFloat64)), 2e-5,
-                          name + " b");
-    }
-    for (const auto& item : twins.model->named_parameters())
-      if (item.value().grad().defined())
-        expect_near_in_norm(item.value().grad(), reference[item.key()].grad(), 1e-5, item.key(),
-                            /*smallest=*/1e-7);
+    check_adapters(core, {});
+    check_adapters(core, on_device());
   }
 }
 
@@ -342,6 +422,11 @@ TEST(TrainingPass, DropoutHasTheGradientOfItsLoss) {
     TrainingPass pass(*twins.model, 58, 33, options);
     const double loss = pass.loss_and_gradients(packed.batch, 1);
     EXPECT_EQ(pass.loss(packed.batch), loss);
+    if (std::string(core) == "rwkv4") {  // a device has no heads of 8
+      auto device = on_device();
+      device.sequences = 5;
+      EXPECT_NEAR(TrainingPass(*twins.model, 58, 33, device).loss(packed.batch), loss, 1e-5 * loss);
+    }
     packed.batch.dropout_key = 6;
     EXPECT_NE(pass.loss(packed.batch), loss);
     packed.batch.dropout_key = 5;
@@ -359,6 +444,35 @@ TEST(TrainingPass, DropoutHasTheGradientOfItsLoss) {
       const double down = pass.loss(packed.batch);
       value.copy_(kept);
       EXPECT_NEAR((up - down) / (2 * step), slope, 0.03 * slope + 0.02) << core << item.key();
+    }
+  }
+}
+
+// Pieces of a sequence that go on from the states of those before, on a device as on the CPU.
+TEST(TrainingPass, StatesOnADeviceAreTheCpus) {
+  for (const char* core : kCores) {
+    Twins twins(config_of("{}", {1, 1, 32, 29}, core));
+    const Packed packed(29);
+    TrainingPass cpu(*twins.model, 58, 58, {}), device(*twins.model, 58, 58, on_device());
+    auto cpu_state = twins.model->start(1), device_state = twins.model->start(1);
+    const auto go_on = [](TrainingPass& pass, TrainingBatch part, ModelState& state) {
+      auto after = zeros_like(state);
+      part.states.before = &state, part.states.after = &after;
+      const double loss = pass.loss(part);
+      state = after;
+      return loss;
+    };
+    for (const auto& [begin, tokens] : {std::pair{0, 2}, std::pair{2, 1}, std::pair{3, 55}}) {
+      auto part = packed.batch;
+      part.inputs += begin, part.targets += begin, part.weights += begin;
+      part.sequences = {{0, tokens, begin}};
+      const double wanted = go_on(cpu, part, cpu_state);
+      EXPECT_NEAR(go_on(device, part, device_state), wanted, 1e-5 * wanted);
+      for (std::size_t l = 0; l < cpu_state.layers.size(); ++l)
+        for (std::size_t i = 0; i < cpu_state.layers[l].size(); ++i)
+          expect_near_in_norm(device_state.layers[l][i], cpu_state.layers[l][i], 1e-5,
+                              std::string(core) + std::to_string(l) + " " + std::to_string(i),
+                              1e-6);
     }
   }
 }

@@ -1,134 +1,70 @@
 // Runs the CUDA kernels without LibTorch: the bodies on the processor, and where there is a GPU the
 // kernels on it, which must agree. What is to be written holds NaN before: a kernel that writes
 // nothing, or not all, is seen. scripts/check_cuda builds and runs it.
-#include <cuda_runtime.h>
-
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <limits>
-#include <random>
-#include <string>
-#include <vector>
+#include <type_traits>
 
 #include "cores/rwkv4/cuda/wkv.h"
 #include "cores/rwkv7/cuda/wkv.h"
 #include "cores/shift/cuda/shift_mix.h"
+#include "cuda_arrays.h"
 
-namespace rwkvx::cuda {
+namespace rwkvx::cuda::driver {
 namespace {
 
-bool gpu = false;
-int failures = 0, compared = 0;
-std::mt19937 numbers(1);
-
-enum class Side { kProcessor, kGpu };
-
-void require(cudaError_t error, const char* what) {
-  if (error == cudaSuccess) return;
-  std::printf("%s: %s\n", what, cudaGetErrorString(error));
-  std::exit(1);
-}
-
-// An array on the processor and its twin in the GPU's own memory.
-template <class Value>
-class Array {
- public:
-  // Numbers between low and high.
-  Array(std::int64_t count, float low, float high) : Array(count) {
-    std::uniform_real_distribution<float> draw(low, high);
-    for (std::int64_t i = 0; i < count; ++i) store(host_.data(), i, draw(numbers));
-    upload();
-  }
-  // NaN, to be written by a kernel.
-  explicit Array(std::int64_t count) : host_(static_cast<std::size_t>(count)) {
-    for (std::int64_t i = 0; i < count; ++i)
-      store(host_.data(), i, std::numeric_limits<float>::quiet_NaN());
-    if (gpu) require(cudaMalloc(&device_, bytes()), "cudaMalloc");
-    upload();
-  }
-  Array(const Array&) = delete;
-  Array& operator=(const Array&) = delete;
-  ~Array() {
-    if (gpu) cudaFree(device_);
-  }
-  Value* at(Side side) { return side == Side::kGpu ? device_ : host_.data(); }
-  void set(std::int64_t i, float value) { store(host_.data(), i, value); }
-  void upload() {
-    if (gpu)
-      require(cudaMemcpy(device_, host_.data(), bytes(), cudaMemcpyHostToDevice), "cudaMemcpy");
-  }
-  std::vector<float> values(Side side) {
-    std::vector<Value> all = host_;
-    if (side == Side::kGpu)
-      require(cudaMemcpy(all.data(), device_, bytes(), cudaMemcpyDeviceToHost), "cudaMemcpy");
-    std::vector<float> floats(all.size());
-    for (std::size_t i = 0; i < all.size(); ++i)
-      floats[i] = load(all.data(), static_cast<std::int64_t>(i));
-    return floats;
-  }
-
- private:
-  std::size_t bytes() const { return sizeof(Value) * host_.size(); }
-  std::vector<Value> host_;
-  Value* device_ = nullptr;
+struct WkvShape {
+  std::int64_t T, C;
+  bool gated = true;
+  std::int64_t segment = 0, backward_segment = 0;  // 0: one segment
+  float range = 90;                                // of the keys
+  bool states = true;                              // whether states come in and go out
+  bool in_place = false;                           // gradients over their inputs
 };
 
-void fail(const std::string& what) {
-  ++failures;
-  std::printf("  FAILED: %s\n", what.c_str());
-}
-
+// What WKV's forward and backward pass write.
 template <class Value>
-constexpr double tolerance() {
-  return sizeof(Value) == 4 ? 1e-5 : 1e-2;
-}
-
-void expect_near(const std::string& what, const std::vector<float>& found,
-                 const std::vector<float>& wanted, double allowed) {
-  double away = 0, size = 0;
-  for (std::size_t i = 0; i < wanted.size(); ++i) {
-    away += std::pow(double(found[i]) - double(wanted[i]), 2);
-    size += std::pow(double(wanted[i]), 2);
-  }
-  const double error = std::sqrt(away / std::max(size, 1e-30));
-  ++compared;
-  if (!(error <= allowed && size > 0))  // NaN fails too
-    fail(what + ": relative difference " + std::to_string(error) + ", allowed " +
-         std::to_string(allowed));
-}
-
-// That the bodies wrote every number, and the kernel the same ones.
-template <class Value>
-void check(const std::string& what, Array<Value>& array, double allowed = tolerance<Value>()) {
-  const auto wanted = array.values(Side::kProcessor);
-  for (const float x : wanted)
-    if (std::isnan(x)) return fail(what + ": the body left a number unwritten, or made NaN");
-  if (gpu) expect_near(what, array.values(Side::kGpu), wanted, allowed);
-}
+struct WkvOutcome {
+  WkvOutcome(const WkvShape& shape, std::int64_t B)
+      : y(B * shape.T * shape.C),
+        gk(B * shape.T * shape.C),
+        gv(B * shape.T * shape.C),
+        gr(B * shape.T * shape.C),
+        state(B * 3 * shape.C),
+        kept(B * wkv_kept_states(shape.T) * 3 * shape.C),
+        gw(B * shape.C),
+        gu(B * shape.C),
+        gin(B * 3 * shape.C),
+        forward_workspace(
+            std::max<std::int64_t>(wkv_workspace(B, shape.T, shape.C, shape.segment), 1)),
+        backward_workspace(std::max<std::int64_t>(
+            wkv_workspace(B, shape.T, shape.C, shape.backward_segment), 1)) {}
+  Array<Value> y, gk, gv, gr;
+  Array<float> state, kept, gw, gu, gin, forward_workspace, backward_workspace;
+};
 
 template <class Call>
-void start(const Call& call) {
-  const auto error = launch(call, nullptr);
-  if (!error.empty()) return fail("the kernel did not start: " + error);
-  require(cudaDeviceSynchronize(), "the kernel did not run");
+void walk(const Call& call) {
+  wkv_phases(call, [&](const auto& phase, std::int64_t threads) {
+    for (std::int64_t thread = 0; thread < threads; ++thread) phase(call, thread);
+  });
 }
 
 template <class Value>
-void check_wkv(std::int64_t T, std::int64_t C, bool gated) {
-  const std::int64_t B = 2, N = B * T * C, S = wkv_kept_states(T);
-  const auto title = "wkv of " + std::string(sizeof(Value) == 4 ? "float32" : "bfloat16") + ", " +
-                     std::to_string(T) + " tokens" + (gated ? "" : ", no r");
-  std::printf("%s\n", title.c_str());
+void check_wkv(const WkvShape& shape) {
+  const std::int64_t B = 2, T = shape.T, C = shape.C, N = B * T * C;
+  const bool states = shape.states, gated = shape.gated;
+  std::string title = "wkv of " + std::string(sizeof(Value) == 4 ? "float32" : "bfloat16") + ", " +
+                      std::to_string(T) + " tokens" + (gated ? "" : ", no r");
+  if (shape.segment > 0)
+    title += ", segments of " + std::to_string(shape.segment) + " and " +
+             std::to_string(shape.backward_segment) + ", keys up to " +
+             std::to_string(static_cast<int>(shape.range));
+  std::printf("%s%s%s\n", title.c_str(), states ? "" : ", no states",
+              shape.in_place ? ", in place" : "");
   Array<float> w(C, -2, -0.01f), u(C, -1, 1), state(B * 3 * C, 0.1f, 1), gstate(B * 3 * C, -1, 1);
   for (std::int64_t c = 0; c < C; c += 5) w.set(c, -200), u.set(c, c % 2 == 0 ? 80.0f : -80.0f);
   w.upload(), u.upload();
-  Array<Value> k(N, -90, 90), v(N, -1, 1), r(N, -200, 200), gy(N, -1, 1);
-  Array<float> state_out(B * 3 * C), kept(B * S * 3 * C), gw(B * C), gu(B * C), gin(B * 3 * C);
-  Array<Value> y(N), y_alone(N), gk(N), gv(N), gr(N);
-  Array<float> state_alone(B * 3 * C);
-  const auto forward = [&](Side s) {
+  Array<Value> k(N, -shape.range, shape.range), v(N, -1, 1), r(N, -200, 200), gy(N, -1, 1);
+  const auto forward = [&](Side s, WkvOutcome<Value>& out, std::int64_t segment) {
     return WkvForwardCall<Value>{B,
                                  T,
                                  C,
@@ -137,52 +73,101 @@ void check_wkv(std::int64_t T, std::int64_t C, bool gated) {
                                  k.at(s),
                                  v.at(s),
                                  gated ? r.at(s) : nullptr,
-                                 y.at(s),
-                                 state.at(s),
-                                 state_out.at(s),
-                                 kept.at(s)};
+                                 out.y.at(s),
+                                 states ? state.at(s) : nullptr,
+                                 states ? out.state.at(s) : nullptr,
+                                 out.kept.at(s),
+                                 segment,
+                                 segment > 0 ? out.forward_workspace.at(s) : nullptr};
   };
-  const auto alone = [&](Side s) {  // without a backward pass to come
-    auto call = forward(s);
-    call.y = y_alone.at(s), call.state_out = state_alone.at(s), call.kept = nullptr;
-    return call;
-  };
-  const auto backward = [&](Side s) {
+  const auto backward = [&](Side s, WkvOutcome<Value>& out, std::int64_t segment, bool in_place) {
     return WkvBackwardCall<Value>{B,
                                   T,
                                   C,
                                   w.at(s),
                                   u.at(s),
-                                  k.at(s),
-                                  v.at(s),
-                                  gated ? r.at(s) : nullptr,
-                                  kept.at(s),
-                                  state.at(s),
-                                  state_out.at(s),
+                                  in_place ? out.gk.at(s) : k.at(s),
+                                  in_place ? out.gv.at(s) : v.at(s),
+                                  !gated     ? nullptr
+                                  : in_place ? out.gr.at(s)
+                                             : r.at(s),
+                                  out.kept.at(s),
+                                  states ? state.at(s) : nullptr,
+                                  states ? out.state.at(s) : nullptr,
                                   gy.at(s),
-                                  gstate.at(s),
-                                  gk.at(s),
-                                  gv.at(s),
-                                  gated ? gr.at(s) : nullptr,
-                                  gw.at(s),
-                                  gu.at(s),
-                                  gin.at(s)};
+                                  states ? gstate.at(s) : nullptr,
+                                  out.gk.at(s),
+                                  out.gv.at(s),
+                                  gated ? out.gr.at(s) : nullptr,
+                                  out.gw.at(s),
+                                  out.gu.at(s),
+                                  states ? out.gin.at(s) : nullptr,
+                                  segment,
+                                  segment > 0 ? out.backward_workspace.at(s) : nullptr};
   };
-  for (std::int64_t i = 0; i < B * C; ++i) wkv_forward_thread(forward(Side::kProcessor), i);
-  for (std::int64_t i = 0; i < B * C; ++i) wkv_forward_thread(alone(Side::kProcessor), i);
-  for (std::int64_t i = 0; i < B * C; ++i) wkv_backward_thread(backward(Side::kProcessor), i);
+  WkvOutcome<Value> out(shape, B);
+  Array<Value> y_alone(N);
+  Array<float> state_alone(B * 3 * C);
+  const auto alone = [&](Side s) {  // without a backward pass to come
+    auto call = forward(s, out, shape.segment);
+    call.y = y_alone.at(s), call.kept = nullptr;
+    if (states) call.state_out = state_alone.at(s);
+    return call;
+  };
+  if (shape.in_place) out.gk.copy(k), out.gv.copy(v), out.gr.copy(r);
+  walk(forward(Side::kProcessor, out, shape.segment));
+  walk(alone(Side::kProcessor));
+  walk(backward(Side::kProcessor, out, shape.backward_segment, shape.in_place));
   if (gpu) {
-    start(forward(Side::kGpu));
+    start(forward(Side::kGpu, out, shape.segment));
     start(alone(Side::kGpu));
-    start(backward(Side::kGpu));
+    start(backward(Side::kGpu, out, shape.backward_segment, shape.in_place));
   }
   // Both sides take the states from their own forward pass, which agrees but for rounding.
-  check("kept", kept, 1e-3);
-  check("y", y), check("y alone", y_alone);
-  check("state", state_out), check("state alone", state_alone);
-  check("grad k", gk), check("grad v", gv);
-  if (gated) check("grad r", gr);
-  check("grad w", gw), check("grad u", gu), check("grad state", gin);
+  check("kept", out.kept, 1e-3);
+  check("y", out.y), check("y alone", y_alone);
+  check("grad k", out.gk), check("grad v", out.gv);
+  if (gated) check("grad r", out.gr);
+  check("grad w", out.gw), check("grad u", out.gu);
+  if (states) {
+    check("state", out.state), check("state alone", state_alone), check("grad state", out.gin);
+  }
+  if (shape.segment <= 0 && shape.backward_segment <= 0) return;
+
+  WkvOutcome<Value> whole(shape, B);
+  walk(forward(Side::kProcessor, whole, 0));
+  // The rows of the last state may have another o: their gradients are those of the same state.
+  const auto rows = out.state.values(Side::kProcessor);
+  const auto whole_rows = whole.state.values(Side::kProcessor);
+  auto scaled = gstate.values(Side::kProcessor);
+  for (std::size_t i = 0, channels = static_cast<std::size_t>(C); i < rows.size(); ++i) {
+    const std::size_t o = i - i / channels % 3 * channels + 2 * channels;
+    scaled[i] *= static_cast<float>(std::exp(double(whole_rows[o]) - double(rows[o])));
+  }
+  auto backward_whole = backward(Side::kProcessor, whole, 0, /*in_place=*/false);
+  if (states) backward_whole.grad_state_out = scaled.data();
+  walk(backward_whole);
+  const auto compare = [](const std::string& what, auto& found, auto& wanted) {
+    using Stored = std::remove_reference_t<decltype(*wanted.at(Side::kProcessor))>;
+    expect_near(what + " of one segment", found.values(Side::kProcessor),
+                wanted.values(Side::kProcessor), tolerance<Stored>());
+  };
+  compare("y", out.y, whole.y), compare("y alone", y_alone, whole.y);
+  compare("grad k", out.gk, whole.gk), compare("grad v", out.gv, whole.gv);
+  if (gated) compare("grad r", out.gr, whole.gr);
+  compare("grad w", out.gw, whole.gw), compare("grad u", out.gu, whole.gu);
+  if (states) compare("grad state", out.gin, whole.gin);
+  if (!states) return;
+  const auto means = [&](const std::vector<float>& of) {  // p / q and o + log q
+    std::vector<float> all;
+    for (std::size_t i = 0, channels = static_cast<std::size_t>(C); i < of.size(); ++i) {
+      if (i / channels % 3 != 0) continue;
+      all.push_back(of[i] / of[i + channels]);
+      all.push_back(of[i + 2 * channels] + std::log(of[i + channels]));
+    }
+    return all;
+  };
+  expect_near("state of one segment", means(rows), means(whole_rows), 1e-5);
 }
 
 template <int N, class Value>
@@ -261,7 +246,7 @@ void check_shift_mix(std::int64_t T, std::int64_t C, int K, Gate gate, bool fact
       gate_s(C, -1, 1), gate_b(C, -1, 1), logits(B * T * G, -300, 300), ring(B * rings * C, -1, 1),
       prev(B * C, -1, 1), mix(3 * C, 0, 1);
   Array<Out> dz0(N, -1, 1), dz1(N, -1, 1), dz2(N, -1, 1), z0(N), z1(N), z2(N);
-  const std::int64_t groups = (C + kLaunchLanes - 1) / kLaunchLanes;
+  const std::int64_t groups = (C + kWarp - 1) / kWarp;
   Array<float> last(B * C), da(N), dlogits(N), grads(B * tiles * (kShiftMixGradRows + K) * C);
   Array<float> dm(factors ? C * B * T * K : 1), dm_gpu(factors ? groups * B * T * K : 1);
   const auto inputs = [&](Side s) {
@@ -312,23 +297,36 @@ void check_shift_mix(std::int64_t T, std::int64_t C, int K, Gate gate, bool fact
 }
 
 }  // namespace
-}  // namespace rwkvx::cuda
+}  // namespace rwkvx::cuda::driver
 
 int main() {
   using namespace rwkvx::cuda;
+  using namespace rwkvx::cuda::driver;
   int count = 0;
   cudaDeviceProp device{};
   gpu = cudaGetDeviceCount(&count) == cudaSuccess && count > 0 &&
         cudaGetDeviceProperties(&device, 0) == cudaSuccess;
   for (const std::int64_t T : {1, 2, 33, 500}) {
-    check_wkv<float>(T, 37, /*gated=*/true);
-    check_wkv<Bf16>(T, 37, /*gated=*/true);
+    check_wkv<float>({T, 37});
+    check_wkv<Bf16>({T, 37});
     check_shift_mix<float>(T, 150, 4, Gate::kDiag, true, false);
     check_shift_mix<Bf16>(T, 150, 4, Gate::kDiag, true, true);
   }
-  check_wkv<float>(70, 64, /*gated=*/false);
-  check_wkv<Bf16>(70, 64, /*gated=*/false);
-  check_wkv<float>(65536, 33, /*gated=*/true);
+  check_wkv<float>({70, 64, /*gated=*/false});
+  check_wkv<Bf16>({70, 64, /*gated=*/false});
+  check_wkv<float>({65536, 33});
+  for (const std::int64_t T : {1, 33, 200, 4097})
+    for (const std::int64_t segment : {32, 64, 128})
+      for (const float range : {1.0f, 90.0f}) {
+        check_wkv<float>({T, 37, true, segment, segment, range});
+        if (T > 1)  // else nothing has a gradient
+          check_wkv<float>({T, 5, false, segment, segment, range, /*states=*/false});
+        check_wkv<float>({T, 33, true, segment, segment, range, true, /*in_place=*/true});
+        check_wkv<Bf16>({T, 33, true, segment, segment, range, true, /*in_place=*/true});
+      }
+  check_wkv<float>({1000, 37, true, /*segment=*/128, /*backward_segment=*/96});
+  check_wkv<float>({1000, 37, true, /*segment=*/128, /*backward_segment=*/0});
+  check_wkv<float>({65536, 33, true, 1024, 1024, 8.0f});
   for (const std::int64_t T : {1, 9, 33, 500}) {
     check_wkv7<64, float>(T);
     check_wkv7<64, Bf16>(T);
@@ -341,6 +339,7 @@ int main() {
     }
   check_shift_mix<float>(65536, 33, 4, Gate::kDiag, true, false);
   check_shift_mix<float>(65536, 33, 2, Gate::kLogits, false, false);
+  check_pass();
   if (gpu)
     std::printf("%s: %d arrays compared, %d failures\n", device.name, compared, failures);
   else

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <cstdlib>
 #include <set>
 
 #include "rwkvx/base/files.h"
@@ -61,6 +62,59 @@ TEST(Trainer, FusedAndReferenceOperatorsGiveTheSameLosses) {
     EXPECT_NEAR(a[i][field].get<double>(), b[i][field].get<double>(), 1e-4);
     EXPECT_EQ(a[i][field], c[i][field]);
   }
+}
+
+// Trains with the bodies of a device's kernels; see docs/gpu.md.
+struct KernelBodies {
+  explicit KernelBodies(const char* type) { ::setenv("RWKVX_KERNEL_BODIES", type, 1); }
+  ~KernelBodies() { ::unsetenv("RWKVX_KERNEL_BODIES"); }
+  KernelBodies(const KernelBodies&) = delete;
+  KernelBodies& operator=(const KernelBodies&) = delete;
+};
+
+TEST(Trainer, ADevicesKernelsGiveTheLossesOfTheCpus) {
+  for (const char* what : {"plain", "rwkv7", "dropout", "segments"}) {
+    const ScratchDirectory folder;
+    const auto configure = [&](const std::string& output) {
+      auto config = tiny(folder, output);
+      const std::string chosen = what;
+      config.train.max_steps = 8;
+      if (chosen == "rwkv7") {
+        config.model.core = "rwkv7", config.model.head_size = 16;
+        config.train.learning_rate = 1e-3;
+      }
+      if (chosen == "dropout") config.train.dropout = 0.2;
+      if (chosen == "segments") config.train.segment_tokens = 5;
+      return config;
+    };
+    const auto cpu = configure("cpu"), device = configure("device"), half = configure("half");
+    train(cpu, quiet());
+    {
+      const KernelBodies bodies("f32");
+      train(device, quiet());
+    }
+    {
+      const KernelBodies bodies("bf16");
+      train(half, quiet());
+    }
+    const auto a = log_lines(cpu), b = log_lines(device), c = log_lines(half);
+    ASSERT_EQ(a.size(), b.size());
+    ASSERT_EQ(a.size(), c.size());
+    for (std::size_t i = 0; i < a.size(); ++i) {
+      const char* field = a[i].contains("loss") ? "loss" : "valid_loss";
+      const double wanted = a[i][field];
+      EXPECT_NEAR(b[i][field].get<double>(), wanted, 1e-4 * wanted) << what;
+      EXPECT_NEAR(c[i][field].get<double>(), wanted, 2e-2 * wanted) << what;
+      EXPECT_NE(c[i][field].get<double>(), wanted) << what;
+    }
+  }
+}
+
+TEST(Trainer, RefusesAnUnknownTypeOfKernelBodies) {
+  const ScratchDirectory folder;
+  const KernelBodies bodies("fp8");
+  EXPECT_THAT([&] { train(tiny(folder), quiet()); },
+              testing::ThrowsMessage<ConfigError>(HasSubstr("expected f32 or bf16, got \"fp8\"")));
 }
 
 // Words in no order: a text that cannot be learned by heart, where a rounding would grow tenfold in

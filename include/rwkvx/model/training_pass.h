@@ -2,7 +2,8 @@
 //
 // The same mathematics as Rwkv's forward and LibTorch's gradients, which the tests hold it to: all
 // that is not a matrix product happens in a few passes over memory (cores/*/modules/pass.h),
-// activations that are cheap to compute again are not kept, and no step allocates.
+// activations that are cheap to compute again are not kept, and no step allocates. On a device with
+// that device's kernels, where small temporary tensors come from LibTorch's allocator.
 #pragma once
 
 #include <cstdint>
@@ -26,6 +27,7 @@ struct TrainingPassOptions {
   bool checkpoint_blocks = false;  // keep only each block's input, and run the block again
   double l2wrap = 0;               // see TrainingConfig
   std::int64_t sequences = 0;      // of a batch at most; 0: as many of the longest as there is room
+  PassPlace place = {};            // where the model is
 };
 
 // Sequences one after the other, which do not see each other.
@@ -48,15 +50,17 @@ class TrainingPass {
  public:
   // What of these settings the fused operators do not cover, in words; else "". Such models train
   // through Rwkv's forward.
-  static std::string lacks(const ModelConfig& config);
-  static bool supports(const ModelConfig& config) { return lacks(config).empty(); }
+  static std::string lacks(const ModelConfig& config, const PassPlace& place = {});
+  static bool supports(const ModelConfig& config, const PassPlace& place = {}) {
+    return lacks(config, place).empty();
+  }
   // Bytes of the buffers for batches of up to `tokens` tokens.
   static double buffer_bytes(const ModelConfig& config, std::int64_t tokens, std::int64_t longest,
                              const TrainingPassOptions& options);
 
   // For batches of up to `tokens` tokens in all, in sequences of up to `longest`. Reads the model's
-  // parameters where they lie at each call; they must be contiguous float32 on the CPU. Throws
-  // c10::Error where the fused operators do not cover the model.
+  // parameters where they lie at each call; they must be contiguous float32 at options.place.
+  // Throws c10::Error where the fused operators do not cover the model.
   TrainingPass(RwkvImpl& model, std::int64_t tokens, std::int64_t longest,
                const TrainingPassOptions& options);
   ~TrainingPass();
@@ -92,6 +96,6 @@ class TrainingPass {
 };
 
 // What to say, once, where fused operators are wanted and the reference modules train; else "".
-std::string slow_training_note(const ModelConfig& config);
+std::string slow_training_note(const ModelConfig& config, const PassPlace& place = {});
 
 }  // namespace rwkvx

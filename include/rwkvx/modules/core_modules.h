@@ -16,6 +16,7 @@ class BlockImpl;
 class BlockPass;
 struct PassFloats;
 struct PassLimits;
+struct PassPlace;
 struct PassSetup;
 
 struct CoreModules {
@@ -25,7 +26,7 @@ struct CoreModules {
   // Fused training of a block; null: it trains through `block`.
   std::unique_ptr<BlockPass> (*pass)(const PassSetup& setup) = nullptr;
   // What of these settings the fused training lacks, in words; "" for nothing.
-  std::string (*pass_lacks)(const ModelConfig& config) = nullptr;
+  std::string (*pass_lacks)(const ModelConfig& config, const PassPlace& place) = nullptr;
   PassFloats (*pass_floats)(const ModelConfig& config, const PassLimits& limits) = nullptr;
   // What it spends its time on beside matrix products.
   std::vector<std::string_view> pass_operators = {};

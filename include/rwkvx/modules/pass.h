@@ -28,13 +28,31 @@ struct PassFloats {
   std::int64_t shared = 0;   // by all blocks, for what they hand on to each other beside x
 };
 
+// Where and in what passes compute.
+struct PassPlace {
+  c10::Device device = c10::kCPU;
+  // Of what lies between matrix products, and of these: bfloat16 with kernels alone. The residual
+  // stream, states, norms, gates, losses and gradients of parameters are float32.
+  at::ScalarType type = at::kFloat;
+  // With a device's kernels (ops/cuda/call.h) in place of the CPU's operators. On the CPU that is
+  // for tests, which run the kernels' bodies.
+  bool kernels = false;
+
+  // That of a model on `device`, in bfloat16 or not. On the CPU RWKVX_KERNEL_BODIES=f32 or bf16
+  // asks for the kernels' bodies; throws ConfigError where it is something else.
+  static PassPlace of(c10::Device device, bool bfloat16);
+};
+
 // What a batch holds at most.
 struct PassLimits {
   std::int64_t tokens = 0, longest = 0;  // in all, and of one sequence
   std::int64_t sequences = 0;            // 0: as many as there are of `longest` tokens each
   std::int64_t group_tokens = 0;         // of sequences that go through a block together
+  PassPlace place = {};
 };
 
+// Sequences that a batch has at most, where sequences shorter than `segment` are rare.
+int64_t most_sequences(const PassLimits& limits, int64_t segment);
 // States that a pass keeps at the start of every `segment` steps of all sequences, however the
 // tokens are cut into sequences: batches of short ones keep a state each.
 int64_t kept_states(const PassLimits& limits, int64_t segment);
@@ -66,21 +84,34 @@ using OperatorSeconds = std::vector<std::pair<std::string, double>>;
 // shapes alone: so a layout is written once and counted by laying it out.
 class PassMemory {
  public:
-  explicit PassMemory(float* begin = nullptr) : begin_(begin) {}
-  at::Tensor take(at::IntArrayRef shape);
+  explicit PassMemory(const PassPlace& place, float* begin = nullptr)
+      : place_(place), begin_(begin) {}
+  // Of float32.
+  at::Tensor take(at::IntArrayRef shape) { return take(shape, at::kFloat); }
+  // Of the type of what lies between matrix products.
+  at::Tensor take_activation(at::IntArrayRef shape) { return take(shape, place_.type); }
   // All that was taken so far.
   int64_t floats() const { return floats_; }
 
  private:
+  at::Tensor take(at::IntArrayRef shape, at::ScalarType type);
+  PassPlace place_;
   float* begin_;
   int64_t floats_ = 0;
+};
+
+// Consecutive sequences of one length and position: what a device's kernels take together.
+struct PassRun {
+  int64_t first = 0, count = 0;                 // sequences of the batch
+  int64_t begin = 0, tokens = 0, position = 0;  // first row, tokens of each, their position
 };
 
 // What the passes of all blocks share during a batch.
 class PassTools {
  public:
-  explicit PassTools(const std::vector<std::string_view>& operators);
+  PassTools(const std::vector<std::string_view>& operators, const PassPlace& place);
 
+  const PassPlace place;
   // Of the batch in progress, and the position features (P, F) of position phi_start and the
   // following, undefined where there are none.
   std::vector<PassSequence> sequences;
@@ -116,9 +147,19 @@ class PassTools {
 
   // The number of states kept before each sequence, and of all at the end.
   std::vector<std::int64_t> kept_before(std::int64_t segment) const;
-  // Zeros a share of `count` numbers, the same for the same batch, `place` and `first`, and scales
-  // the others up. `place`: 0 behind the embedding, then two for each block.
-  void drop(float* values, std::int64_t first, std::int64_t count, std::int64_t place);
+  // Sequences first .. first + count as runs.
+  std::vector<PassRun> runs(std::int64_t first, std::int64_t count) const;
+  // Zeros a share of rows of the residual stream, the same for the same batch, `site` and `first`,
+  // the place of the first number, and scales the others up. `site`: 0 behind the embedding, then
+  // two for each block.
+  void drop(const at::Tensor& rows, std::int64_t first, std::int64_t site);
+
+  // Before a batch: the matrices may have changed since the last one.
+  void read_matrices();
+  // Rows of float32 as matrix products take them.
+  at::Tensor operand(const at::Tensor& rows) const {
+    return rows.scalar_type() == place.type ? rows : rows.to(place.type);
+  }
 
   // out (R, M) = a (R, N) w (M, N)^T, with w's low-rank addition.
   void linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w);
@@ -132,6 +173,10 @@ class PassTools {
   // where they are defined.
   void add_partial_sums(int64_t tasks, int64_t rows, int64_t C,
                         const std::vector<std::pair<int64_t, at::Tensor>>& targets);
+  // The same from `sums` (rows, …), which a device's kernels left: `factor` times each.
+  static void add_sums(const at::Tensor& sums,
+                       const std::vector<std::pair<int64_t, at::Tensor>>& targets,
+                       double factor = 1);
 
   static float* data(const at::Tensor& t) { return t.mutable_data_ptr<float>(); }
   static const float* read(const at::Tensor& t) {
@@ -156,6 +201,12 @@ class PassTools {
 
  private:
   const PassAdapter* adapter_of(const at::Tensor& w) const;
+  // A matrix, or its copy in the type of matrix products.
+  const at::Tensor& matrix(const at::Tensor& w);
+  struct Copy {
+    at::Tensor from, to;
+  };
+  std::unordered_map<const c10::TensorImpl*, Copy> copies_;
 };
 
 // Sequences first .. first + count of the batch, which go through a block together: rows
@@ -175,7 +226,8 @@ struct PassRows {
   LayerState* grad_before = nullptr;
 };
 
-// How a pass is made: once for each block. Its parameters must be contiguous float32 on the CPU.
+// How a pass is made: once for each block. Its parameters must be contiguous float32 where it
+// computes.
 struct PassSetup {
   const ModelConfig& config;
   int64_t layer;

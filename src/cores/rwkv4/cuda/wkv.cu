@@ -3,40 +3,28 @@
 namespace rwkvx::cuda {
 namespace {
 
-// Few threads a block: a sequence is walked by one thread, so the channels spread over the GPU.
+// Few threads a block: where threads are few, they spread over the GPU.
 constexpr int kBlock = 32;
+// So many that wkv_segment()'s threads run at once: at most 128 registers a thread.
+constexpr int kBlocksPerMultiprocessor = 16;
 
-template <class Value>
-__global__ void __launch_bounds__(kBlock) wkv_forward_kernel(const WkvForwardCall<Value> call) {
+template <class Phase, class Call>
+__global__ void __launch_bounds__(kBlock, kBlocksPerMultiprocessor)
+    wkv_kernel(const Call call, std::int64_t threads) {
   const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kBlock + threadIdx.x;
-  if (thread < call.B * call.C) wkv_forward_thread(call, thread);
+  if (thread < threads) Phase()(call, thread);
 }
 
-template <class Value>
-__global__ void __launch_bounds__(kBlock) wkv_backward_kernel(const WkvBackwardCall<Value> call) {
-  const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kBlock + threadIdx.x;
-  if (thread < call.B * call.C) wkv_backward_thread(call, thread);
-}
-
-unsigned blocks(std::int64_t threads) {
-  return static_cast<unsigned>((threads + kBlock - 1) / kBlock);
-}
-
-std::string outcome() {
-  const cudaError_t error = cudaGetLastError();
+template <class Call>
+std::string run(const Call& call, cudaStream_t stream) {
+  cudaError_t error = cudaSuccess;
+  wkv_phases(call, [&](auto phase, std::int64_t threads) {
+    if (error != cudaSuccess || threads == 0) return;
+    const auto blocks = static_cast<unsigned>((threads + kBlock - 1) / kBlock);
+    wkv_kernel<decltype(phase)><<<blocks, kBlock, 0, stream>>>(call, threads);
+    error = cudaGetLastError();
+  });
   return error == cudaSuccess ? "" : cudaGetErrorString(error);
-}
-
-template <class Value>
-std::string run(const WkvForwardCall<Value>& call, cudaStream_t stream) {
-  if (call.B * call.C > 0) wkv_forward_kernel<<<blocks(call.B * call.C), kBlock, 0, stream>>>(call);
-  return outcome();
-}
-template <class Value>
-std::string run(const WkvBackwardCall<Value>& call, cudaStream_t stream) {
-  if (call.B * call.C > 0)
-    wkv_backward_kernel<<<blocks(call.B * call.C), kBlock, 0, stream>>>(call);
-  return outcome();
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// Starts the WKV kernels on the GPU. Pointers are the device's; the work is queued on `stream`.
-// Each returns "" or what CUDA said about the launch.
+// Starts the WKV kernels on the GPU. Pointers are the device's; the work, a kernel for each phase,
+// is queued on `stream`. Each returns "" or what CUDA said about the launches.
 #pragma once
 
 #include <string>

@@ -1,16 +1,60 @@
-// WKV of RWKV-4 and its adjoint for one thread: one channel of one sequence. The scheme is that of
-// cores/rwkv4/wkv_kernel.h: sums P = p 2^n with a whole n, one exponential per step.
+// WKV of RWKV-4 and its adjoint, thread by thread. The scheme is that of cores/rwkv4/wkv_kernel.h:
+// sums P = p 2^n with a whole n, one exponential per step.
+//
+// A thread walks one channel of one segment of a sequence. Where there are several segments:
+// - forward: each segment's sums from an empty state; a scan of them, which gives the state at each
+//   segment's start; the outputs from there.
+// - backward: each segment's adjoint from a zero one; a scan from the right, which gives the
+// adjoint
+//   at each segment's end; the gradients from there; the sums of grad_w and grad_u.
+// The order of every sum is fixed: equal calls give equal bits.
 #pragma once
 
 #include "rwkvx/ops/cuda/host_device.h"
+
+#ifdef __CUDA_ARCH__
+#define RWKVX_UNROLL _Pragma("unroll")
+#else
+#define RWKVX_UNROLL
+#endif
 
 namespace rwkvx::cuda {
 
 // Steps between the states that the forward pass keeps for the backward pass.
 constexpr int kWkvKeptEvery = 32;
+// Steps, or segments, whose numbers are loaded before the first of them is used.
+constexpr int kWkvLoads = 8;
 
 RWKVX_HOST_DEVICE std::int64_t wkv_kept_states(std::int64_t T) {
   return (T + kWkvKeptEvery - 1) / kWkvKeptEvery;
+}
+
+// How a call's `segment` cuts T steps.
+struct WkvSplit {
+  std::int64_t steps, segments;  // the last segment may be shorter
+};
+RWKVX_HOST_DEVICE WkvSplit wkv_split(std::int64_t T, std::int64_t segment) {
+  if (segment <= 0 || segment >= T) return {T, 1};
+  const std::int64_t steps = wkv_kept_states(segment) * kWkvKeptEvery;
+  return {steps, (T + steps - 1) / steps};
+}
+
+// The `segment` to call with: as many segments as give a GPU enough threads. Since several segments
+// are walked twice, fewer than four gain nothing over one.
+inline std::int64_t wkv_segment(std::int64_t B, std::int64_t T, std::int64_t C) {
+  constexpr std::int64_t kThreads = 65536, kLeastSteps = 64, kLeastSegments = 4;
+  const std::int64_t channels = B * C, wanted = channels > 0 ? kThreads / channels : 0;
+  if (wanted < kLeastSegments) return T;
+  std::int64_t steps = wkv_kept_states((T + wanted - 1) / wanted) * kWkvKeptEvery;
+  if (steps < kLeastSteps) steps = kLeastSteps;
+  return steps * kLeastSegments > T ? T : steps;
+}
+
+// Floats of a call's `workspace`: (B, segments, 3, C), or none for one segment.
+inline std::int64_t wkv_workspace(std::int64_t B, std::int64_t T, std::int64_t C,
+                                  std::int64_t segment) {
+  const std::int64_t segments = wkv_split(T, segment).segments;
+  return segments > 1 ? B * segments * 3 * C : 0;
 }
 
 // w <= 0. Arrays are contiguous; S = wkv_kept_states(T).
@@ -23,12 +67,17 @@ struct WkvForwardCall {
   const Value* v;         // (B, T, C)
   const Value* r;         // (B, T, C), or null: then y = wkv
   Value* y;               // (B, T, C) <- sigmoid(r) wkv
-  const float* state_in;  // (B, 3, C): p, q, o
-  float* state_out;       // (B, 3, C)
+  const float* state_in;  // (B, 3, C): p, q, o, or null: the empty state
+  float* state_out;       // (B, 3, C), may be state_in; or null. `segment` may move its o
   float* kept;            // (B, S, 3, C) <- p, q, n at the start of each stretch, or null
+  // Steps of a segment, rounded up to whole stretches; <= 0 or >= T: one segment.
+  std::int64_t segment = 0;
+  float* workspace = nullptr;  // of wkv_workspace() floats; null where those are none
 };
 
-// Gradients are assigned, not added.
+// Gradients are assigned, not added. They may be written over what they are gradients of: grad_k
+// may be k, grad_v v, grad_r r and grad_state_in state_in; and grad_state_in may be grad_state_out.
+// The forward pass may have had other segments.
 template <class Value>
 struct WkvBackwardCall {
   std::int64_t B, T, C;
@@ -38,8 +87,8 @@ struct WkvBackwardCall {
   const Value* v;
   const Value* r;               // or null
   const float* kept;            // what the forward pass kept
-  const float* state_in;        // (B, 3, C)
-  const float* state_out;       // (B, 3, C), as the forward pass left it
+  const float* state_in;        // (B, 3, C), or null: the empty state; read for grad_state_in
+  const float* state_out;       // (B, 3, C), as the forward pass left it; read with the next
   const Value* grad_y;          // (B, T, C)
   const float* grad_state_out;  // (B, 3, C) or null: gradients of p, q (that of o is not read)
   Value* grad_k;                // (B, T, C)
@@ -48,6 +97,8 @@ struct WkvBackwardCall {
   float* grad_w;                // (B, C)
   float* grad_u;                // (B, C)
   float* grad_state_in;         // (B, 3, C) or null
+  std::int64_t segment = 0;     // as in WkvForwardCall
+  float* workspace = nullptr;   // likewise
 };
 
 constexpr float kInverseLn2 = 1.44269504088896340736f;
@@ -171,104 +222,491 @@ RWKVX_HOST_DEVICE void wkv_advance(const WkvStep& step, float v, WkvSums& sums) 
   sums = {decayed(step.keep, sums.p, step.add * v), decayed(step.keep, sums.q, step.add), step.n};
 }
 
-// Thread `thread` of B C.
+// The rows of a state, (3, C) from `i` on.
+struct WkvRows {
+  float p, q, o;
+};
+RWKVX_HOST_DEVICE WkvRows wkv_rows(const float* state, std::int64_t i, std::int64_t C) {
+  if (state == nullptr) return {0.0f, 0.0f, -1e30f};
+  return {state[i], state[i + C], state[i + 2 * C]};
+}
+
+// `count` numbers, C apart, from `i` on.
+template <class Value>
+RWKVX_HOST_DEVICE void wkv_load(float (&to)[kWkvLoads], const Value* from, std::int64_t i,
+                                std::int64_t C, int count) {
+  RWKVX_UNROLL
+  for (int at = 0; at < kWkvLoads; ++at) to[at] = at < count ? load(from, i + at * C) : 0.0f;
+}
+RWKVX_HOST_DEVICE int wkv_loads(std::int64_t left) {
+  return static_cast<int>(left < kWkvLoads ? left : kWkvLoads);
+}
+
+// What a thread walks: steps [begin, end) of channel c of sequence b, segment s of S.
+struct WkvPlace {
+  std::int64_t b, s, c, S, begin, end;
+};
+// For B x (S - first - last) x C threads, which leave out each sequence's first or last segments.
+template <class Call>
+RWKVX_HOST_DEVICE WkvPlace wkv_place(const Call& call, std::int64_t thread, std::int64_t first,
+                                     std::int64_t last) {
+  const WkvSplit split = wkv_split(call.T, call.segment);
+  const std::int64_t row = thread / call.C, S = split.segments, walked = S - first - last;
+  const std::int64_t b = row / walked, s = first + row % walked;
+  const std::int64_t begin = s * split.steps, end = begin + split.steps;
+  return {b, s, thread % call.C, S, begin, end < call.T ? end : call.T};
+}
+// A segment's rows in the workspace.
+template <class Call>
+RWKVX_HOST_DEVICE float* wkv_slot(const Call& call, const WkvPlace& place) {
+  return call.workspace + (place.b * place.S + place.s) * 3 * call.C + place.c;
+}
+
+// ---- forward -----------------------------------------------------------------------------------
+
+// e^{w steps} as rest 2^n.
+struct WkvFall {
+  WkvDecay rest;
+  float n;
+};
+RWKVX_HOST_DEVICE WkvFall wkv_fall(float w, std::int64_t steps) {
+  const double exponent = static_cast<double>(w) * static_cast<double>(steps);
+  if (exponent < -1e38) return {{1.0f, 0.0f}, -INFINITY};
+  const double n = rint(exponent * 1.4426950408889634074);
+  double rest = fma(n, -0.69314718055994530942, exponent);
+  if (rest > 1.0) rest = 1.0;  // of a huge exponent
+  if (rest < -1.0) rest = -1.0;
+  const double factor = exp(rest);
+  const float high = static_cast<float>(factor);
+  return {{high, static_cast<float>(factor - static_cast<double>(high))}, static_cast<float>(n)};
+}
+
+RWKVX_HOST_DEVICE float wkv_exponent(float q) {
+  return q > 0.0f && isfinite(q) ? static_cast<float>(ilogbf(q)) : 0.0f;
+}
+
+// The sums before a segment, decayed over it, and those of its own steps: at the scale of the
+// larger. That one's exponent is the scale by definition, so that of huge scales, whose sums are
+// rounded, nothing overflows and the larger stays.
+RWKVX_HOST_DEVICE WkvSums wkv_joined(const WkvFall& fall, const WkvSums& past, const WkvSums& own) {
+  const float past_exponent = wkv_exponent(past.q), own_exponent = wkv_exponent(own.q);
+  const float before = past.q == 0.0f ? -INFINITY : past.n + (past_exponent + fall.n);
+  const float after = own.q == 0.0f ? -INFINITY : own.n + own_exponent;
+  const float lead = fmaxf(before, after), n = lead > -INFINITY ? lead : 0.0f;
+  const float keep = power2(before - n) * power2(-past_exponent);
+  const float add = power2(after - n) * power2(-own_exponent);
+  const WkvDecay decay{fall.rest.high * keep, fall.rest.low * keep};
+  return {decayed(decay, past.p, add * own.p), decayed(decay, past.q, add * own.q), n};
+}
+
+template <class Value>
+RWKVX_HOST_DEVICE WkvSums wkv_first_sums(const WkvForwardCall<Value>& call, std::int64_t b,
+                                         std::int64_t c) {
+  const WkvRows rows = wkv_rows(call.state_in, b * 3 * call.C + c, call.C);
+  const WkvEntry entry = wkv_enter(rows.q, rows.o, load(call.k, b * call.T * call.C + c));
+  return {rows.p * entry.factor, rows.q * entry.factor, entry.n};
+}
+
+// A segment's sums from an empty state, for all segments but the last. Thread `thread` of
+// B (segments - 1) C.
+template <class Value>
+RWKVX_HOST_DEVICE void wkv_forward_local_thread(const WkvForwardCall<Value>& call,
+                                                std::int64_t thread) {
+  const std::int64_t C = call.C;
+  const WkvPlace place = wkv_place(call, thread, /*first=*/0, /*last=*/1);
+  const WkvChannel channel = wkv_channel(call.w[place.c], call.u[place.c]);
+  WkvSums sums{0.0f, 0.0f, 0.0f};
+  for (std::int64_t t = place.begin; t < place.end; t += kWkvLoads) {
+    const std::int64_t i = (place.b * call.T + t) * C + place.c;
+    float k[kWkvLoads], v[kWkvLoads];
+    wkv_load(k, call.k, i, C, kWkvLoads);
+    wkv_load(v, call.v, i, C, kWkvLoads);
+    RWKVX_UNROLL
+    for (int at = 0; at < kWkvLoads; ++at) wkv_advance(wkv_step(channel, k[at], sums), v[at], sums);
+  }
+  float* slot = wkv_slot(call, place);
+  slot[0] = sums.p;
+  slot[C] = sums.q;
+  slot[2 * C] = sums.n;
+}
+
+// From the segments' own sums to the sums at their starts. Thread `thread` of B C.
+template <class Value>
+RWKVX_HOST_DEVICE void wkv_forward_scan_thread(const WkvForwardCall<Value>& call,
+                                               std::int64_t thread) {
+  const std::int64_t C = call.C, b = thread / C, c = thread % C;
+  const WkvSplit split = wkv_split(call.T, call.segment);
+  const WkvFall fall = wkv_fall(call.w[c], split.steps);
+  WkvSums sums = wkv_first_sums(call, b, c);
+  for (std::int64_t s = 0; s < split.segments; s += kWkvLoads) {
+    float* slot = call.workspace + (b * split.segments + s) * 3 * C + c;
+    const int stored = wkv_loads(split.segments - s), count = wkv_loads(split.segments - 1 - s);
+    float p[kWkvLoads], q[kWkvLoads], n[kWkvLoads];
+    wkv_load(p, slot, 0, 3 * C, count);
+    wkv_load(q, slot, C, 3 * C, count);
+    wkv_load(n, slot, 2 * C, 3 * C, count);
+    RWKVX_UNROLL
+    for (int at = 0; at < kWkvLoads; ++at) {
+      if (at >= stored) break;
+      slot[at * 3 * C] = sums.p;
+      slot[at * 3 * C + C] = sums.q;
+      slot[at * 3 * C + 2 * C] = sums.n;
+      if (at < count) sums = wkv_joined(fall, sums, {p[at], q[at], n[at]});
+    }
+  }
+}
+
+// The outputs. Thread `thread` of B segments C.
 template <class Value>
 RWKVX_HOST_DEVICE void wkv_forward_thread(const WkvForwardCall<Value>& call, std::int64_t thread) {
-  const std::int64_t C = call.C, b = thread / C, c = thread % C;
-  const WkvChannel channel = wkv_channel(call.w[c], call.u[c]);
-  const float* in = call.state_in + b * 3 * C + c;
-  std::int64_t i = b * call.T * C + c;
-  const WkvEntry entry = wkv_enter(in[C], in[2 * C], load(call.k, i));
-  WkvSums sums{in[0] * entry.factor, in[C] * entry.factor, entry.n};
-  float* kept =
-      call.kept == nullptr ? nullptr : call.kept + b * wkv_kept_states(call.T) * 3 * C + c;
-  for (std::int64_t t = 0; t < call.T; ++t, i += C) {
-    if (kept != nullptr && t % kWkvKeptEvery == 0) {
+  const std::int64_t C = call.C;
+  const WkvPlace place = wkv_place(call, thread, /*first=*/0, /*last=*/0);
+  const WkvChannel channel = wkv_channel(call.w[place.c], call.u[place.c]);
+  WkvSums sums;
+  if (place.S > 1) {
+    const float* slot = wkv_slot(call, place);
+    sums = {slot[0], slot[C], slot[2 * C]};
+  } else {
+    sums = wkv_first_sums(call, place.b, place.c);
+  }
+  for (std::int64_t t = place.begin; t < place.end; t += kWkvLoads) {
+    if (call.kept != nullptr && t % kWkvKeptEvery == 0) {
+      const std::int64_t stretch = place.b * wkv_kept_states(call.T) + t / kWkvKeptEvery;
+      float* kept = call.kept + stretch * 3 * C + place.c;
       kept[0] = sums.p;
       kept[C] = sums.q;
       kept[2 * C] = sums.n;
-      kept += 3 * C;
     }
-    const float v = load(call.v, i);
-    const WkvStep step = wkv_step(channel, load(call.k, i), sums);
-    float y = fmaf(step.own, v, sums.p * step.fade) / fmaf(sums.q, step.fade, step.own);
-    if (call.r != nullptr) y *= sigmoid(load(call.r, i));
-    store(call.y, i, y);
-    wkv_advance(step, v, sums);
+    const std::int64_t i = (place.b * call.T + t) * C + place.c;
+    const int count = wkv_loads(place.end - t);
+    float k[kWkvLoads], v[kWkvLoads], r[kWkvLoads];
+    wkv_load(k, call.k, i, C, count);
+    wkv_load(v, call.v, i, C, count);
+    if (call.r != nullptr) wkv_load(r, call.r, i, C, count);
+    RWKVX_UNROLL
+    for (int at = 0; at < kWkvLoads; ++at) {
+      if (at >= count) break;
+      const WkvStep step = wkv_step(channel, k[at], sums);
+      float y = fmaf(step.own, v[at], sums.p * step.fade) / fmaf(sums.q, step.fade, step.own);
+      if (call.r != nullptr) y *= sigmoid(r[at]);
+      store(call.y, i + at * C, y);
+      wkv_advance(step, v[at], sums);
+    }
   }
-  wkv_leave(sums, call.state_out + b * 3 * C + c, C);
+  if (call.state_out != nullptr && place.s == place.S - 1)
+    wkv_leave(sums, call.state_out + place.b * 3 * C + place.c, C);
 }
 
-// Thread `thread` of B C.
+// ---- backward ----------------------------------------------------------------------------------
+
+// The adjoint of a state: GP = gp 2^-n, GQ = gq 2^-n with n the state's scale.
+struct WkvAdjoint {
+  float p, q;
+};
+
+// The adjoint of the last state, at its rows' scale.
+template <class Value>
+RWKVX_HOST_DEVICE WkvAdjoint wkv_last_adjoint(const WkvBackwardCall<Value>& call, std::int64_t b,
+                                              std::int64_t c) {
+  const std::int64_t C = call.C, state = b * 3 * C + c;
+  if (call.grad_state_out == nullptr || call.state_out[state + 2 * C] <= -1e29f)
+    return {0.0f, 0.0f};
+  return {call.grad_state_out[state], call.grad_state_out[state + C]};
+}
+
+// An adjoint goes from the kept state at step `end`, or from the last state's rows, to `sums`,
+// which the steps before `end` leave: the same state, whose scale may be another. Where the forward
+// pass had a segment end there, it is. The two q tell the scales apart even where n is rounded.
+template <class Value>
+RWKVX_HOST_DEVICE float wkv_rescale(const WkvBackwardCall<Value>& call, std::int64_t b,
+                                    std::int64_t c, std::int64_t end, const WkvSums& sums) {
+  const std::int64_t C = call.C;
+  if (end == call.T) {
+    if (call.grad_state_out == nullptr) return 0.0f;
+    return expf(-rest_of(call.state_out[(b * 3 + 2) * C + c], sums.n));
+  }
+  const std::int64_t stretch = b * wkv_kept_states(call.T) + end / kWkvKeptEvery;
+  const float ratio = call.kept[(stretch * 3 + 1) * C + c] / sums.q;
+  if (!(ratio > 0.0f && isfinite(ratio))) return 1.0f;
+  return power2(static_cast<float>(ilogbf(ratio * 1.41421356237309504880f)));
+}
+
+template <class Value>
+RWKVX_HOST_DEVICE WkvSums wkv_kept_sums(const WkvBackwardCall<Value>& call, std::int64_t b,
+                                        std::int64_t c, std::int64_t t) {
+  const std::int64_t C = call.C, stretch = b * wkv_kept_states(call.T) + t / kWkvKeptEvery;
+  const float* kept = call.kept + stretch * 3 * C + c;
+  return {kept[0], kept[C], kept[2 * C]};
+}
+
+RWKVX_HOST_DEVICE WkvDecay product(const WkvDecay& a, const WkvDecay& b) {
+  const float low = fmaf(a.high, b.low, a.low * b.high), high = fmaf(a.high, b.high, low);
+  return {high, fmaf(a.high, b.high, -high) + low};
+}
+
+// A segment's adjoint at its start from a zero one at its end, and the factor from end to start,
+// for all segments but the first. They are summed from left to right with the decay since the start
+// in `since`, so that no state is needed twice. Thread `thread` of B (segments - 1) C.
+template <class Value>
+RWKVX_HOST_DEVICE void wkv_backward_local_thread(const WkvBackwardCall<Value>& call,
+                                                 std::int64_t thread) {
+  const std::int64_t C = call.C;
+  const WkvPlace place = wkv_place(call, thread, /*first=*/1, /*last=*/0);
+  const WkvChannel channel = wkv_channel(call.w[place.c], call.u[place.c]);
+  WkvSums sums = wkv_kept_sums(call, place.b, place.c, place.begin);
+  WkvAdjoint grad{0.0f, 0.0f};
+  WkvDecay since{1.0f, 0.0f};
+  for (std::int64_t t = place.begin; t < place.end; t += kWkvLoads) {
+    const std::int64_t i = (place.b * call.T + t) * C + place.c;
+    const int count = wkv_loads(place.end - t);
+    float k[kWkvLoads], v[kWkvLoads], r[kWkvLoads], gy[kWkvLoads];
+    wkv_load(k, call.k, i, C, count);
+    wkv_load(v, call.v, i, C, count);
+    if (call.r != nullptr) wkv_load(r, call.r, i, C, count);
+    wkv_load(gy, call.grad_y, i, C, count);
+    if (t > place.begin && t % kWkvKeptEvery == 0) {
+      const float rescale = wkv_rescale(call, place.b, place.c, t, sums);
+      since = {since.high * rescale, since.low * rescale};
+      sums = wkv_kept_sums(call, place.b, place.c, t);
+    }
+    WkvAdjoint part{0.0f, 0.0f};
+    RWKVX_UNROLL
+    for (int at = 0; at < kWkvLoads; ++at) {
+      if (at >= count) break;
+      const WkvStep step = wkv_step(channel, k[at], sums);
+      const float inverse = 1.0f / fmaf(sums.q, step.fade, step.own);
+      const float y = fmaf(step.own, v[at], sums.p * step.fade) * inverse;
+      if (call.r != nullptr) gy[at] *= sigmoid(r[at]);
+      const float share = gy[at] * inverse * step.fade * since.high;
+      part.p += share;
+      part.q = fmaf(-share, y, part.q);
+      since = product(since, step.keep);
+      wkv_advance(step, v[at], sums);
+    }
+    grad.p += part.p;
+    grad.q += part.q;
+  }
+  float* slot = wkv_slot(call, place);
+  slot[0] = grad.p;
+  slot[C] = grad.q;
+  slot[2 * C] = since.high * wkv_rescale(call, place.b, place.c, place.end, sums);
+}
+
+// From the segments' own adjoints to the adjoints at their ends. Thread `thread` of B C.
+template <class Value>
+RWKVX_HOST_DEVICE void wkv_backward_scan_thread(const WkvBackwardCall<Value>& call,
+                                                std::int64_t thread) {
+  const std::int64_t C = call.C, b = thread / C, c = thread % C;
+  const std::int64_t segments = wkv_split(call.T, call.segment).segments;
+  WkvAdjoint grad = wkv_last_adjoint(call, b, c);
+  for (std::int64_t left = segments; left > 0; left -= kWkvLoads) {
+    float* slot = call.workspace + (b * segments + left - 1) * 3 * C + c;
+    const int stored = wkv_loads(left), count = wkv_loads(left - 1);
+    float p[kWkvLoads], q[kWkvLoads], keep[kWkvLoads];
+    wkv_load(p, slot, 0, -3 * C, count);
+    wkv_load(q, slot, C, -3 * C, count);
+    wkv_load(keep, slot, 2 * C, -3 * C, count);
+    RWKVX_UNROLL
+    for (int at = 0; at < kWkvLoads; ++at) {
+      if (at >= stored) break;
+      slot[-at * 3 * C] = grad.p;
+      slot[-at * 3 * C + C] = grad.q;
+      if (at < count) grad = {fmaf(keep[at], grad.p, p[at]), fmaf(keep[at], grad.q, q[at])};
+    }
+  }
+}
+
+// The gradients; those of w and u are the segment's share where there are several. Thread `thread`
+// of B segments C.
 template <class Value>
 RWKVX_HOST_DEVICE void wkv_backward_thread(const WkvBackwardCall<Value>& call,
                                            std::int64_t thread) {
-  const std::int64_t C = call.C, T = call.T, b = thread / C, c = thread % C;
+  const std::int64_t C = call.C;
+  const WkvPlace place = wkv_place(call, thread, /*first=*/0, /*last=*/0);
+  const std::int64_t b = place.b, c = place.c, start = b * call.T * C + c;
   const WkvChannel channel = wkv_channel(call.w[c], call.u[c]);
-  const std::int64_t start = b * T * C + c, state = b * 3 * C + c;
+  const bool enters = place.s == 0 && call.grad_state_in != nullptr;
+  WkvRows rows{0.0f, 0.0f, 0.0f};
+  float entry = 0.0f;
+  if (enters) {  // before grad_k can replace the first key
+    rows = wkv_rows(call.state_in, b * 3 * C + c, C);
+    entry = wkv_enter(rows.q, rows.o, load(call.k, start)).factor;
+  }
+  float* slot = nullptr;
+  WkvAdjoint grad;  // of the state after a step
+  if (place.S > 1) {
+    slot = wkv_slot(call, place);
+    grad = {slot[0], slot[C]};
+  } else {
+    grad = wkv_last_adjoint(call, b, c);
+  }
+
   float p[kWkvKeptEvery], q[kWkvKeptEvery], n[kWkvKeptEvery];
   double sum_w = 0, sum_u = 0;
-
-  // The adjoint of the state after a step: GP = gp 2^-n with n the state's scale there.
-  float gp = 0.0f, gq = 0.0f;
-  for (std::int64_t stretch = wkv_kept_states(T) - 1; stretch >= 0; --stretch) {
-    const std::int64_t begin = stretch * kWkvKeptEvery;
-    const int steps = static_cast<int>(T - begin < kWkvKeptEvery ? T - begin : kWkvKeptEvery);
-    const float* kept = call.kept + (b * wkv_kept_states(T) + stretch) * 3 * C + c;
-    WkvSums sums{kept[0], kept[C], kept[2 * C]};
-    for (int at = 0; at < steps; ++at) {  // the states before each step, once more
-      const std::int64_t i = start + (begin + at) * C;
-      p[at] = sums.p;
-      q[at] = sums.q;
-      n[at] = sums.n;
-      wkv_advance(wkv_step(channel, load(call.k, i), sums), load(call.v, i), sums);
-    }
-    if (begin + steps == T && call.grad_state_out != nullptr) {
-      const float o = call.state_out[state + 2 * C];
-      if (!(o <= -1e29f)) {
-        const float factor = expf(-rest_of(o, sums.n));
-        gp = factor * call.grad_state_out[state];
-        gq = factor * call.grad_state_out[state + C];
+  for (std::int64_t end = place.end; end > place.begin;) {
+    const std::int64_t begin = (end - 1) / kWkvKeptEvery * kWkvKeptEvery;
+    const int steps = static_cast<int>(end - begin);
+    WkvSums sums = wkv_kept_sums(call, b, c, begin);
+    for (int first = 0; first < steps; first += kWkvLoads) {  // the states before each step again
+      const std::int64_t i = start + (begin + first) * C;
+      const int count = wkv_loads(steps - first);
+      float k[kWkvLoads], v[kWkvLoads];
+      wkv_load(k, call.k, i, C, count);
+      wkv_load(v, call.v, i, C, count);
+      RWKVX_UNROLL
+      for (int at = 0; at < kWkvLoads; ++at) {
+        if (at >= count) break;
+        p[first + at] = sums.p;
+        q[first + at] = sums.q;
+        n[first + at] = sums.n;
+        wkv_advance(wkv_step(channel, k[at], sums), v[at], sums);
       }
     }
+    const float rescale = wkv_rescale(call, b, c, end, sums);
+    grad = {grad.p * rescale, grad.q * rescale};
     float part_w = 0.0f, part_u = 0.0f;
-    for (int at = steps - 1; at >= 0; --at) {
-      const std::int64_t i = start + (begin + at) * C;
-      const float v = load(call.v, i);
-      const WkvStep step = wkv_step(channel, load(call.k, i), {p[at], q[at], n[at]});
-      const float inverse = 1.0f / fmaf(q[at], step.fade, step.own);
-      const float y = fmaf(step.own, v, p[at] * step.fade) * inverse;
-      float gy = load(call.grad_y, i);
-      if (call.r != nullptr) {
-        const float open = sigmoid(load(call.r, i));
-        store(call.grad_r, i, gy * open * (1.0f - open) * y);
-        gy *= open;
+    for (int first = (steps - 1) / kWkvLoads * kWkvLoads; first >= 0; first -= kWkvLoads) {
+      const std::int64_t i = start + (begin + first) * C;
+      const int count = wkv_loads(steps - first);
+      float k[kWkvLoads], v[kWkvLoads], r[kWkvLoads], gys[kWkvLoads];
+      wkv_load(k, call.k, i, C, count);
+      wkv_load(v, call.v, i, C, count);
+      if (call.r != nullptr) wkv_load(r, call.r, i, C, count);
+      wkv_load(gys, call.grad_y, i, C, count);
+      RWKVX_UNROLL
+      for (int at = kWkvLoads - 1; at >= 0; --at) {
+        if (at >= count) continue;
+        const float p_t = p[first + at], q_t = q[first + at];
+        const WkvStep step = wkv_step(channel, k[at], {p_t, q_t, n[first + at]});
+        const float inverse = 1.0f / fmaf(q_t, step.fade, step.own);
+        const float y = fmaf(step.own, v[at], p_t * step.fade) * inverse;
+        float gy = gys[at];
+        if (call.r != nullptr) {
+          const float open = sigmoid(r[at]);
+          store(call.grad_r, i + at * C, gy * open * (1.0f - open) * y);
+          gy *= open;
+        }
+        const float share = gy * inverse;
+        const float part = share * step.fade;
+        const float direct = share * step.own;
+        const float away = direct * (v[at] - y);
+        store(call.grad_v, i + at * C, fmaf(step.add, grad.p, direct));
+        store(call.grad_k, i + at * C, fmaf(step.add, fmaf(v[at], grad.p, grad.q), away));
+        part_u += away;
+        part_w = fmaf(fmaf(grad.p, p_t, grad.q * q_t), step.keep.high, part_w);
+        grad = {decayed(step.keep, grad.p, part), decayed(step.keep, grad.q, -part * y)};
       }
-      const float share = gy * inverse;
-      const float part = share * step.fade;
-      const float direct = share * step.own;
-      const float away = direct * (v - y);
-      store(call.grad_v, i, fmaf(step.add, gp, direct));
-      store(call.grad_k, i, fmaf(step.add, fmaf(v, gp, gq), away));
-      part_u += away;
-      part_w = fmaf(fmaf(gp, p[at], gq * q[at]), step.keep.high, part_w);
-      gp = decayed(step.keep, gp, part);
-      gq = decayed(step.keep, gq, -part * y);
     }
     sum_w += static_cast<double>(part_w);
     sum_u += static_cast<double>(part_u);
+    end = begin;
   }
-  call.grad_w[b * C + c] = static_cast<float>(sum_w);
-  call.grad_u[b * C + c] = static_cast<float>(sum_u);
-  if (call.grad_state_in == nullptr) return;
+  if (place.S > 1) {
+    slot[0] = static_cast<float>(sum_w);
+    slot[C] = static_cast<float>(sum_u);
+  } else {
+    call.grad_w[b * C + c] = static_cast<float>(sum_w);
+    call.grad_u[b * C + c] = static_cast<float>(sum_u);
+  }
+  if (!enters) return;
   // The gradients of p and q at the rows' scale; o moves both.
-  const float factor =
-      wkv_enter(call.state_in[state + C], call.state_in[state + 2 * C], load(call.k, start)).factor;
-  const float grad_p = gp * factor, grad_q = gq * factor;
+  const float grad_p = grad.p * entry, grad_q = grad.q * entry;
+  const std::int64_t state = b * 3 * C + c;
   call.grad_state_in[state] = grad_p;
   call.grad_state_in[state + C] = grad_q;
-  call.grad_state_in[state + 2 * C] =
-      fmaf(grad_p, call.state_in[state], grad_q * call.state_in[state + C]);
+  call.grad_state_in[state + 2 * C] = fmaf(grad_p, rows.p, grad_q * rows.q);
+}
+
+// The gradients of w and u from the segments' shares. Thread `thread` of B C.
+template <class Value>
+RWKVX_HOST_DEVICE void wkv_backward_sums_thread(const WkvBackwardCall<Value>& call,
+                                                std::int64_t thread) {
+  const std::int64_t C = call.C, b = thread / C, c = thread % C;
+  const std::int64_t segments = wkv_split(call.T, call.segment).segments;
+  double sum_w = 0, sum_u = 0;
+  for (std::int64_t s = 0; s < segments; s += kWkvLoads) {
+    const float* slot = call.workspace + (b * segments + s) * 3 * C + c;
+    const int count = wkv_loads(segments - s);
+    float w[kWkvLoads], u[kWkvLoads];
+    wkv_load(w, slot, 0, 3 * C, count);
+    wkv_load(u, slot, C, 3 * C, count);
+    RWKVX_UNROLL
+    for (int at = 0; at < kWkvLoads; ++at) {
+      sum_w += static_cast<double>(w[at]);
+      sum_u += static_cast<double>(u[at]);
+    }
+  }
+  call.grad_w[thread] = static_cast<float>(sum_w);
+  call.grad_u[thread] = static_cast<float>(sum_u);
+}
+
+// ---- phases ------------------------------------------------------------------------------------
+
+struct WkvForwardLocal {
+  template <class Value>
+  RWKVX_HOST_DEVICE void operator()(const WkvForwardCall<Value>& call, std::int64_t thread) const {
+    wkv_forward_local_thread(call, thread);
+  }
+};
+struct WkvForwardScan {
+  template <class Value>
+  RWKVX_HOST_DEVICE void operator()(const WkvForwardCall<Value>& call, std::int64_t thread) const {
+    wkv_forward_scan_thread(call, thread);
+  }
+};
+struct WkvForwardOutputs {
+  template <class Value>
+  RWKVX_HOST_DEVICE void operator()(const WkvForwardCall<Value>& call, std::int64_t thread) const {
+    wkv_forward_thread(call, thread);
+  }
+};
+struct WkvBackwardLocal {
+  template <class Value>
+  RWKVX_HOST_DEVICE void operator()(const WkvBackwardCall<Value>& call, std::int64_t thread) const {
+    wkv_backward_local_thread(call, thread);
+  }
+};
+struct WkvBackwardScan {
+  template <class Value>
+  RWKVX_HOST_DEVICE void operator()(const WkvBackwardCall<Value>& call, std::int64_t thread) const {
+    wkv_backward_scan_thread(call, thread);
+  }
+};
+struct WkvBackwardGradients {
+  template <class Value>
+  RWKVX_HOST_DEVICE void operator()(const WkvBackwardCall<Value>& call, std::int64_t thread) const {
+    wkv_backward_thread(call, thread);
+  }
+};
+struct WkvBackwardSums {
+  template <class Value>
+  RWKVX_HOST_DEVICE void operator()(const WkvBackwardCall<Value>& call, std::int64_t thread) const {
+    wkv_backward_sums_thread(call, thread);
+  }
+};
+
+// Calls start(phase, threads) for a pass's phases, each of which needs the one before to have
+// ended.
+template <class Value, class Start>
+void wkv_phases(const WkvForwardCall<Value>& call, const Start& start) {
+  const std::int64_t channels = call.B * call.C;
+  const std::int64_t segments = wkv_split(call.T, call.segment).segments;
+  if (segments > 1) {
+    start(WkvForwardLocal(), channels * (segments - 1));
+    start(WkvForwardScan(), channels);
+  }
+  start(WkvForwardOutputs(), channels * segments);
+}
+template <class Value, class Start>
+void wkv_phases(const WkvBackwardCall<Value>& call, const Start& start) {
+  const std::int64_t channels = call.B * call.C;
+  const std::int64_t segments = wkv_split(call.T, call.segment).segments;
+  if (segments > 1) {
+    start(WkvBackwardLocal(), channels * (segments - 1));
+    start(WkvBackwardScan(), channels);
+  }
+  start(WkvBackwardGradients(), channels * segments);
+  if (segments > 1) start(WkvBackwardSums(), channels);
 }
 
 }  // namespace rwkvx::cuda

@@ -4,19 +4,10 @@
 #include <torch/csrc/autograd/functions/utils.h>
 
 #include "cores/rwkv4/cuda/wkv.h"
+#include "cores/rwkv4/cuda/wkv_emulate.h"
 #include "rwkvx/ops/cuda/call.h"
 
 namespace rwkvx::cuda {
-
-template <class Value>
-void emulate(const WkvForwardCall<Value>& call) {
-  for_each_block(call.B * call.C, [&](std::int64_t thread) { wkv_forward_thread(call, thread); });
-}
-template <class Value>
-void emulate(const WkvBackwardCall<Value>& call) {
-  for_each_block(call.B * call.C, [&](std::int64_t thread) { wkv_backward_thread(call, thread); });
-}
-
 namespace {
 
 using torch::autograd::AutogradContext;
@@ -30,11 +21,13 @@ class Wkv : public torch::autograd::Function<Wkv> {
     auto y = at::empty_like(k), state_out = at::empty_like(state);
     at::Tensor kept;
     if (keep) kept = at::empty({B, wkv_kept_states(T), 3, C}, state.options());
+    const int64_t segment = wkv_segment(B, T, C);
+    const auto workspace = at::empty({wkv_workspace(B, T, C, segment)}, state.options());
     with_type(k.scalar_type(), [&]<class Value>() {
       run(WkvForwardCall<Value>{B, T, C, data<float>(w), data<float>(u), data<Value>(k),
                                 data<Value>(v), data<Value>(r), mutable_data<Value>(y),
                                 data<float>(state), mutable_data<float>(state_out),
-                                mutable_data<float>(kept)},
+                                mutable_data<float>(kept), segment, mutable_data<float>(workspace)},
           k);
     });
     context->set_materialize_grads(false);
@@ -55,14 +48,30 @@ class Wkv : public torch::autograd::Function<Wkv> {
     at::Tensor grad_r, grad_state;
     if (r.numel() > 0) grad_r = at::empty_like(k);
     if (context->saved_data["state_wanted"].toBool()) grad_state = at::empty_like(state);
+    const int64_t segment = wkv_segment(B, T, C);
+    const auto workspace = at::empty({wkv_workspace(B, T, C, segment)}, state.options());
     with_type(k.scalar_type(), [&]<class Value>() {
-      run(WkvBackwardCall<Value>{B, T, C, data<float>(w), data<float>(u), data<Value>(k),
-                                 data<Value>(v), data<Value>(r), data<float>(kept),
-                                 data<float>(state), data<float>(state_out), data<Value>(grad_y),
-                                 data<float>(grad_state_out), mutable_data<Value>(grad_k),
-                                 mutable_data<Value>(grad_v), mutable_data<Value>(grad_r),
-                                 mutable_data<float>(grad_w), mutable_data<float>(grad_u),
-                                 mutable_data<float>(grad_state)},
+      run(WkvBackwardCall<Value>{B,
+                                 T,
+                                 C,
+                                 data<float>(w),
+                                 data<float>(u),
+                                 data<Value>(k),
+                                 data<Value>(v),
+                                 data<Value>(r),
+                                 data<float>(kept),
+                                 data<float>(state),
+                                 data<float>(state_out),
+                                 data<Value>(grad_y),
+                                 data<float>(grad_state_out),
+                                 mutable_data<Value>(grad_k),
+                                 mutable_data<Value>(grad_v),
+                                 mutable_data<Value>(grad_r),
+                                 mutable_data<float>(grad_w),
+                                 mutable_data<float>(grad_u),
+                                 mutable_data<float>(grad_state),
+                                 segment,
+                                 mutable_data<float>(workspace)},
           k);
     });
     return {grad_w.sum(0), grad_u.sum(0), grad_k, grad_v, grad_state, grad_r, at::Tensor()};

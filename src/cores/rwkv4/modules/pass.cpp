@@ -2,16 +2,18 @@
 
 #include <ATen/ATen.h>
 
+#include "cores/modules/activations.h"
+#include "cores/rwkv4/cuda/wkv_emulate.h"
 #include "cores/rwkv4/modules/block.h"
 #include "cores/rwkv4/modules/wkv.h"
 #include "cores/rwkv4/wkv_kernel.h"
 #include "cores/shift/modules/pass.h"
-#include "rwkvx/kernels/activation.h"
 
 namespace rwkvx::rwkv4 {
 namespace {
 
 constexpr int64_t kWkvChannels = 64;  // of one task
+static_assert(kWkvSegment == cuda::kWkvKeptEvery);
 
 const float* read(const at::Tensor& t) { return PassTools::read(t); }
 float* data(const at::Tensor& t) { return PassTools::data(t); }
@@ -36,10 +38,14 @@ struct Kept {
   at::Tensor ffn_r, ffn_v;  // (N, C)
 };
 Kept take_kept(const Sizes& size, PassMemory& memory) {
-  const auto [N, states, C, A, F] = size;
-  return {memory.take({N, A}), memory.take({N, A}),          memory.take({N, A}),
-          memory.take({N, A}), memory.take({states, 3 * A}), memory.take({N, C}),
-          memory.take({N, F}), memory.take({N, C}),          memory.take({N, C})};
+  const auto wide = [&](int64_t width) { return memory.take_activation({size.N, width}); };
+  Kept kept;
+  for (auto* one : {&kept.k, &kept.v, &kept.r, &kept.y}) *one = wide(size.A);
+  kept.wkv = memory.take({size.states, 3 * size.A});
+  kept.x_mid = memory.take({size.N, size.C});
+  kept.h = wide(size.F);
+  for (auto* one : {&kept.ffn_r, &kept.ffn_v}) *one = wide(size.C);
+  return kept;
 }
 
 // What R rows need while they go through the block.
@@ -49,13 +55,23 @@ struct Scratch {
 Scratch take_scratch(const Sizes& size, int64_t R, PassMemory& memory) {
   Scratch own;
   for (auto& one : own.z) {
-    auto widest = memory.take({R * std::max(size.A, size.C)});
+    auto widest = memory.take_activation({R * std::max(size.A, size.C)});
     one = widest.narrow(0, 0, R * size.C).view({R, size.C});
     if (&one == &own.z[3])  // in z[3]'s place
       own.dy = widest.narrow(0, 0, R * size.A).view({R, size.A});
   }
-  own.wide = memory.take({R, size.F});
+  own.wide = memory.take_activation({R, size.F});
   return own;
+}
+
+// Runs a kernel's call with the segments that fill a device.
+template <class Call>
+void run_wkv(Call& call, const at::Tensor& place) {
+  call.segment = cuda::wkv_segment(call.B, call.T, call.C);
+  const auto workspace = at::empty({cuda::wkv_workspace(call.B, call.T, call.C, call.segment)},
+                                   place.options().dtype(at::kFloat));
+  call.workspace = cuda::mutable_data<float>(workspace);
+  cuda::run(call, place);
 }
 
 class Pass : public BlockPass {
@@ -67,7 +83,7 @@ class Pass : public BlockPass {
         places_(setup.config),
         layer_(setup.layer),
         wkv_op_(tools_.operator_at("wkv")),
-        activation_op_(tools_.operator_at("activation")),
+        act_(tools_),
         wkv_zero_(wkv_start(1, size_.A, at::kFloat)),
         att_(setup.config, tools_, places_.att, block_->ln1, block_->att.shift,
              {block_->att.time_mix_k, block_->att.time_mix_v, block_->att.time_mix_r}),
@@ -86,11 +102,11 @@ class Pass : public BlockPass {
 
  private:
   Kept kept(const PassRows& rows) const {
-    PassMemory memory(rows.kept);
+    PassMemory memory(tools_.place, rows.kept);
     return take_kept(size_, memory);
   }
   Scratch scratch(const PassRows& rows) const {
-    PassMemory memory(rows.scratch);
+    PassMemory memory(tools_.place, rows.scratch);
     return take_scratch(size_, rows.tokens, memory);
   }
   // The rows of a group among those of all.
@@ -114,11 +130,16 @@ class Pass : public BlockPass {
       run(rows.first + task / blocks, first, std::min(size_.A, first + kWkvChannels));
     });
   }
-  template <class Run>
-  void elementwise(int64_t count, const Run& run) const {
-    const PassTools::Timed timed(tools_, activation_op_);
-    PassTools::in_parallel(count, PassTools::kElements, run);
-  }
+  void wkv(const PassRows& rows, const Kept& keep) const;
+  // From dy to the gradients of k, v and r, which take their places, and to the parameters'.
+  void wkv_adjoint(const PassRows& rows, const Kept& keep, const at::Tensor& dy) const;
+  void wkv_on_device(const PassRows& rows, const Kept& keep) const;
+  void wkv_adjoint_on_device(const PassRows& rows, const Kept& keep, const at::Tensor& dy) const;
+  // -e^time_decay, and the bonus, (A) each.
+  at::Tensor decay() const { return -at::exp(block_->att.time_decay); }
+  at::Tensor bonus() const { return block_->att.time_first.contiguous(); }
+  // From the gradients of these, (…, A), rows of which are summed.
+  void add_decay_and_bonus(const at::Tensor& grad_w, const at::Tensor& grad_u) const;
 
   PassTools& tools_;
   std::shared_ptr<Rwkv4BlockImpl> block_;
@@ -126,23 +147,16 @@ class Pass : public BlockPass {
   StatePlaces places_;
   int64_t layer_;
   std::vector<int64_t> kept_before_;
-  std::size_t wkv_op_, activation_op_;
+  std::size_t wkv_op_;
+  Activations act_;
   at::Tensor wkv_zero_;
   ShiftPass att_, ffn_;
 };
 
-void Pass::forward(const PassRows& rows) {
-  const auto& att = block_->att;
-  const auto& ffn = block_->ffn;
-  const auto keep = kept(rows);
-  const auto own = scratch(rows);
-  const int64_t R = rows.tokens, C = size_.C, A = size_.A, F = size_.F;
-
-  att_.forward(rows, rows.x, {own.z[0], own.z[1], own.z[2]});
-  tools_.linear(of(keep.k, rows), own.z[0], att.key);
-  tools_.linear(of(keep.v, rows), own.z[1], att.value);
-  tools_.linear(of(keep.r, rows), own.z[2], att.receptance);
-  const auto w = -at::exp(att.time_decay), u = att.time_first.contiguous();
+void Pass::wkv(const PassRows& rows, const Kept& keep) const {
+  if (tools_.place.kernels) return wkv_on_device(rows, keep);
+  const int64_t A = size_.A;
+  const auto w = decay(), u = bonus();
   for_channels(rows, [&](int64_t b, int64_t first, int64_t last) {
     const auto& one = tools_.sequences[static_cast<size_t>(b)];
     const int64_t at = one.begin * A;
@@ -152,68 +166,12 @@ void Pass::forward(const PassRows& rows) {
                                   data(keep.y) + at, before != nullptr ? before : read(wkv_zero_),
                                   state_of(rows.after, b), wkv_of(keep, b)});
   });
-  tools_.linear(own.z[0], of(keep.y, rows), att.output);
-  float* x_mid = data(keep.x_mid) + rows.begin * C;
-  const float* x_rows = read(rows.x) + rows.begin * C;
-  elementwise(R * C, [&](int64_t first, int64_t last) {
-    residual_forward(x_rows + first, read(own.z[0]) + first, x_mid + first, last - first);
-  });
-  tools_.drop(x_mid, rows.begin * C, R * C, 2 * layer_ + 1);
-
-  ffn_.forward(rows, keep.x_mid, {own.z[0], own.z[1]});
-  const auto h = of(keep.h, rows);
-  tools_.linear(h, own.z[0], ffn.key);
-  elementwise(R * F, [&](int64_t first, int64_t last) {
-    relu_square_forward(data(h) + first, last - first);
-  });
-  const auto r = of(keep.ffn_r, rows), v = of(keep.ffn_v, rows);
-  tools_.linear(r, own.z[1], ffn.receptance);
-  tools_.linear(v, h, ffn.value);
-  if (!rows.x_out.defined()) return;
-  float* x_out = data(rows.x_out) + rows.begin * C;
-  elementwise(R * C, [&](int64_t first, int64_t last) {
-    gated_residual_forward(x_mid + first, read(r) + first, read(v) + first, x_out + first,
-                           last - first);
-  });
-  tools_.drop(x_out, rows.begin * C, R * C, 2 * layer_ + 2);
 }
 
-void Pass::backward(const PassRows& rows) {
-  const auto& att = block_->att;
-  const auto& ffn = block_->ffn;
-  const auto keep = kept(rows);
-  const auto own = scratch(rows);
-  const auto& z = own.z;
-  const int64_t R = rows.tokens, C = size_.C, A = size_.A, F = size_.F;
-  const auto grad = of(rows.dx, rows);  // (R, C)
-  tools_.drop(data(grad), rows.begin * C, R * C, 2 * layer_ + 2);
-
-  // Channel mix.
-  const auto h = of(keep.h, rows), r = of(keep.ffn_r, rows), v = of(keep.ffn_v, rows);
-  const auto &dr = z[3], &dv = z[4], &dh = own.wide;
-  elementwise(R * C, [&](int64_t first, int64_t last) {
-    gated_residual_backward(read(grad) + first, read(r) + first, read(v) + first, data(dr) + first,
-                            data(dv) + first, last - first);
-  });
-  tools_.linear_transposed(dh, dv, ffn.value);
-  tools_.add_weight_gradient(ffn.value, dv, h);
-  elementwise(R * F, [&](int64_t first, int64_t last) {
-    relu_square_backward(read(h) + first, data(dh) + first, last - first);
-  });
-  ffn_.forward(rows, keep.x_mid, {z[0], z[1]});
-  tools_.add_weight_gradient(ffn.key, dh, z[0]);
-  tools_.add_weight_gradient(ffn.receptance, dr, z[1]);
-  tools_.linear_transposed(z[0], dh, ffn.key);
-  tools_.linear_transposed(z[1], dr, ffn.receptance);
-  ffn_.backward(rows, keep.x_mid, {z[0], z[1]}, rows.dx);
-  tools_.drop(data(grad), rows.begin * C, R * C, 2 * layer_ + 1);
-
-  // Time mix. The kept k, v and r become their own gradients.
-  const auto y = of(keep.y, rows);
-  tools_.add_weight_gradient(att.output, grad, y);
-  const auto& dy = own.dy;
-  tools_.linear_transposed(dy, grad, att.output);
-  const auto w = -at::exp(att.time_decay), u = att.time_first.contiguous();
+void Pass::wkv_adjoint(const PassRows& rows, const Kept& keep, const at::Tensor& dy) const {
+  if (tools_.place.kernels) return wkv_adjoint_on_device(rows, keep, dy);
+  const int64_t A = size_.A;
+  const auto w = decay(), u = bonus();
   auto grad_w = at::empty({rows.count, A}, at::kDouble),
        grad_u = at::empty({rows.count, A}, at::kDouble);
   for_channels(rows, [&](int64_t b, int64_t first, int64_t last) {
@@ -241,11 +199,123 @@ void Pass::backward(const PassRows& rows) {
                                     state_of(rows.grad_before, b),
                                     state_of(rows.before, b)});
   });
+  add_decay_and_bonus(grad_w, grad_u);
+}
+
+void Pass::wkv_on_device(const PassRows& rows, const Kept& keep) const {
+  const PassTools::Timed timed(tools_, wkv_op_);
+  const auto w = decay(), u = bonus();
+  for (const auto& run : tools_.runs(rows.first, rows.count))
+    cuda::with_type(tools_.place.type, [&]<class Value>() {
+      const int64_t at = run.begin * size_.A;
+      cuda::WkvForwardCall<Value> call{};
+      call.B = run.count, call.T = run.tokens, call.C = size_.A;
+      call.w = read(w), call.u = read(u);
+      call.k = cuda::data<Value>(keep.k) + at;
+      call.v = cuda::data<Value>(keep.v) + at;
+      call.r = cuda::data<Value>(keep.r) + at;
+      call.y = cuda::mutable_data<Value>(keep.y) + at;
+      call.state_in = state_of(rows.before, run.first);
+      call.state_out = state_of(rows.after, run.first);
+      call.kept = wkv_of(keep, run.first);
+      run_wkv(call, keep.k);
+    });
+}
+
+void Pass::wkv_adjoint_on_device(const PassRows& rows, const Kept& keep,
+                                 const at::Tensor& dy) const {
+  const PassTools::Timed timed(tools_, wkv_op_);
+  const auto w = decay(), u = bonus();
+  for (const auto& run : tools_.runs(rows.first, rows.count)) {
+    auto grad_w = at::empty({run.count, size_.A}, w.options()), grad_u = at::empty_like(grad_w);
+    cuda::with_type(tools_.place.type, [&]<class Value>() {
+      const int64_t at = run.begin * size_.A;
+      cuda::WkvBackwardCall<Value> call{};
+      call.B = run.count, call.T = run.tokens, call.C = size_.A;
+      call.w = read(w), call.u = read(u);
+      call.k = cuda::data<Value>(keep.k) + at;
+      call.v = cuda::data<Value>(keep.v) + at;
+      call.r = cuda::data<Value>(keep.r) + at;
+      call.kept = wkv_of(keep, run.first);
+      call.state_in = state_of(rows.before, run.first);
+      call.grad_y = cuda::data<Value>(dy) + (run.begin - rows.begin) * size_.A;
+      call.grad_k = cuda::mutable_data<Value>(keep.k) + at;
+      call.grad_v = cuda::mutable_data<Value>(keep.v) + at;
+      call.grad_r = cuda::mutable_data<Value>(keep.r) + at;
+      call.grad_w = data(grad_w), call.grad_u = data(grad_u);
+      run_wkv(call, keep.k);
+    });
+    add_decay_and_bonus(grad_w, grad_u);
+  }
+}
+
+void Pass::add_decay_and_bonus(const at::Tensor& grad_w, const at::Tensor& grad_u) const {
+  const auto& att = block_->att;
   // w = -exp(time_decay), so dw / dtime_decay = w. Of a decay that overflowed nothing is left, and
   // its gradient is 0.
   if (att.time_decay.grad().defined())
-    att.time_decay.grad().add_(grad_w.sum(0) * w.clamp_min(-1e30));
+    att.time_decay.grad().add_(grad_w.sum(0) * decay().clamp_min(-1e30));
   if (att.time_first.grad().defined()) att.time_first.grad().add_(grad_u.sum(0));
+}
+
+void Pass::forward(const PassRows& rows) {
+  const auto& att = block_->att;
+  const auto& ffn = block_->ffn;
+  const auto keep = kept(rows);
+  const auto own = scratch(rows);
+
+  att_.forward(rows, rows.x, {own.z[0], own.z[1], own.z[2]});
+  tools_.linear(of(keep.k, rows), own.z[0], att.key);
+  tools_.linear(of(keep.v, rows), own.z[1], att.value);
+  tools_.linear(of(keep.r, rows), own.z[2], att.receptance);
+  wkv(rows, keep);
+  tools_.linear(own.z[0], of(keep.y, rows), att.output);
+  const auto x_mid = of(keep.x_mid, rows);
+  act_.residual(of(rows.x, rows), own.z[0], x_mid);
+  tools_.drop(x_mid, rows.begin * size_.C, 2 * layer_ + 1);
+
+  ffn_.forward(rows, keep.x_mid, {own.z[0], own.z[1]});
+  const auto h = of(keep.h, rows);
+  tools_.linear(h, own.z[0], ffn.key);
+  act_.relu_square(h);
+  const auto r = of(keep.ffn_r, rows), v = of(keep.ffn_v, rows);
+  tools_.linear(r, own.z[1], ffn.receptance);
+  tools_.linear(v, h, ffn.value);
+  if (!rows.x_out.defined()) return;
+  const auto x_out = of(rows.x_out, rows);
+  act_.gated_residual(x_mid, r, v, x_out);
+  tools_.drop(x_out, rows.begin * size_.C, 2 * layer_ + 2);
+}
+
+void Pass::backward(const PassRows& rows) {
+  const auto& att = block_->att;
+  const auto& ffn = block_->ffn;
+  const auto keep = kept(rows);
+  const auto own = scratch(rows);
+  const auto& z = own.z;
+  const auto grad = of(rows.dx, rows);  // (R, C)
+  tools_.drop(grad, rows.begin * size_.C, 2 * layer_ + 2);
+
+  // Channel mix.
+  const auto h = of(keep.h, rows), r = of(keep.ffn_r, rows), v = of(keep.ffn_v, rows);
+  const auto &dr = z[3], &dv = z[4], &dh = own.wide;
+  act_.gated_residual_adjoint(grad, r, v, dr, dv);
+  tools_.linear_transposed(dh, dv, ffn.value);
+  tools_.add_weight_gradient(ffn.value, dv, h);
+  act_.relu_square_adjoint(h, dh);
+  ffn_.forward(rows, keep.x_mid, {z[0], z[1]});
+  tools_.add_weight_gradient(ffn.key, dh, z[0]);
+  tools_.add_weight_gradient(ffn.receptance, dr, z[1]);
+  tools_.linear_transposed(z[0], dh, ffn.key);
+  tools_.linear_transposed(z[1], dr, ffn.receptance);
+  ffn_.backward(rows, keep.x_mid, {z[0], z[1]}, rows.dx);
+  tools_.drop(grad, rows.begin * size_.C, 2 * layer_ + 1);
+
+  // Time mix.
+  const auto dout = tools_.operand(grad), &dy = own.dy;
+  tools_.add_weight_gradient(att.output, dout, of(keep.y, rows));
+  tools_.linear_transposed(dy, dout, att.output);
+  wkv_adjoint(rows, keep, dy);
   att_.forward(rows, rows.x, {z[0], z[1], z[2]});
   const auto dk = of(keep.k, rows), dvalue = of(keep.v, rows), dreceptance = of(keep.r, rows);
   tools_.add_weight_gradient(att.key, dk, z[0]);
@@ -263,11 +333,13 @@ std::unique_ptr<BlockPass> make_pass(const PassSetup& setup) {
   return std::make_unique<Pass>(setup);
 }
 
-std::string pass_lacks(const ModelConfig& config) { return ShiftPass::lacks(config); }
+std::string pass_lacks(const ModelConfig& config, const PassPlace&) {
+  return ShiftPass::lacks(config);
+}
 
 PassFloats pass_floats(const ModelConfig& config, const PassLimits& limits) {
   const Sizes size(config, limits);
-  PassMemory kept, scratch;
+  PassMemory kept(limits.place), scratch(limits.place);
   take_kept(size, kept);
   take_scratch(size, limits.group_tokens, scratch);
   return {kept.floats(), scratch.floats()};

@@ -1,4 +1,5 @@
 #include "cores/rwkv7/cuda/wkv.h"
+#include "rwkvx/ops/cuda/outcome.h"
 
 namespace rwkvx::cuda {
 namespace {
@@ -33,11 +34,6 @@ __global__ void __launch_bounds__(kWkv7BackwardThreads<N>)
     wkv7_backward_kernel(const Wkv7BackwardCall<Value> call) {
   __shared__ Wkv7BackwardShared<N> shared;
   wkv7_backward_block<N>(call, blockIdx.x, GpuThreads(), shared);
-}
-
-std::string outcome() {
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? "" : cudaGetErrorString(error);
 }
 
 template <class Value>

@@ -42,14 +42,15 @@ struct Wkv7ForwardCall {
   const Value* v;
   const Value* z;         // -kappa
   const Value* b;         // kappa a
-  const float* state_in;  // (B, H, N, N)
+  const float* state_in;  // (B, H, N, N), or null: zeros
   float* state_out;       // (B, H, N, N)
   Value* y;               // (B, T, H, N)
   float* kept;            // (B, H, S, N, N) <- the state at the start of each 16 steps, or null
   float* sa;              // (B, T, H, N) <- S z, or null where kept is
 };
 
-// Gradients are assigned, not added. d must be at least about 0.5, as that of RWKV-7 is.
+// Gradients are assigned, not added, and may take the places of what they are gradients of. d must
+// be at least about 0.5, as that of RWKV-7 is.
 template <class Value>
 struct Wkv7BackwardCall {
   std::int64_t B, T, H, N;
@@ -163,8 +164,10 @@ RWKVX_HOST_DEVICE void wkv7_forward_block(const Wkv7ForwardCall<Value>& call, st
       matrix[row_of(thread) * N + wkv7_place(thread, c)] = state.of(thread).at[c];
   };
   threads.run([&](int thread) {
-    const float* row = call.state_in + (head * N + row_of(thread)) * N;
-    for (int c = 0; c < Cells::kCount; ++c) state.of(thread).at[c] = row[wkv7_place(thread, c)];
+    const float* row =
+        call.state_in == nullptr ? nullptr : call.state_in + (head * N + row_of(thread)) * N;
+    for (int c = 0; c < Cells::kCount; ++c)
+      state.of(thread).at[c] = row == nullptr ? 0.0f : row[wkv7_place(thread, c)];
   });
   for (std::int64_t begin = 0; begin < T; begin += kWkv7Stretch) {
     const int steps = wkv7_steps(begin, T);

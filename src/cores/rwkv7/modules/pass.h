@@ -10,7 +10,7 @@
 namespace rwkvx::rwkv7 {
 
 std::unique_ptr<BlockPass> make_pass(const PassSetup& setup);
-std::string pass_lacks(const ModelConfig& config);
+std::string pass_lacks(const ModelConfig& config, const PassPlace& place);
 PassFloats pass_floats(const ModelConfig& config, const PassLimits& limits);
 
 }  // namespace rwkvx::rwkv7

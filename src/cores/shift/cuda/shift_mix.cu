@@ -1,17 +1,9 @@
 #include "cores/shift/cuda/shift_mix.h"
+#include "rwkvx/ops/cuda/outcome.h"
 
 namespace rwkvx::cuda {
 namespace {
 
-// The threads of a warp: adjacent channels of one tile.
-struct Warp {
-  static constexpr int kCount = kLaunchLanes;
-  __device__ __forceinline__ float sum(float x) const {
-    for (int away = kCount / 2; away > 0; away /= 2) x += __shfl_xor_sync(0xffffffffu, x, away);
-    return x;
-  }
-  __device__ __forceinline__ bool first() const { return threadIdx.x % kCount == 0; }
-};
 static_assert(kShiftMixBlock % Warp::kCount == 0);
 
 template <class In, class Out>
@@ -24,11 +16,6 @@ template <class In, class Out>
 __global__ void __launch_bounds__(kShiftMixBlock)
     shift_mix_backward_kernel(const ShiftMixBackwardCall<In, Out> call, const ShiftMixGrid grid) {
   shift_mix_backward_thread(call, grid.place(blockIdx.x, threadIdx.x), Warp());
-}
-
-std::string outcome() {
-  const cudaError_t error = cudaGetLastError();
-  return error == cudaSuccess ? "" : cudaGetErrorString(error);
 }
 
 template <class In, class Out>

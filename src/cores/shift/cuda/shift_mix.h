@@ -15,7 +15,4 @@ std::string launch(const ShiftMixForwardCall<float, Bf16>& call, CUstream_st* st
 std::string launch(const ShiftMixBackwardCall<float, float>& call, CUstream_st* stream);
 std::string launch(const ShiftMixBackwardCall<float, Bf16>& call, CUstream_st* stream);
 
-// Channels that one part of ShiftMixBackwardCall::dm sums over on the GPU.
-constexpr int kLaunchLanes = 32;
-
 }  // namespace rwkvx::cuda

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "cores/shift/mix_kernel.h"
-#include "rwkvx/ops/cuda/host_device.h"
+#include "rwkvx/ops/cuda/lanes.h"
 
 namespace rwkvx::cuda {
 
@@ -31,20 +31,21 @@ struct ShiftMixInputs {
   const float* gate_b;               // (C)
   const float* logits;               // (B, T, G), G a divisor of C
   std::int64_t gates;                // G
-  const float* ring;                 // (B, K - 1, C), a of the tokens before, oldest first
-  const float* prev;                 // (B, C), b of the token before
+  const float* ring;                 // (B, K - 1, C), a of the tokens before, oldest first; null: 0
+  const float* prev;                 // (B, C), b of the token before; null: 0
   const float* mix[kShiftMixMixes];  // (C) each
+  bool mix_before;                   // they are shares of the token before, not of the token
 };
 
 template <class In, class Out>
 struct ShiftMixForwardCall {
   ShiftMixInputs<In> in;
   Out* z[kShiftMixMixes];  // (B, T, C) each
-  float* last;             // (B, C) <- b of the last token
+  float* last;             // (B, C) <- b of the last token, or null
 };
 
 // Rows of the parameters' gradients that a tile leaves, each (C): gate_x, gate_s, gate_b, the
-// mixes, then K taps.
+// mixes as shares of the token, then K taps.
 constexpr int kShiftMixGradRows = 3 + kShiftMixMixes;
 
 template <class In, class Out>
@@ -87,7 +88,7 @@ struct ShiftMixChannel {
   RWKVX_HOST_DEVICE float a(std::int64_t t) const {
     if (t >= 0) return load(in.a, at(t));
     const std::int64_t row = in.taps - 1 + t;
-    return row >= 0 ? in.ring[(b * (in.taps - 1) + row) * in.C + c] : 0.0f;
+    return row >= 0 && in.ring != nullptr ? in.ring[(b * (in.taps - 1) + row) * in.C + c] : 0.0f;
   }
   RWKVX_HOST_DEVICE float factor(std::int64_t t, int j) const {
     return in.m == nullptr ? 1.0f : in.m[b * in.m_stride + t * in.taps + j];
@@ -97,6 +98,10 @@ struct ShiftMixChannel {
     float s = 0.0f;
     for (int j = 0; j < in.taps; ++j) s = fmaf(factor(t, j) * conv(j), a(t - j), s);
     return s;
+  }
+  // The token's share in mix i.
+  RWKVX_HOST_DEVICE float mix(int i) const {
+    return in.mix_before ? 1.0f - in.mix[i][c] : in.mix[i][c];
   }
   RWKVX_HOST_DEVICE bool gated() const { return in.gate_b != nullptr || in.logits != nullptr; }
   RWKVX_HOST_DEVICE float gate(std::int64_t t, float a_t, float s) const {
@@ -108,7 +113,7 @@ struct ShiftMixChannel {
   }
   // b_t.
   RWKVX_HOST_DEVICE float out(std::int64_t t) const {
-    if (t < 0) return in.prev[b * in.C + c];
+    if (t < 0) return in.prev == nullptr ? 0.0f : in.prev[b * in.C + c];
     const float a_t = a(t);
     if (in.taps == 0) return a_t;
     const float s = shifted(t);
@@ -128,22 +133,14 @@ RWKVX_HOST_DEVICE void shift_mix_forward_thread(const ShiftMixForwardCall<In, Ou
   for (std::int64_t t = first; t < last; ++t) {
     const float now = channel.out(t);
     for (int i = 0; i < in.mixes; ++i)
-      store(call.z[i], channel.at(t), fmaf(now - before, in.mix[i][place.c], before));
+      store(call.z[i], channel.at(t), fmaf(now - before, channel.mix(i), before));
     before = now;
   }
-  if (last == in.T) call.last[place.b * in.C + place.c] = before;
+  if (last == in.T && call.last != nullptr) call.last[place.b * in.C + place.c] = before;
 }
 
-// A thread that sums with nobody else.
-struct OneLane {
-  static constexpr int kCount = 1;
-  RWKVX_HOST_DEVICE float sum(float x) const { return x; }
-  RWKVX_HOST_DEVICE bool first() const { return true; }
-};
-
-// `lanes` sums over the threads of adjacent channels that run in step: kCount of them, among them
-// this one; sum() is called by all of them and first() is true in one. Threads beyond the last
-// channel take part in the sums; where all of them are, there is nothing to do.
+// `lanes` (ops/cuda/lanes.h) are the threads of adjacent channels, this one among them. Threads
+// beyond the last channel take part in the sums; where all of them are, there is nothing to do.
 template <class In, class Out, class Lanes>
 RWKVX_HOST_DEVICE void shift_mix_backward_thread(const ShiftMixBackwardCall<In, Out>& call,
                                                  const ShiftMixPlace& place, const Lanes& lanes) {
@@ -166,7 +163,7 @@ RWKVX_HOST_DEVICE void shift_mix_backward_thread(const ShiftMixBackwardCall<In, 
   for (std::int64_t t = first; t < top; ++t) {
     float grad = 0.0f;  // of b_t
     for (int i = 0; i < in.mixes; ++i) {
-      const float mix = in.mix[i][c];
+      const float mix = channel.mix(i);
       grad = fmaf(load(call.dz[i], channel.at(t)), mix, grad);
       if (t + 1 < T) grad = fmaf(load(call.dz[i], channel.at(t + 1)), 1.0f - mix, grad);
     }

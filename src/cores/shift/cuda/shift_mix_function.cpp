@@ -2,30 +2,13 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "cores/shift/cuda/shift_mix.h"
+#include "cores/shift/cuda/shift_mix_emulate.h"
 #include "cores/shift/gate_forms.h"
 #include "cores/shift/modules/conv_shift.h"
 #include "rwkvx/ops/cuda/call.h"
 #include "rwkvx/ops/precision.h"
 
 namespace rwkvx::cuda {
-
-template <class In, class Out>
-void emulate(const ShiftMixForwardCall<In, Out>& call) {
-  const ShiftMixGrid grid(call.in.B, call.in.T, call.in.C);
-  for_each_block(grid.blocks, [&](std::int64_t block) {
-    for (int thread = 0; thread < kShiftMixBlock; ++thread)
-      shift_mix_forward_thread(call, grid.place(block, thread));
-  });
-}
-template <class In, class Out>
-void emulate(const ShiftMixBackwardCall<In, Out>& call) {
-  const ShiftMixGrid grid(call.in.B, call.in.T, call.in.C);
-  for_each_block(grid.blocks, [&](std::int64_t block) {
-    for (int thread = 0; thread < kShiftMixBlock; ++thread)
-      shift_mix_backward_thread(call, grid.place(block, thread), OneLane());
-  });
-}
 
 namespace {
 
@@ -88,7 +71,7 @@ class ShiftMix : public torch::autograd::Function<ShiftMix> {
     const auto in = inputs_of(x);
     const int mixes = in.mixes;
     const int64_t B = in.B, T = in.T, C = in.C, K = in.taps, G = in.gates;
-    const int64_t lanes = a.is_cpu() ? OneLane::kCount : kLaunchLanes;
+    const int64_t lanes = a.is_cpu() ? OneLane::kCount : kWarp;
     const auto like = at::empty({0}, a.options().dtype(type));
     variable_list dz;
     for (int i = 0; i < mixes; ++i) {

@@ -6,16 +6,6 @@
 #include "rwkvx/kernels/activation.h"
 
 namespace rwkvx {
-namespace {
-
-const float* read(const at::Tensor& t) { return PassTools::read(t); }
-float* data(const at::Tensor& t) { return PassTools::data(t); }
-float* state_of(const LayerState* state, int row, int64_t b) {
-  return PassTools::state_of(state, row, b);
-}
-
-}  // namespace
-
 ShiftPass::ShiftPass(const ModelConfig& config, PassTools& tools, const SitePlaces& places,
                      const NormParameters& norm, const ShiftParameters& learned,
                      std::vector<at::Tensor> mix, MixShares shares)
@@ -27,9 +17,9 @@ ShiftPass::ShiftPass(const ModelConfig& config, PassTools& tools, const SitePlac
       learned_(learned),
       mix_(std::move(mix)),
       shares_(shares),
-      zero_state_(at::zeros({kShiftMixTaps, C_})) {
+      zero_state_(at::zeros({kShiftMixTaps, C_}, tools.place.device)) {
   if (learned_.form == nullptr || learned_.conv.defined()) return;
-  fixed_conv_ = at::zeros({2, C_});
+  fixed_conv_ = at::zeros({2, C_}, tools.place.device);
   fixed_conv_[1].fill_(1);
 }
 
@@ -98,6 +88,7 @@ std::vector<ShiftPass::Task> ShiftPass::tasks_of(const PassRows& rows) const {
 void ShiftPass::forward(const PassRows& rows, const at::Tensor& x,
                         const std::vector<at::Tensor>& z) const {
   const PassTools::Timed timed(tools_, op_);
+  if (tools_.place.kernels) return forward_on_device(rows, x, z);
   const auto site = view();
   const auto tasks = tasks_of(rows);
   PassTools::in_parallel(static_cast<int64_t>(tasks.size()), 1, [&](int64_t i, int64_t) {
@@ -116,6 +107,7 @@ void ShiftPass::forward(const PassRows& rows, const at::Tensor& x,
 void ShiftPass::backward(const PassRows& rows, const at::Tensor& x,
                          const std::vector<at::Tensor>& dz, const at::Tensor& dx) const {
   const PassTools::Timed timed(tools_, op_);
+  if (tools_.place.kernels) return backward_on_device(rows, x, dz, dx);
   const auto site = view();
   const auto tasks = tasks_of(rows);
   const auto count = static_cast<int64_t>(tasks.size());

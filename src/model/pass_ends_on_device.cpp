@@ -1,0 +1,135 @@
+// With a device's kernels: LibTorch's embedding and layer norms, and the loss in one kernel, which
+// turns logits into their gradients. Rows of logits lie a multiple of 64 numbers apart, so that
+// matrix products find them aligned whatever the vocabulary.
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "model/pass_ends.h"
+#include "rwkvx/model/rwkv.h"
+#include "rwkvx/ops/cuda/call.h"
+#include "rwkvx/ops/cuda/cross_entropy.h"
+
+namespace rwkvx {
+namespace cuda {
+
+template <class Value>
+void emulate(const CrossEntropyCall<Value>& call) {
+  for_each_block(call.rows, [&](std::int64_t row) {
+    const auto shared = std::make_unique<CrossEntropyShared>();
+    cross_entropy_block(call, row, EmulatedCrossEntropyThreads(), *shared);
+  });
+}
+
+}  // namespace cuda
+
+namespace {
+
+class DeviceEnds : public PassEnds {
+ public:
+  explicit DeviceEnds(const PassEndsSetup& setup)
+      : model_(setup.model),
+        tools_(setup.tools),
+        l2wrap_(setup.options.l2wrap),
+        C_(setup.model.config().n_embd),
+        V_(setup.model.config().vocab_size),
+        rows_(head_rows_of(setup.model.config(), setup.tokens, setup.tools.place)) {
+    const auto options = at::device(tools_.place.device).dtype(tools_.place.type);
+    logits_ = at::empty({rows_, logits_width(setup.model.config(), tools_.place)}, options);
+    to_x_ = at::empty({rows_, C_}, options);
+  }
+
+  void embed(const TrainingBatch& batch, const at::Tensor& x) override {
+    const int64_t used = x.size(0);
+    inputs_ = on_device(batch.inputs, used, at::kLong);
+    targets_ = on_device(batch.targets, used, at::kLong);
+    weights_ = on_device(batch.weights, used, at::kFloat);
+    embedded_ = at::index_select(model_.emb, 0, inputs_);
+    tools_.drop(embedded_, 0, 0);
+    const auto [y, mean, scale] = norm(embedded_, model_.ln0);
+    x.copy_(y);
+    mean_ = mean, scale_ = scale;
+  }
+
+  void embed_backward(const at::Tensor& gradient) override {
+    const auto to = norm_backward(gradient, embedded_, mean_, scale_, model_.ln0);
+    if (!model_.emb.grad().defined()) return;
+    tools_.drop(to, 0, 0);
+    // Which sorts, so that the sums have an order.
+    model_.emb.grad().index_put_({inputs_}, to, /*accumulate=*/true);
+  }
+
+  double head(const TrainingBatch&, double scale, const at::Tensor& x,
+              const at::Tensor& gradient) override {
+    const int64_t used = x.size(0);
+    const auto losses = at::empty({used}, x.options().dtype(at::kDouble));
+    for (int64_t begin = 0; begin < used; begin += rows_) {
+      const int64_t count = std::min(rows_, used - begin);
+      const auto from = x.narrow(0, begin, count), to = to_x_.narrow(0, 0, count);
+      const auto out = logits_.narrow(0, 0, count).narrow(1, 0, V_);
+      const auto [y, mean, rstd] = norm(from, model_.ln_out);
+      const auto normal = tools_.operand(y);
+      tools_.linear(out, normal, model_.head);
+      cross_entropy(out, begin, scale, losses);
+      if (scale == 0) continue;
+      tools_.add_weight_gradient(model_.head, out, normal);
+      tools_.linear_transposed(to, out, model_.head);
+      gradient.narrow(0, begin, count)
+          .copy_(norm_backward(to.to(at::kFloat), from, mean, rstd, model_.ln_out));
+    }
+    return losses.sum().item<double>();
+  }
+
+ private:
+  template <class Value>
+  at::Tensor on_device(const Value* values, int64_t count, at::ScalarType type) const {
+    if (values == nullptr) return {};
+    // from_blob() takes no constant memory; it is only read.
+    return at::from_blob(const_cast<Value*>(values), {count}, type)
+        .to(tools_.place.device, type, /*non_blocking=*/false, /*copy=*/true);
+  }
+  std::tuple<at::Tensor, at::Tensor, at::Tensor> norm(const at::Tensor& x,
+                                                      const NormParameters& of) const {
+    return at::native_layer_norm(x, {C_}, of.weight, of.bias, kLayerNormEpsilon);
+  }
+  // The gradient of the norm's input; adds those of its parameters to theirs.
+  at::Tensor norm_backward(const at::Tensor& dy, const at::Tensor& x, const at::Tensor& mean,
+                           const at::Tensor& rstd, const NormParameters& of) const {
+    const bool weight = of.weight.grad().defined(), bias = of.bias.grad().defined();
+    const auto [dx, to_weight, to_bias] = at::native_layer_norm_backward(
+        dy, x, {C_}, mean, rstd, of.weight, of.bias, {true, weight, bias});
+    if (weight) of.weight.grad().add_(to_weight);
+    if (bias) of.bias.grad().add_(to_bias);
+    return dx;
+  }
+  void cross_entropy(const at::Tensor& out, int64_t begin, double scale,
+                     const at::Tensor& losses) const {
+    cuda::with_type(tools_.place.type, [&]<class Value>() {
+      cuda::CrossEntropyCall<Value> call{};
+      call.rows = out.size(0), call.vocab = V_, call.stride = out.stride(0);
+      call.logits = cuda::mutable_data<Value>(out);
+      call.targets = targets_.const_data_ptr<int64_t>() + begin;
+      if (weights_.defined()) call.weights = weights_.const_data_ptr<float>() + begin;
+      call.scale = static_cast<float>(scale), call.l2wrap = static_cast<float>(l2wrap_);
+      call.losses = losses.mutable_data_ptr<double>() + begin;
+      cuda::run(call, out);
+    });
+  }
+
+  RwkvImpl& model_;
+  PassTools& tools_;
+  double l2wrap_;
+  int64_t C_, V_, rows_;
+  at::Tensor inputs_, targets_, weights_;  // of the batch, (tokens)
+  at::Tensor embedded_, mean_, scale_;
+  at::Tensor logits_, to_x_;
+};
+
+}  // namespace
+
+std::unique_ptr<PassEnds> make_ends_on_device(const PassEndsSetup& setup) {
+  return std::make_unique<DeviceEnds>(setup);
+}
+
+}  // namespace rwkvx
