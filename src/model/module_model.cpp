@@ -3,35 +3,96 @@
 #include <ATen/Parallel.h>
 #include <torch/types.h>
 
+#include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "rwkvx/base/threads.h"
+#include "rwkvx/cores/parameters.h"
+#include "rwkvx/cores/weight_reader.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/modules/device.h"
+#include "rwkvx/ops/precision.h"
 
 namespace rwkvx {
 namespace {
 
+// Calls use(tensor of the first, …) for every tensor of states of one model.
+template <class Use, class... States>
+void for_tensors(const Use& use, ModelState& first, States&... others) {
+  use(first.t, others.t...);
+  for (std::size_t l = 0; l < first.layers.size(); ++l)
+    for (std::size_t i = 0; i < first.layers[l].size(); ++i)
+      use(first.layers[l][i], others.layers[l][i]...);
+}
+
+// One of the sequences that were computed together, whose states stay together until some of them
+// go on with others. Calls replace states, they never change their tensors.
 class ModuleSequence : public SequenceState {
  public:
-  explicit ModuleSequence(ModelState start) : state(std::move(start)) {}
-  // Calls replace the state's tensors, they never change them.
+  explicit ModuleSequence(ModelState start)
+      : stack(std::make_shared<const ModelState>(std::move(start))) {}
   std::unique_ptr<SequenceState> copy() const override {
-    return std::make_unique<ModuleSequence>(state);
+    return std::make_unique<ModuleSequence>(*this);
   }
-  ModelState state;
+  // Its own state.
+  ModelState state() const {
+    ModelState own = *stack;
+    for_tensors([&](at::Tensor& one) { one = one.narrow(0, row, 1); }, own);
+    return own;
+  }
+  std::shared_ptr<const ModelState> stack;
+  std::int64_t row = 0;
 };
 
-// Sequences go through one after the other.
+bool is_quantized(const TensorView& tensor) {
+  return tensor.dtype == DType::kI8 || tensor.dtype == DType::kU8;
+}
+
+// The model's weights, of quantized matrices what they stand for.
+void load_any_weights(RwkvImpl& model, const TensorFile& file) {
+  const auto rows = describe_parameters(model.config());
+  if (std::ranges::none_of(file.tensors(), is_quantized)) return load_weights(model, file);
+  const torch::NoGradGuard no_grad;
+  WeightReader reader(file, rows, WeightReader::Use::kCompute);
+  auto parameters = model.named_parameters();
+  for (const auto& row : rows) {
+    auto& parameter = parameters[row.name];
+    if (!is_quantized(*file.find(row.name))) {
+      parameter.copy_(torch::from_blob(reader.vector(row.name), row.shape, torch::kFloat32));
+      continue;
+    }
+    const auto matrix = reader.matrix(row.name);  // (out, in)
+    const auto values = torch::empty({matrix.rows, matrix.columns});
+    at::parallel_for(0, matrix.rows, 64, [&](std::int64_t first, std::int64_t last) {
+      unpack_rows(matrix, first, last, values.mutable_data_ptr<float>() + first * matrix.columns);
+    });
+    parameter.copy_(row.transposed ? values.t() : values);
+  }
+  reader.refuse_unread();
+}
+
 class ModuleModel : public LanguageModel {
  public:
+  // Matrices that the file holds in bfloat16 or quantized are in bfloat16 on a device, and matrix
+  // products then compute in it.
   ModuleModel(const TensorFile& file, const ModelConfig& config, c10::Device device)
       : device_(device), model_(config) {
     at::set_num_threads(team_threads());
-    load_weights(*model_, file);
+    load_any_weights(*model_, file);
     model_->eval();
     model_->to(device);
+    if (device_.is_cpu()) return;
+    auto parameters = model_->named_parameters();
+    for (const auto& row : describe_parameters(config)) {
+      const auto* found = file.find(row.name);
+      if (!row.matrix || row.part == kEmbeddingPart) continue;
+      if (found->dtype != DType::kBF16 && !is_quantized(*found)) continue;
+      auto& matrix = parameters[row.name];
+      matrix.set_data(matrix.detach().to(torch::kBFloat16));
+      bfloat16_ = true;
+    }
   }
   std::int64_t vocab_size() const override { return model_->config().vocab_size; }
   std::int64_t n_embd() const override { return model_->config().n_embd; }
@@ -39,7 +100,7 @@ class ModuleModel : public LanguageModel {
     return std::make_unique<ModuleSequence>(model_->start(1));
   }
   PlainState export_state(const SequenceState& from) const override {
-    const auto& state = static_cast<const ModuleSequence&>(from).state;
+    const auto state = static_cast<const ModuleSequence&>(from).state();
     PlainState plain;
     plain.t = state.t.item<int64_t>();
     for (const auto& layer : state.layers)
@@ -63,16 +124,20 @@ class ModuleModel : public LanguageModel {
   }
   void prefill(std::span<const TokenId> tokens, SequenceState& state, float* logits) override {
     const torch::NoGradGuard no_grad;
+    const auto mixed = precision_guard();
     at::Tensor features;
-    for_chunks(tokens, [&](const at::Tensor& ids) { features = model_->features(ids, of(state)); });
+    for_chunks(tokens, state, [&](const at::Tensor& ids, ModelState& own) {
+      features = model_->features(ids, own);
+    });
     if (logits != nullptr) copy_out(model_->logits(features.select(1, -1)), logits);
   }
   void prefill_all(std::span<const TokenId> tokens, SequenceState& state,
                    const UseLogits& use) override {
     const torch::NoGradGuard no_grad;
+    const auto mixed = precision_guard();
     std::int64_t first = 0;
-    for_chunks(tokens, [&](const at::Tensor& ids) {
-      const auto logits = model_->forward(ids, of(state)).cpu().contiguous();
+    for_chunks(tokens, state, [&](const at::Tensor& ids, ModelState& own) {
+      const auto logits = on_host(model_->forward(ids, own));
       use(first, {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())});
       first += ids.size(1);
     });
@@ -80,44 +145,86 @@ class ModuleModel : public LanguageModel {
   void prefill_features(std::span<const TokenId> tokens, SequenceState& state,
                         const UseLogits& use) override {
     const torch::NoGradGuard no_grad;
+    const auto mixed = precision_guard();
     std::int64_t first = 0;
-    for_chunks(tokens, [&](const at::Tensor& ids) {
-      const auto rows =
-          model_->features(ids, of(state)).to(torch::kCPU, torch::kFloat32).contiguous();
+    for_chunks(tokens, state, [&](const at::Tensor& ids, ModelState& own) {
+      const auto rows = on_host(model_->features(ids, own));
       use(first, {rows.const_data_ptr<float>(), static_cast<std::size_t>(rows.numel())});
       first += ids.size(1);
     });
   }
+  // All sequences together, as one batch of one token each.
   void step(std::span<const TokenId> tokens, std::span<SequenceState* const> states,
             float* logits) override {
-    for (std::size_t i = 0; i < tokens.size(); ++i)
-      prefill(tokens.subspan(i, 1), *states[i],
-              logits + i * static_cast<std::size_t>(vocab_size()));
+    if (tokens.empty()) return;
+    const torch::NoGradGuard no_grad;
+    const auto mixed = precision_guard();
+    auto together = stacked(states);
+    copy_out(model_->forward(ids_of(tokens).t(), together), logits);
+    const auto stack = std::make_shared<const ModelState>(std::move(together));
+    for (std::size_t i = 0; i < states.size(); ++i)
+      of(*states[i]).stack = stack, of(*states[i]).row = static_cast<std::int64_t>(i);
   }
   std::string device_kind() const override {
     return c10::DeviceTypeName(device_.type(), /*lower_case=*/true);
   }
-  std::string precision() const override { return "f32"; }
+  std::string precision() const override { return bfloat16_ ? "bf16" : "f32"; }
 
  private:
-  static ModelState& of(SequenceState& state) { return static_cast<ModuleSequence&>(state).state; }
+  static ModuleSequence& of(SequenceState& state) { return static_cast<ModuleSequence&>(state); }
+  MixedPrecision precision_guard() const {
+    return MixedPrecision(bfloat16_ ? device_ : c10::Device(c10::kCPU));  // where it does nothing
+  }
+  static at::Tensor on_host(const at::Tensor& rows) {
+    return rows.to(torch::kCPU, torch::kFloat32).contiguous();
+  }
   static void copy_out(const at::Tensor& logits, float* to) {
-    const auto host = logits.cpu().contiguous();
+    const auto host = on_host(logits);
     std::memcpy(to, host.const_data_ptr<float>(), host.nbytes());
   }
-  // Calls run(ids (1, T)) for pieces of bounded length.
-  template <class Run>
-  void for_chunks(std::span<const TokenId> tokens, const Run& run) const {
-    for (std::size_t begin = 0; begin < tokens.size();
-         begin += static_cast<std::size_t>(Engine::kChunk)) {
-      const auto some = tokens.subspan(
-          begin, std::min(tokens.size() - begin, static_cast<std::size_t>(Engine::kChunk)));
-      run(torch::tensor(std::vector<int64_t>(some.begin(), some.end()), torch::kInt64)
-              .unsqueeze(0)
-              .to(device_));
-    }
+  // (1, count).
+  at::Tensor ids_of(std::span<const TokenId> tokens) const {
+    return torch::tensor(std::vector<int64_t>(tokens.begin(), tokens.end()), torch::kInt64)
+        .unsqueeze(0)
+        .to(device_);
   }
+  // The states of sequences as one of a batch: as they lie where all of a stack go on together.
+  static ModelState stacked(std::span<SequenceState* const> states) {
+    const auto& stack = of(*states.front()).stack;
+    bool same = stack->t.size(0) == static_cast<std::int64_t>(states.size());
+    for (std::size_t i = 0; same && i < states.size(); ++i)
+      same = of(*states[i]).stack == stack && of(*states[i]).row == static_cast<std::int64_t>(i);
+    if (same) return *stack;
+    std::vector<ModelState> all;
+    for (auto* state : states) all.push_back(of(*state).state());
+    ModelState together = all.front();
+    std::vector<std::vector<at::Tensor>> rows;
+    for (auto& one : all) {
+      std::size_t i = 0;
+      for_tensors(
+          [&](at::Tensor& tensor) {
+            if (i == rows.size()) rows.emplace_back();
+            rows[i++].push_back(tensor);
+          },
+          one);
+    }
+    std::size_t i = 0;
+    for_tensors([&](at::Tensor& tensor) { tensor = torch::cat(rows[i++]); }, together);
+    return together;
+  }
+  // Calls run(ids (1, T), state) for pieces of bounded length.
+  template <class Run>
+  void for_chunks(std::span<const TokenId> tokens, SequenceState& state, const Run& run) const {
+    // On a device a call of few tokens is waiting above all.
+    const auto most = static_cast<std::size_t>(device_.is_cpu() ? Engine::kChunk : kDeviceChunk);
+    auto own = of(state).state();
+    for (std::size_t begin = 0; begin < tokens.size(); begin += most)
+      run(ids_of(tokens.subspan(begin, std::min(tokens.size() - begin, most))), own);
+    of(state) = ModuleSequence(std::move(own));
+  }
+  static constexpr std::int64_t kDeviceChunk = 4096;
   c10::Device device_;
+  bool bfloat16_ = false;
   mutable Rwkv model_;
 };
 

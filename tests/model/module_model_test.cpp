@@ -2,10 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "rwkvx/cores/names.h"
+#include "rwkvx/engine/quantize.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"
 #include "support/scratch.h"
@@ -23,14 +27,38 @@ class LanguageModelTest : public ::testing::Test {
     model->initialize(1, 0.5);
     write_safetensors(folder_ / "model.safetensors", weight_views(*model).views);
     const auto file = open_tensors(folder_ / "model.safetensors");
+    config_ = config;
     engine = open_language_model(file, config, "cpu", "test");
     modules = open_module_model(file, config, c10::Device(c10::kCPU));
   }
   std::unique_ptr<LanguageModel> engine, modules;
-
- private:
+  ModelConfig config_;
   ScratchDirectory folder_;
 };
+
+// The modules compute with what the integers stand for, the engine with rounded activations, too.
+TEST_F(LanguageModelTest, QuantizedWeightsAreReadByBothKinds) {
+  const auto source = open_tensors(folder_ / "model.safetensors");
+  for (const auto type : {WeightType::kBF16, WeightType::kInt8, WeightType::kInt4}) {
+    const auto path = folder_ / (std::string(weight_type_name(type)) + ".safetensors");
+    write_quantized(source, config_, type, path);
+    const auto file = open_tensors(path);
+    std::unique_ptr<LanguageModel> kinds[] = {
+        open_language_model(file, config_, "cpu", "test"),
+        open_module_model(file, config_, c10::Device(c10::kCPU))};
+    std::vector<float> found[2];
+    for (std::size_t i = 0; const auto& one : kinds) {
+      const auto state = one->start();
+      found[i].resize(50);
+      one->prefill(std::vector<TokenId>{3, 1, 4, 1, 5, 9, 2}, *state, found[i++].data());
+    }
+    float largest = 0;
+    for (const float x : found[0]) largest = std::max(largest, std::abs(x));
+    for (std::size_t i = 0; i < 50; ++i)
+      EXPECT_NEAR(found[0][i], found[1][i], (type == WeightType::kInt4 ? 0.05 : 1e-3) * largest)
+          << weight_type_name(type);
+  }
+}
 
 // What a GPU's modules leave, the CPU's engine goes on from, and the other way round.
 TEST_F(LanguageModelTest, AStateResumesOnTheOtherKindOfDevice) {
@@ -69,6 +97,37 @@ TEST_F(LanguageModelTest, BothKindsGiveTheSameFeatures) {
   ASSERT_EQ(found[1].size(), 300u * 16);
   for (std::size_t i = 0; i < found[0].size(); ++i)
     ASSERT_NEAR(found[0][i], found[1][i], 1e-3) << i;
+}
+
+// Sequences that come and go, at different places, decoded together and each alone.
+TEST_F(LanguageModelTest, SequencesDecodedTogetherAreThoseDecodedAlone) {
+  const std::vector<std::vector<TokenId>> prompts{{3, 1, 4}, {1, 5}, {9, 2, 6, 5, 3}, {8}};
+  std::vector<std::unique_ptr<SequenceState>> together, alone;
+  for (const auto& prompt : prompts) {
+    together.push_back(modules->start());
+    modules->prefill(prompt, *together.back(), nullptr);
+    alone.push_back(together.back()->copy());
+  }
+  const std::vector<std::vector<std::size_t>> groups{{0, 1, 2, 3}, {0, 1, 2, 3}, {3, 1},
+                                                     {3, 1},       {2, 3, 0},    {1}};
+  TokenId next = 7;
+  for (const auto& group : groups) {
+    std::vector<TokenId> tokens;
+    std::vector<SequenceState*> states;
+    for (const auto i : group) {
+      tokens.push_back(next = (next * 11 + 3) % 50);
+      states.push_back(together[i].get());
+    }
+    std::vector<float> found(group.size() * 50), wanted(50);
+    modules->step(tokens, states, found.data());
+    for (std::size_t row = 0; row < group.size(); ++row) {
+      modules->prefill({&tokens[row], 1}, *alone[group[row]], wanted.data());
+      for (std::size_t i = 0; i < 50; ++i)
+        ASSERT_NEAR(found[row * 50 + i], wanted[i], 1e-5) << row << " " << i;
+      EXPECT_EQ(modules->export_state(*together[group[row]]).t,
+                modules->export_state(*alone[group[row]]).t);
+    }
+  }
 }
 
 }  // namespace
