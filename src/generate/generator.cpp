@@ -15,7 +15,6 @@
 #include "rwkvx/generate/language_model.h"
 #include "rwkvx/generate/sampler.h"
 #include "rwkvx/generate/text_stream.h"
-#include "rwkvx/kernels/team.h"
 
 namespace rwkvx {
 Generator::Impl::Impl(const std::filesystem::path& path_, const GeneratorOptions& options) {
@@ -108,16 +107,7 @@ std::vector<TokenId> Generator::Impl::banned(const GenerateConfig& config) const
 
 void Generator::Impl::losses(std::span<const TokenId> tokens, std::span<const TokenId> next,
                              SequenceState& state, std::span<double> losses) const {
-  const auto V = static_cast<std::size_t>(model->vocab_size());
-  model->prefill_all(tokens, state, [&](std::int64_t first, std::span<const float> rows) {
-    run_team(team_threads(), [&](const Worker& worker) {
-      const auto [begin, end] = worker.part(static_cast<std::int64_t>(rows.size() / V), 1);
-      for (std::int64_t i = begin; i < end; ++i) {
-        const auto at = static_cast<std::size_t>(first + i);
-        losses[at] = -log_probability(rows.subspan(static_cast<std::size_t>(i) * V, V), next[at]);
-      }
-    });
-  });
+  model->prefill_losses(tokens, next, state, losses);
   check_mapped_files();
 }
 
@@ -224,7 +214,7 @@ void Generator::losses(const std::function<std::vector<TokenId>(std::int64_t)>& 
   const auto state = impl_->start();
   TokenId before = impl_->tokenizer->text_start();
   while (!interrupted()) {
-    const auto ids = next(Engine::kChunk);
+    const auto ids = next(impl_->model->chunk());
     if (ids.empty()) return;
     std::vector<TokenId> inputs{before};
     inputs.insert(inputs.end(), ids.begin(), ids.end() - 1);

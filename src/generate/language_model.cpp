@@ -2,6 +2,9 @@
 
 #include "rwkvx/base/device_name.h"
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/threads.h"
+#include "rwkvx/generate/sampler.h"
+#include "rwkvx/kernels/team.h"
 
 namespace rwkvx {
 namespace {
@@ -36,6 +39,19 @@ class EngineModel : public LanguageModel {
                    const UseLogits& use) override {
     engine_.prefill_all(tokens, of(state), use);
   }
+  void prefill_losses(std::span<const TokenId> tokens, std::span<const TokenId> next,
+                      SequenceState& state, std::span<double> losses) override {
+    const auto V = static_cast<std::size_t>(vocab_size());
+    prefill_all(tokens, state, [&](std::int64_t first, std::span<const float> rows) {
+      run_team(team_threads(), [&](const Worker& worker) {
+        const auto [begin, end] = worker.part(static_cast<std::int64_t>(rows.size() / V), 1);
+        for (std::int64_t i = begin; i < end; ++i) {
+          const auto at = static_cast<std::size_t>(first + i);
+          losses[at] = -log_probability(rows.subspan(static_cast<std::size_t>(i) * V, V), next[at]);
+        }
+      });
+    });
+  }
   void prefill_features(std::span<const TokenId> tokens, SequenceState& state,
                         const UseLogits& use) override {
     engine_.prefill_features(tokens, of(state), use);
@@ -46,6 +62,7 @@ class EngineModel : public LanguageModel {
     for (auto* state : states) pointers_.push_back(&of(*state));
     engine_.step(tokens, pointers_, logits);
   }
+  std::int64_t chunk() const override { return Engine::kChunk; }
   std::string device_kind() const override { return "cpu"; }
   std::string precision() const override {
     return std::string(weight_type_name(engine_.weight_type()));

@@ -47,7 +47,9 @@ void add_token(std::span<const float> logits, TokenId id, Likelihood& likelihood
 class Prompts {
  public:
   explicit Prompts(Generator::Impl& generator)
-      : generator_(generator), logits_(static_cast<std::size_t>(generator.model->vocab_size())) {}
+      : generator_(generator),
+        most_(static_cast<std::size_t>(generator.model->chunk())),
+        logits_(static_cast<std::size_t>(generator.model->vocab_size())) {}
 
   // The state after these tokens, of which there is at least one; the logits after them are
   // logits() then.
@@ -60,9 +62,9 @@ class Prompts {
     auto state = known ? kept_->copy() : generator_.start();
     std::size_t done = known ? kept_ids_.size() : 0;
     const auto prefill = [&](std::size_t end) {
-      for (; done < end; done = std::min(end, done + kChunk)) {
+      for (; done < end; done = std::min(end, done + most_)) {
         throw_if_interrupted("the prompt");
-        const auto count = std::min(kChunk, end - done);
+        const auto count = std::min(most_, end - done);
         const bool last = done + count == ids.size();
         generator_.model->prefill(std::span(ids).subspan(done, count), *state,
                                   last ? logits_.data() : nullptr);
@@ -81,6 +83,7 @@ class Prompts {
 
  private:
   Generator::Impl& generator_;
+  std::size_t most_;           // tokens of a call
   std::vector<float> logits_;  // (V)
   std::vector<TokenId> before_, kept_ids_;
   std::unique_ptr<SequenceState> kept_;
@@ -175,7 +178,8 @@ std::vector<double> token_losses(Generator& generator, std::span<const TokenId> 
   std::vector<double> losses(tokens.empty() ? 0 : tokens.size() - 1);
   for (std::size_t done = 0; done < losses.size();) {
     throw_if_interrupted("eval");
-    const auto count = std::min(kChunk, losses.size() - done);
+    const auto count =
+        std::min(static_cast<std::size_t>(inside.model->chunk()), losses.size() - done);
     inside.losses(tokens.subspan(done, count), tokens.subspan(done + 1, count), *state,
                   std::span(losses).subspan(done, count));
     done += count;

@@ -1,6 +1,7 @@
 #include "rwkvx/model/module_model.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/ops/cross_entropy_loss.h>
 #include <torch/types.h>
 
 #include <algorithm>
@@ -142,6 +143,27 @@ class ModuleModel : public LanguageModel {
       first += ids.size(1);
     });
   }
+  // The softmax and what is looked up in it stay on the device.
+  void prefill_losses(std::span<const TokenId> tokens, std::span<const TokenId> next,
+                      SequenceState& state, std::span<double> losses) override {
+    const torch::NoGradGuard no_grad;
+    const auto mixed = precision_guard();
+    const auto targets = ids_of(next).squeeze(0);
+    std::int64_t first = 0;
+    for_chunks(tokens, state, [&](const at::Tensor& ids, ModelState& own) {
+      const auto features = model_->features(ids, own).squeeze(0);  // (T, C)
+      for (std::int64_t begin = 0; begin < features.size(0); begin += kLogitRows) {
+        const auto count = std::min(kLogitRows, features.size(0) - begin);
+        const auto logits = model_->logits(features.narrow(0, begin, count)).to(torch::kFloat32);
+        const auto found = at::cross_entropy_loss(logits, targets.narrow(0, first + begin, count),
+                                                  {}, at::Reduction::None)
+                               .to(torch::kCPU, torch::kFloat64)
+                               .contiguous();
+        std::copy_n(found.const_data_ptr<double>(), count, losses.begin() + first + begin);
+      }
+      first += features.size(0);
+    });
+  }
   void prefill_features(std::span<const TokenId> tokens, SequenceState& state,
                         const UseLogits& use) override {
     const torch::NoGradGuard no_grad;
@@ -165,6 +187,7 @@ class ModuleModel : public LanguageModel {
     for (std::size_t i = 0; i < states.size(); ++i)
       of(*states[i]).stack = stack, of(*states[i]).row = static_cast<std::int64_t>(i);
   }
+  std::int64_t chunk() const override { return device_.is_cpu() ? Engine::kChunk : kDeviceChunk; }
   std::string device_kind() const override {
     return c10::DeviceTypeName(device_.type(), /*lower_case=*/true);
   }
@@ -215,14 +238,14 @@ class ModuleModel : public LanguageModel {
   // Calls run(ids (1, T), state) for pieces of bounded length.
   template <class Run>
   void for_chunks(std::span<const TokenId> tokens, SequenceState& state, const Run& run) const {
-    // On a device a call of few tokens is waiting above all.
-    const auto most = static_cast<std::size_t>(device_.is_cpu() ? Engine::kChunk : kDeviceChunk);
+    const auto most = static_cast<std::size_t>(chunk());
     auto own = of(state).state();
     for (std::size_t begin = 0; begin < tokens.size(); begin += most)
       run(ids_of(tokens.subspan(begin, std::min(tokens.size() - begin, most))), own);
     of(state) = ModuleSequence(std::move(own));
   }
-  static constexpr std::int64_t kDeviceChunk = 4096;
+  // On a device a call of few tokens is waiting above all.
+  static constexpr std::int64_t kDeviceChunk = 4096, kLogitRows = 1024;
   c10::Device device_;
   bool bfloat16_ = false;
   mutable Rwkv model_;

@@ -99,6 +99,20 @@ TEST_F(LanguageModelTest, BothKindsGiveTheSameFeatures) {
     ASSERT_NEAR(found[0][i], found[1][i], 1e-3) << i;
 }
 
+TEST_F(LanguageModelTest, BothKindsGiveTheSameLosses) {
+  std::vector<TokenId> tokens;  // more than one chunk
+  for (int i = 0; i < 600; ++i) tokens.push_back(i * i % 50);
+  const std::span<const TokenId> all = tokens;
+  std::vector<double> found[2] = {std::vector<double>(599), std::vector<double>(599)};
+  for (auto* one : {engine.get(), modules.get()}) {
+    const auto state = one->start();
+    one->prefill_losses(all.first(599), all.subspan(1), *state,
+                        found[one == modules.get() ? 1 : 0]);
+    EXPECT_EQ(one->export_state(*state).t, 599);
+  }
+  for (std::size_t i = 0; i < 599; ++i) ASSERT_NEAR(found[0][i], found[1][i], 1e-3) << i;
+}
+
 // Sequences that come and go, at different places, decoded together and each alone.
 TEST_F(LanguageModelTest, SequencesDecodedTogetherAreThoseDecodedAlone) {
   const std::vector<std::vector<TokenId>> prompts{{3, 1, 4}, {1, 5}, {9, 2, 6, 5, 3}, {8}};

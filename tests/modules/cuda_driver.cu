@@ -271,11 +271,14 @@ void check_shift_mix(std::int64_t T, std::int64_t C, int K, Gate gate, bool fact
         grads.at(s), !factors ? nullptr : s == Side::kGpu ? dm_gpu.at(s) : dm.at(s)};
   };
   const ShiftMixGrid grid(B, T, C);
-  for (std::int64_t block = 0; block < grid.blocks; ++block)
-    for (int thread = 0; thread < kShiftMixBlock; ++thread) {
-      shift_mix_forward_thread(forward(Side::kProcessor), grid.place(block, thread));
-      shift_mix_backward_thread(backward(Side::kProcessor), grid.place(block, thread), OneLane());
-    }
+  with_shape(inputs(Side::kProcessor), [&](auto shape) {
+    for (std::int64_t block = 0; block < grid.blocks; ++block)
+      for (int thread = 0; thread < kShiftMixBlock; ++thread) {
+        shift_mix_forward_thread(forward(Side::kProcessor), grid.place(block, thread), shape);
+        shift_mix_backward_thread(backward(Side::kProcessor), grid.place(block, thread), OneLane(),
+                                  shape);
+      }
+  });
   if (gpu) {
     start(forward(Side::kGpu));
     start(backward(Side::kGpu));

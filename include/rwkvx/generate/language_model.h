@@ -35,11 +35,16 @@ class LanguageModel {
   virtual void prefill(std::span<const TokenId> tokens, SequenceState& state, float* logits) = 0;
   virtual void prefill_all(std::span<const TokenId> tokens, SequenceState& state,
                            const UseLogits& use) = 0;
+  // Natural-log losses of the tokens `next`, each after those of `tokens` up to its place.
+  virtual void prefill_losses(std::span<const TokenId> tokens, std::span<const TokenId> next,
+                              SequenceState& state, std::span<double> losses) = 0;
   // The rows that the head reads, (count, C).
   virtual void prefill_features(std::span<const TokenId> tokens, SequenceState& state,
                                 const UseLogits& use) = 0;
   virtual void step(std::span<const TokenId> tokens, std::span<SequenceState* const> states,
                     float* logits) = 0;
+  // Tokens of a prompt that a call takes at best: fewer are slower, more gain nothing.
+  virtual std::int64_t chunk() const = 0;
   // "cpu" or "cuda", and the type of the weights: "f32".
   virtual std::string device_kind() const = 0;
   virtual std::string precision() const = 0;

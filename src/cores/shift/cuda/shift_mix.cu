@@ -6,32 +6,36 @@ namespace {
 
 static_assert(kShiftMixBlock % Warp::kCount == 0);
 
-template <class In, class Out>
+template <class Shape, class In, class Out>
 __global__ void __launch_bounds__(kShiftMixBlock)
     shift_mix_forward_kernel(const ShiftMixForwardCall<In, Out> call, const ShiftMixGrid grid) {
-  shift_mix_forward_thread(call, grid.place(blockIdx.x, threadIdx.x));
+  shift_mix_forward_thread(call, grid.place(blockIdx.x, threadIdx.x), Shape());
 }
 
-template <class In, class Out>
+template <class Shape, class In, class Out>
 __global__ void __launch_bounds__(kShiftMixBlock)
     shift_mix_backward_kernel(const ShiftMixBackwardCall<In, Out> call, const ShiftMixGrid grid) {
-  shift_mix_backward_thread(call, grid.place(blockIdx.x, threadIdx.x), Warp());
+  shift_mix_backward_thread(call, grid.place(blockIdx.x, threadIdx.x), Warp(), Shape());
 }
 
 template <class In, class Out>
 std::string run(const ShiftMixForwardCall<In, Out>& call, cudaStream_t stream) {
   const ShiftMixGrid grid(call.in.B, call.in.T, call.in.C);
-  if (grid.blocks > 0)
-    shift_mix_forward_kernel<<<static_cast<unsigned>(grid.blocks), kShiftMixBlock, 0, stream>>>(
-        call, grid);
+  if (grid.blocks == 0) return "";
+  with_shape(call.in, [&](auto shape) {
+    shift_mix_forward_kernel<decltype(shape)>
+        <<<static_cast<unsigned>(grid.blocks), kShiftMixBlock, 0, stream>>>(call, grid);
+  });
   return outcome();
 }
 template <class In, class Out>
 std::string run(const ShiftMixBackwardCall<In, Out>& call, cudaStream_t stream) {
   const ShiftMixGrid grid(call.in.B, call.in.T, call.in.C);
-  if (grid.blocks > 0)
-    shift_mix_backward_kernel<<<static_cast<unsigned>(grid.blocks), kShiftMixBlock, 0, stream>>>(
-        call, grid);
+  if (grid.blocks == 0) return "";
+  with_shape(call.in, [&](auto shape) {
+    shift_mix_backward_kernel<decltype(shape)>
+        <<<static_cast<unsigned>(grid.blocks), kShiftMixBlock, 0, stream>>>(call, grid);
+  });
   return outcome();
 }
 

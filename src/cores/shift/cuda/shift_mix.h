@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "cores/shift/cuda/shift_mix_body.h"
+#include "cores/shift/cuda/shift_mix_fixed_body.h"
 
 struct CUstream_st;
 

@@ -9,17 +9,21 @@ namespace rwkvx::cuda {
 template <class In, class Out>
 void emulate(const ShiftMixForwardCall<In, Out>& call) {
   const ShiftMixGrid grid(call.in.B, call.in.T, call.in.C);
-  for_each_block(grid.blocks, [&](std::int64_t block) {
-    for (int thread = 0; thread < kShiftMixBlock; ++thread)
-      shift_mix_forward_thread(call, grid.place(block, thread));
+  with_shape(call.in, [&](auto shape) {
+    for_each_block(grid.blocks, [&](std::int64_t block) {
+      for (int thread = 0; thread < kShiftMixBlock; ++thread)
+        shift_mix_forward_thread(call, grid.place(block, thread), shape);
+    });
   });
 }
 template <class In, class Out>
 void emulate(const ShiftMixBackwardCall<In, Out>& call) {
   const ShiftMixGrid grid(call.in.B, call.in.T, call.in.C);
-  for_each_block(grid.blocks, [&](std::int64_t block) {
-    for (int thread = 0; thread < kShiftMixBlock; ++thread)
-      shift_mix_backward_thread(call, grid.place(block, thread), OneLane());
+  with_shape(call.in, [&](auto shape) {
+    for_each_block(grid.blocks, [&](std::int64_t block) {
+      for (int thread = 0; thread < kShiftMixBlock; ++thread)
+        shift_mix_backward_thread(call, grid.place(block, thread), OneLane(), shape);
+    });
   });
 }
 
