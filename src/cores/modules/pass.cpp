@@ -25,9 +25,13 @@ PassPlace PassPlace::of(c10::Device device, bool bfloat16) {
 
 at::Tensor PassMemory::take(at::IntArrayRef shape, at::ScalarType type) {
   constexpr int64_t kAlign = 16;  // every tensor begins at a whole cache line of the buffer
-  auto tensor = begin_ == nullptr
-                    ? at::empty(shape, at::device(at::kMeta).dtype(type))
-                    : at::from_blob(begin_ + floats_, shape, at::device(place_.device).dtype(type));
+  // The device is named twice, as LibTorch would ask the driver whose memory it is.
+  const auto options = at::device(begin_ == nullptr ? at::kMeta : place_.device).dtype(type);
+  auto tensor = begin_ == nullptr ? at::empty(shape, options)
+                                  : at::for_blob(begin_ + floats_, shape)
+                                        .options(options)
+                                        .target_device(place_.device)
+                                        .make_tensor();
   const auto bytes = tensor.numel() * static_cast<int64_t>(tensor.element_size());
   constexpr auto kUnit = kAlign * static_cast<int64_t>(sizeof(float));
   floats_ += (bytes + kUnit - 1) / kUnit * kAlign;
