@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <vector>
 
 #include "model/pass_ends.h"
 #include "rwkvx/model/rwkv.h"
@@ -45,6 +46,7 @@ class DeviceEnds : public PassEnds {
     inputs_ = on_device(batch.inputs, used, at::kLong);
     targets_ = on_device(batch.targets, used, at::kLong);
     weights_ = on_device(batch.weights, used, at::kFloat);
+    pick(batch.weights, used);
     embedded_ = at::index_select(model_.emb, 0, inputs_);
     tools_.drop(embedded_, 0, 0);
     const auto [y, mean, scale] = norm(embedded_, model_.ln0);
@@ -62,11 +64,15 @@ class DeviceEnds : public PassEnds {
 
   double head(const TrainingBatch&, double scale, const at::Tensor& x,
               const at::Tensor& gradient) override {
-    const int64_t used = x.size(0);
-    const auto losses = at::empty({used}, x.options().dtype(at::kDouble));
-    for (int64_t begin = 0; begin < used; begin += rows_) {
-      const int64_t count = std::min(rows_, used - begin);
-      const auto from = x.narrow(0, begin, count), to = to_x_.narrow(0, 0, count);
+    const int64_t wanted = picked_.defined() ? picked_.size(0) : x.size(0);
+    const auto losses = at::empty({wanted}, x.options().dtype(at::kDouble));
+    auto all = gradient;
+    if (picked_.defined() && scale != 0) all.zero_();
+    for (int64_t begin = 0; begin < wanted; begin += rows_) {
+      const int64_t count = std::min(rows_, wanted - begin);
+      const auto which = picked_.defined() ? picked_.narrow(0, begin, count) : at::Tensor();
+      const auto from = which.defined() ? x.index_select(0, which) : x.narrow(0, begin, count);
+      const auto to = to_x_.narrow(0, 0, count);
       const auto out = logits_.narrow(0, 0, count).narrow(1, 0, V_);
       const auto [y, mean, rstd] = norm(from, model_.ln_out);
       const auto normal = tools_.operand(y);
@@ -75,13 +81,27 @@ class DeviceEnds : public PassEnds {
       if (scale == 0) continue;
       tools_.add_weight_gradient(model_.head, out, normal);
       tools_.linear_transposed(to, out, model_.head);
-      gradient.narrow(0, begin, count)
-          .copy_(norm_backward(to.to(at::kFloat), from, mean, rstd, model_.ln_out));
+      const auto back = norm_backward(to.to(at::kFloat), from, mean, rstd, model_.ln_out);
+      if (which.defined())
+        all.index_copy_(0, which, back);
+      else
+        all.narrow(0, begin, count).copy_(back);
     }
     return losses.sum().item<double>();
   }
 
  private:
+  // The rows that have a loss, where not all have one.
+  void pick(const float* weights, int64_t used) {
+    picked_ = at::Tensor();
+    if (weights == nullptr || std::find(weights, weights + used, 0.0f) == weights + used) return;
+    std::vector<int64_t> rows;
+    for (int64_t i = 0; i < used; ++i)
+      if (weights[i] != 0) rows.push_back(i);
+    picked_ = at::tensor(rows, at::kLong).to(tools_.place.device);
+    targets_ = targets_.index_select(0, picked_);
+    weights_ = weights_.index_select(0, picked_);
+  }
   template <class Value>
   at::Tensor on_device(const Value* values, int64_t count, at::ScalarType type) const {
     if (values == nullptr) return {};
@@ -121,7 +141,8 @@ class DeviceEnds : public PassEnds {
   PassTools& tools_;
   double l2wrap_;
   int64_t C_, V_, rows_;
-  at::Tensor inputs_, targets_, weights_;  // of the batch, (tokens)
+  at::Tensor inputs_;                      // of the batch, (tokens)
+  at::Tensor targets_, weights_, picked_;  // of its rows that have a loss
   at::Tensor embedded_, mean_, scale_;
   at::Tensor logits_, to_x_;
 };

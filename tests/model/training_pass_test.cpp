@@ -448,6 +448,19 @@ TEST(TrainingPass, DropoutHasTheGradientOfItsLoss) {
   }
 }
 
+TEST(TrainingPass, ABatchWithoutALossHasNoGradient) {
+  for (auto options : {TrainingPassOptions(), on_device()}) {
+    options.sequences = 5;
+    Twins twins(config_of("{}", {1, 1, 32, 29}));
+    Packed packed(29);
+    packed.weights.zero_();
+    TrainingPass pass(*twins.model, 58, 58, options);
+    EXPECT_EQ(pass.loss_and_gradients(packed.batch, 1), 0);
+    for (const auto& parameter : twins.model->parameters())
+      EXPECT_EQ(parameter.grad().abs().max().item<float>(), 0);
+  }
+}
+
 // Pieces of a sequence that go on from the states of those before, on a device as on the CPU.
 TEST(TrainingPass, StatesOnADeviceAreTheCpus) {
   for (const char* core : kCores) {

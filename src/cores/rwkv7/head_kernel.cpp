@@ -25,8 +25,6 @@ using rwkvx::HWY_NAMESPACE::MeanScale;
 using rwkvx::HWY_NAMESPACE::MomentsOf;
 using rwkvx::HWY_NAMESPACE::Sigmoid;
 
-constexpr float kLeastNorm = 1e-12f;
-
 // Arrays of a segment of one head, (kWkv7Segment, N) each.
 class Segment {
  public:

@@ -12,6 +12,8 @@ namespace rwkvx::rwkv7 {
 inline constexpr double kDecayScale = -0.6065306597126334;
 // Of the norm behind the recurrence, for any N (RWKV-LM, RWKV-v7/train_temp/src/model.py).
 inline constexpr float kHeadNormEpsilon = 64e-5f;
+// The least length that a removal key is divided by.
+inline constexpr float kLeastNorm = 1e-12f;
 
 // Parameters of a block, (C) each; the kernel reads those of its head.
 struct HeadWeights {

@@ -3,6 +3,7 @@
 // in a tile of tokens. The equations are those of cores/rwkv7/head_kernel.h.
 #pragma once
 
+#include "cores/rwkv7/head_kernel.h"
 #include "rwkvx/ops/cuda/lanes.h"
 
 namespace rwkvx::cuda {
@@ -104,9 +105,7 @@ struct HeadBeforeAdjointCall {
   float* sums;
 };
 
-constexpr float kHeadDecayScale = -0.6065306597126334f;  // of the decay's logistic
-constexpr float kHeadLeastNorm = 1e-12f;
-constexpr float kHeadNormEpsilonOnDevice = 64e-5f;
+constexpr float kHeadDecayScale = static_cast<float>(rwkv7::kDecayScale);
 
 // A task's place: tokens [first, last) of head `head`.
 struct HeadPlace {
@@ -138,7 +137,7 @@ RWKVX_HOST_DEVICE float inverse_norm(const HeadInputs<Value>& in, const Lanes& l
     squares = fmaf(kk, kk, squares);
   });
   const float norm = sqrtf(lanes.sum(squares));
-  return norm < kHeadLeastNorm ? 1.0f / kHeadLeastNorm : 1.0f / norm;
+  return norm < rwkv7::kLeastNorm ? 1.0f / rwkv7::kLeastNorm : 1.0f / norm;
 }
 
 template <class Value, class Lanes>
@@ -186,7 +185,7 @@ RWKVX_HOST_DEVICE HeadMoments head_moments(const HeadInputs<Value>& in, const Va
     const float away = load(y, at + c) - moments.mean;
     squares = fmaf(away, away, squares);
   });
-  moments.scale = 1.0f / sqrtf(fmaf(lanes.sum(squares), share, kHeadNormEpsilonOnDevice));
+  moments.scale = 1.0f / sqrtf(fmaf(lanes.sum(squares), share, rwkv7::kHeadNormEpsilon));
   return moments;
 }
 
@@ -276,7 +275,7 @@ RWKVX_HOST_DEVICE void head_before_adjoint(const HeadBeforeAdjointCall<Value>& c
       along = fmaf(kappa, kappa_grad(e, sigmoid(load(in.a, e) + in.a0[p])), along);
     });
     along = lanes.sum(along);
-    if (inverse >= 1.0f / kHeadLeastNorm) along = 0.0f;  // a norm below the least is a constant
+    if (inverse >= 1.0f / rwkv7::kLeastNorm) along = 0.0f;  // a norm below the least is a constant
     for_channels(lanes, in.N, [&](int i, int c) {
       const std::int64_t p = place.head * in.N + c, e = at + c;
       const float k = load(in.k, e), k_k = in.k_k[p], k_a = in.k_a[p], kappa = k * k_k * inverse;
