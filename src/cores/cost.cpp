@@ -38,6 +38,7 @@ ModelCost count_cost(const ModelConfig& config) {
     part.elementwise += layers * row.elementwise;
     part.matrix += layers * row.products;
     cost.matrix_per_position += layers * row.per_position;
+    cost.in_state += layers * row.in_state;
   }
   for (const auto& row : describe_parameters(config)) {
     auto& part = module(row.part);

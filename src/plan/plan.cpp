@@ -13,12 +13,12 @@
 namespace rwkvx {
 namespace {
 
-// Makers' data sheets: dense bfloat16 products, memory, NVLink (one way; half of what is named for
-// both) or PCI Express 4.0 x16; 400, 200 and 100 Gbit/s of network per device.
+// Makers' data sheets: dense bfloat16 products, float32, memory, NVLink (one way; half of what is
+// named for both) or PCI Express 4.0 x16; 400, 200 and 100 Gbit/s of network per device.
 const Accelerator kAccelerators[] = {
-    {"h100", "NVIDIA H100 SXM 80 GB", 989e12, 3.35e12, 80e9, 450e9, 50e9, 8},
-    {"a100", "NVIDIA A100 SXM 80 GB", 312e12, 2.04e12, 80e9, 300e9, 25e9, 8},
-    {"4090", "NVIDIA GeForce RTX 4090", 165e12, 1.01e12, 24e9, 25e9, 12.5e9, 8},
+    {"h100", "NVIDIA H100 SXM 80 GB", 989e12, 67e12, 3.35e12, 80e9, 450e9, 50e9, 8},
+    {"a100", "NVIDIA A100 SXM 80 GB", 312e12, 19.5e12, 2.04e12, 80e9, 300e9, 25e9, 8},
+    {"4090", "NVIDIA GeForce RTX 4090", 165e12, 82.6e12, 1.01e12, 24e9, 25e9, 12.5e9, 8},
 };
 
 // ---- an accelerator's speed, by what the fused pass does there ---------------------------------
@@ -29,6 +29,8 @@ constexpr double kProductShare = 0.81, kHalfWidth = 611, kHeadShare = 0.66;
 // Bytes of memory traffic of everything else, forward and backward: per counted elementwise
 // operation of the forward pass, per logit, per updated parameter.
 constexpr double kBytesPerOperation = 15, kBytesPerLogit = 14, kBytesPerUpdate = 36;
+// Share of the float32 operations per second that a recurrence in registers reaches.
+constexpr double kStateShare = 0.25;
 // Kernel launches of a layer, forward and backward, and seconds each where nothing else bounds
 // them.
 constexpr double kLaunchesPerLayer = 110, kLaunchSeconds = 4e-6;
@@ -45,14 +47,16 @@ const PassPlace kDevicePlace{c10::Device(c10::kCUDA), at::kBFloat16, /*kernels=*
 
 struct Products {
   double blocks = 0, head = 0;  // operations per token of the forward pass
-  double elementwise = 0;
+  double elementwise = 0;       // through memory
+  double in_state = 0;          // in registers
 };
 Products products_of(const ModelConfig& model) {
   const auto cost = count_cost(model);
   Products all;
   for (const auto& module : cost.modules)
     (module.name == kHeadPart ? all.head : all.blocks) += module.matrix;
-  all.elementwise = cost.elementwise();
+  all.elementwise = cost.elementwise() - cost.in_state;
+  all.in_state = cost.in_state;
   return all;
 }
 
@@ -124,7 +128,8 @@ Speeds estimated_speeds(const Accelerator& kind, const TrainConfig& config, std:
   const double share = kProductShare * C / (C + kHalfWidth);
   Speeds speeds;
   speeds.block = 3 * cost.blocks / L / (share * kind.flops) +
-                 kBytesPerOperation * cost.elementwise / L / kind.bandwidth;
+                 kBytesPerOperation * cost.elementwise / L / kind.bandwidth +
+                 3 * cost.in_state / L / (kStateShare * kind.scalar);
   speeds.rest = 3 * cost.head / (kHeadShare * kind.flops) +
                 kBytesPerLogit * real(model.vocab_size) / kind.bandwidth;
   speeds.launches = kLaunchesPerLayer * L * kLaunchSeconds;

@@ -60,8 +60,9 @@ TEST(Plan, NamesWhatCannotBe) {
 }
 
 TEST(Plan, ALargerShareOfThePeakForWiderModels) {
-  const auto share = [](std::int64_t layers, std::int64_t width) {
+  const auto share = [](std::int64_t layers, std::int64_t width, const char* core = "rwkv4") {
     TrainConfig config;
+    config.model.core = core;
     config.model.n_layer = layers, config.model.n_embd = width, config.model.vocab_size = 50304;
     config.train.ctx_len = 1024, config.train.batch_size = 8, config.train.grad_accum_steps = 4;
     const auto& kind = find_accelerator("h100", "");
@@ -70,6 +71,9 @@ TEST(Plan, ALargerShareOfThePeakForWiderModels) {
   };
   EXPECT_LT(share(12, 768), share(24, 2048));
   EXPECT_LT(share(24, 2048), 0.5);
+  // The recurrence stays in registers.
+  EXPECT_LT(share(12, 768, "rwkv7"), share(12, 768));
+  EXPECT_GT(share(12, 768, "rwkv7"), share(12, 768) / 4);
 }
 
 TEST(Plan, MeasuresThisMachine) {

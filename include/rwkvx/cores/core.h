@@ -29,6 +29,7 @@ struct CostRow {
   double elementwise = 0;
   double products = 0;      // of matrices that the table does not call such
   double per_position = 0;  // in products, per token and batch whatever the number of sequences
+  double in_state = 0;      // of `elementwise`: on numbers of a matrix-valued state, which stay put
 };
 
 struct Core {

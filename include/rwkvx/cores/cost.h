@@ -22,6 +22,9 @@ struct ModelCost {
   std::vector<ModuleCost> modules;
   // In matrix products per token and batch, whatever the number of sequences: the taps' positions.
   double matrix_per_position = 0;
+  // Of the elementwise operations per token: on numbers of a matrix-valued state, which need no
+  // memory traffic where it is kept in registers.
+  double in_state = 0;
   std::int64_t state_floats = 0;  // of one sequence
   std::int64_t parameters() const;
   double matrix() const;       // per token, without matrix_per_position

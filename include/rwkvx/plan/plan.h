@@ -17,6 +17,7 @@ struct Accelerator {
   std::string name;   // in commands: "h100"
   std::string title;  // in messages
   double flops;       // per second, of bfloat16 matrix products with float32 sums, dense
+  double scalar;      // operations per second of everything else in float32
   double bandwidth;   // of its memory, bytes/s
   double memory;      // bytes
   double link;        // bytes/s each way to another one of the same machine

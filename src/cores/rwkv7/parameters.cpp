@@ -180,6 +180,7 @@ std::vector<CostRow> cost(const ModelConfig& config) {
   // value (2), decay, removal and addition (5), the read (2).
   const double pairs = real(size.decay) + 4 * real(size.gate);
   rows.push_back({kTimeMix, 19 * C + 33 * C + pairs + C + 9 * C * N});
+  rows.back().in_state = 9 * C * N;
   // A token mix, squared ReLU; the residual sum.
   rows.push_back({kChannelMix, 4 * C + 2 * F + C});
   for (const bool site : {config.shift.at_first(), config.shift.at_second()})
