@@ -19,7 +19,7 @@ template <class Value>
 void emulate(const CrossEntropyCall<Value>& call) {
   for_each_block(call.rows, [&](std::int64_t row) {
     const auto shared = std::make_unique<CrossEntropyShared>();
-    cross_entropy_block(call, row, EmulatedCrossEntropyThreads(), *shared);
+    cross_entropy_block(call, row, EmulatedBlock<kCrossEntropyThreads>(), *shared);
   });
 }
 

@@ -43,7 +43,7 @@ constexpr double kMessageSeconds = 10e-6;
 // there.
 constexpr double kOverlap = 0.8;
 
-const PassPlace kDevicePlace{c10::Device(c10::kCUDA), at::kBFloat16, /*kernels=*/true};
+const PassPlace kDevicePlace = PassPlace::of(c10::Device(c10::kCUDA), /*bfloat16=*/true);
 
 struct Products {
   double blocks = 0, head = 0;  // operations per token of the forward pass

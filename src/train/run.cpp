@@ -124,8 +124,10 @@ Run::Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks,
 
   const auto where = pass_place();
   // Of states there are gradients on the CPU alone.
+  const bool through_states =
+      tuning_->additions().state != nullptr || (t.segment_tokens > 0 && t.bptt == Bptt::kFull);
   fused_ = t.operators == Operators::kFused && TrainingPass::supports(config_.model, where) &&
-           (!where.kernels || tuning_->additions().state == nullptr);
+           !(where.kernels && through_states);
   if (!fused_) {
     computation_ = module_computation(model_, t, tuning_->additions());
     return;

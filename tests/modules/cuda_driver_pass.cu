@@ -71,7 +71,7 @@ void check_cross_entropy(std::int64_t rows, std::int64_t vocab, float scale) {
   };
   static CrossEntropyShared shared;
   for (std::int64_t row = 0; row < rows; ++row)
-    cross_entropy_block(call(Side::kProcessor), row, EmulatedCrossEntropyThreads(), shared);
+    cross_entropy_block(call(Side::kProcessor), row, EmulatedBlock<kCrossEntropyThreads>(), shared);
   if (gpu) start(call(Side::kGpu));
   check("losses", losses, 1e-5), check("gradients", logits);
 }

@@ -81,7 +81,7 @@ TEST(CudaBodies, CrossEntropyIsTheCpus) {
                                          losses.mutable_data_ptr<double>()};
       const auto shared = std::make_unique<cuda::CrossEntropyShared>();
       for (int64_t row = 0; row < R; ++row) {
-        cross_entropy_block(call, row, cuda::EmulatedCrossEntropyThreads(), *shared);
+        cross_entropy_block(call, row, cuda::EmulatedBlock<cuda::kCrossEntropyThreads>(), *shared);
         const float weight = weights[row].item<float>();
         const double loss = static_cast<double>(weight) *
                             cross_entropy_row(data(wanted) + row * stride, V,

@@ -4,19 +4,11 @@
 namespace rwkvx::cuda {
 namespace {
 
-struct GpuCrossEntropyThreads {
-  template <class Run>
-  __device__ __forceinline__ void run(const Run& run) const {
-    run(static_cast<int>(threadIdx.x));
-  }
-  __device__ __forceinline__ void meet() const { __syncthreads(); }
-};
-
 template <class Value>
 __global__ void __launch_bounds__(kCrossEntropyThreads)
     cross_entropy_kernel(const CrossEntropyCall<Value> call) {
   __shared__ CrossEntropyShared shared;
-  cross_entropy_block(call, blockIdx.x, GpuCrossEntropyThreads(), shared);
+  cross_entropy_block(call, blockIdx.x, GpuBlock(), shared);
 }
 
 template <class Value>

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "rwkvx/ops/cuda/host_device.h"
+#include "rwkvx/ops/cuda/lanes.h"
 
 struct CUstream_st;
 
@@ -30,15 +30,7 @@ struct CrossEntropyShared {
   double sum[kCrossEntropyThreads];
 };
 
-// The threads of a block, run one after the other between the places where they meet.
-struct EmulatedCrossEntropyThreads {
-  template <class Run>
-  RWKVX_HOST_DEVICE void run(const Run& run) const {
-    for (int thread = 0; thread < kCrossEntropyThreads; ++thread) run(thread);
-  }
-  RWKVX_HOST_DEVICE void meet() const {}
-};
-
+// `threads`: a block of kCrossEntropyThreads (ops/cuda/lanes.h).
 template <class Value, class Threads>
 RWKVX_HOST_DEVICE void cross_entropy_block(const CrossEntropyCall<Value>& call, std::int64_t row,
                                            const Threads& threads, CrossEntropyShared& shared) {

@@ -5,17 +5,12 @@ namespace rwkvx::cuda {
 namespace {
 
 // The threads of a block, each in its own place.
-struct GpuThreads {
+struct GpuThreads : GpuBlock {
   template <class Type>
   struct Each {
     Type one;
     __device__ __forceinline__ Type& of(int) { return one; }
   };
-  template <class Run>
-  __device__ __forceinline__ void run(const Run& run) const {
-    run(static_cast<int>(threadIdx.x));
-  }
-  __device__ __forceinline__ void meet() const { __syncthreads(); }
   __device__ __forceinline__ void add_parts(Each<float>& each) const {
     for (int away = kWkv7Parts / 2; away > 0; away /= 2)
       each.one += __shfl_xor_sync(0xffffffffu, each.one, away);

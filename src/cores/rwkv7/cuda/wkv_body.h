@@ -11,7 +11,7 @@
 
 #include <type_traits>
 
-#include "rwkvx/ops/cuda/host_device.h"
+#include "rwkvx/ops/cuda/lanes.h"
 
 namespace rwkvx::cuda {
 
@@ -75,24 +75,16 @@ struct Wkv7BackwardCall {
 };
 
 // What each thread does is written between the places where all of a block's threads meet.
-// `Threads` says who they are:
+// `Threads` says who they are, a block (ops/cuda/lanes.h) with
 //   Each<Type>        a variable of each thread; each.of(thread)
-//   run(f)            f(thread) for every thread
-//   meet()            all threads have come here, and see what the others wrote to shared memory
 //   add_parts(each)   each number <- the sum of those of the kWkv7Parts adjacent threads
-// Here they are run one after the other.
 template <int kThreads>
-struct EmulatedThreads {
+struct EmulatedThreads : EmulatedBlock<kThreads> {
   template <class Type>
   struct Each {
     Type all[kThreads];
     RWKVX_HOST_DEVICE Type& of(int thread) { return all[thread]; }
   };
-  template <class Run>
-  RWKVX_HOST_DEVICE void run(const Run& run) const {
-    for (int thread = 0; thread < kThreads; ++thread) run(thread);
-  }
-  RWKVX_HOST_DEVICE void meet() const {}
   RWKVX_HOST_DEVICE void add_parts(Each<float>& each) const {
     for (int first = 0; first < kThreads; first += kWkv7Parts) {
       const float* x = each.all + first;  // in the order in which a warp adds

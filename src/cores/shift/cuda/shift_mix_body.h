@@ -61,6 +61,16 @@ struct ShiftMixBackwardCall {
 // Where a thread works.
 struct ShiftMixPlace {
   std::int64_t b, tile, c;
+  // Tokens [first, last) of the tile.
+  RWKVX_HOST_DEVICE std::int64_t first() const { return tile * kShiftMixTile; }
+  RWKVX_HOST_DEVICE std::int64_t last(std::int64_t T) const {
+    return first() + kShiftMixTile < T ? first() + kShiftMixTile : T;
+  }
+  // Behind the last token whose shift of `taps` taps reaches back into it.
+  RWKVX_HOST_DEVICE std::int64_t top(std::int64_t T, int taps) const {
+    const std::int64_t reach = last(T) + (taps > 0 ? taps - 1 : 0);
+    return reach < T ? reach : T;
+  }
 };
 
 // Blocks of threads: adjacent threads have adjacent channels of one tile.
@@ -127,8 +137,7 @@ RWKVX_HOST_DEVICE void shift_mix_forward_thread(const ShiftMixForwardCall<In, Ou
   const auto& in = call.in;
   if (place.c >= in.C) return;
   const ShiftMixChannel<In> channel{in, place.b, place.c};
-  const std::int64_t first = place.tile * kShiftMixTile;
-  const std::int64_t last = first + kShiftMixTile < in.T ? first + kShiftMixTile : in.T;
+  const std::int64_t first = place.first(), last = place.last(in.T);
   float before = channel.out(first - 1);
   for (std::int64_t t = first; t < last; ++t) {
     const float now = channel.out(t);
@@ -151,11 +160,7 @@ RWKVX_HOST_DEVICE void shift_mix_backward_thread(const ShiftMixBackwardCall<In, 
   const bool inside = place.c < C;
   const std::int64_t c = inside ? place.c : C - 1;
   const ShiftMixChannel<In> channel{in, place.b, c};
-  const std::int64_t first = place.tile * kShiftMixTile;
-  const std::int64_t last = first + kShiftMixTile < T ? first + kShiftMixTile : T;
-  // Tokens after the tile whose shifts reach back into it.
-  const std::int64_t reach = last + (K > 0 ? K - 1 : 0);
-  const std::int64_t top = reach < T ? reach : T;
+  const std::int64_t first = place.first(), last = place.last(T), top = place.top(T, K);
   float ds[kShiftMixTile + kShiftMixMostTaps - 1], da[kShiftMixTile];
   float sum_x = 0.0f, sum_s = 0.0f, sum_b = 0.0f, sum_mix[kShiftMixMixes] = {};
 

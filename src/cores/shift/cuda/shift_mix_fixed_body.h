@@ -85,8 +85,7 @@ RWKVX_HOST_DEVICE void shift_mix_forward_thread(const ShiftMixForwardCall<In, Ou
   const auto& in = call.in;
   if (place.c >= in.C) return;
   const ShiftMixChannel<In> channel{in, place.b, place.c};
-  const std::int64_t first = place.tile * kShiftMixTile;
-  const std::int64_t last = first + kShiftMixTile < in.T ? first + kShiftMixTile : in.T;
+  const std::int64_t first = place.first(), last = place.last(in.T);
   float mix[kMixes];
   for (int i = 0; i < kMixes; ++i) mix[i] = channel.mix(i);
   ShiftMixWindow<kTaps, In> window(channel, first - 1);
@@ -120,10 +119,7 @@ RWKVX_HOST_DEVICE void shift_mix_backward_thread(const ShiftMixBackwardCall<In, 
   const bool inside = place.c < C;
   const std::int64_t c = inside ? place.c : C - 1;
   const ShiftMixChannel<In> channel{in, place.b, c};
-  const std::int64_t first = place.tile * kShiftMixTile;
-  const std::int64_t last = first + kShiftMixTile < T ? first + kShiftMixTile : T;
-  const std::int64_t reach = last + (K > 0 ? K - 1 : 0);
-  const std::int64_t top = reach < T ? reach : T;
+  const std::int64_t first = place.first(), last = place.last(T), top = place.top(T, K);
   float mix[kMixes], next[kMixes], sum_mix[kMixes];  // next: dz of the token after
   for (int i = 0; i < kMixes; ++i) {
     mix[i] = channel.mix(i);

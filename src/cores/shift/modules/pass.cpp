@@ -6,6 +6,7 @@
 #include "rwkvx/kernels/activation.h"
 
 namespace rwkvx {
+
 ShiftPass::ShiftPass(const ModelConfig& config, PassTools& tools, const SitePlaces& places,
                      const NormParameters& norm, const ShiftParameters& learned,
                      std::vector<at::Tensor> mix, MixShares shares)
