@@ -66,11 +66,8 @@ ordered_json ratio(const std::vector<double>& above, const std::vector<double>& 
 
 // The median time of a token in every round.
 std::vector<double> round_medians(const EngineBenchSeries& one) {
-  const auto rounds = one.tokens_per_second.size(), tokens = one.latencies.size() / rounds;
   std::vector<double> out;
-  for (auto at = one.latencies.begin(); out.size() < rounds;
-       at += static_cast<std::ptrdiff_t>(tokens))
-    out.push_back(median({at, at + static_cast<std::ptrdiff_t>(tokens)}));
+  for (const auto& round : one.latencies) out.push_back(median(round));
   return out;
 }
 
@@ -147,7 +144,9 @@ ordered_json bench_json(const BenchDecodeFlags& flags, std::int64_t threads,
                          {"products_per_second", summary(bench.products_per_second)},
                          {"series", ordered_json::array()}};
   for (const auto& one : bench.series) {
-    auto latencies = one.latencies;
+    std::vector<double> latencies;
+    for (const auto& round : one.latencies)
+      latencies.insert(latencies.end(), round.begin(), round.end());
     std::sort(latencies.begin(), latencies.end());
     result["series"].push_back({{"name", series_name(one)},
                                 {"file_bytes", one.file_bytes},
@@ -231,9 +230,8 @@ void add_bench_decode(CLI::App& bench) {
   command->add_option("--rounds", flags->options.rounds, "measured rounds [5]")
       ->type_name("N")
       ->check(at_least(1));
-  command->add_option("--tokens", flags->options.tokens, "tokens decoded per round [30]")
-      ->type_name("N")
-      ->check(at_least(1));
+  number("--tokens", flags->options.tokens,
+         "tokens decoded per round; 0 = at least 30, for a quarter of a second [0]");
   number("--prompt", flags->options.prompt, "tokens of the prefill; 0 = none [1024]");
   number("--batch", flags->options.batch, "sequences decoded together; 0 = none [16]");
   command

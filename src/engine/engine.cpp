@@ -16,6 +16,9 @@ namespace {
 
 // Rows of logits that exist at a time in prefill_all().
 constexpr std::int64_t kLogitRows = 32;
+// Weights that a team's call reads at least, times the rows that meet them: some dozen
+// microseconds, in which its beginning does not count.
+constexpr std::int64_t kCallBytes = std::int64_t{1} << 20;
 
 // Calls run(tokens of a chunk, whether it is the last), in order.
 template <class Run>
@@ -53,15 +56,22 @@ struct Engine::Impl {
     for (const auto& block : weights.blocks) block->prepare(call);
   }
 
-  // Runs all layers over prepared rows, then use(worker): the head's work, if any.
+  // Runs all layers over prepared rows, then use(worker): the head's work, if any. Few layers make
+  // a call, since a thread that has a processor again joins in at the next one.
   template <class Use>
   void run(const Use& use) {
     const int threads = team_threads();
-    call.set_threads(threads);
-    run_team(threads, [&](const Worker& worker) {
-      for (const auto& block : weights.blocks) block->run(worker, call);
-      use(worker);
-    });
+    const std::int64_t at_once =
+        1 + kCallBytes * L / (weights.matrix_bytes * std::max<std::int64_t>(R, 1));
+    for (std::int64_t first = 0; first < L; first += at_once) {
+      const auto last = std::min(L, first + at_once);
+      call.set_threads(threads);
+      run_team(threads, [&](const Worker& worker) {
+        for (auto l = first; l < last; ++l)
+          weights.blocks[static_cast<std::size_t>(l)]->run(worker, call);
+        if (last == L) use(worker);
+      });
+    }
   }
 
   // ln_out of rows first .. first + count of x, to the first rows of `normal`.
@@ -202,16 +212,18 @@ void Engine::prefill_features(
 }
 
 double measure_read_seconds(std::int64_t bytes, int repeats) {
+  constexpr std::int64_t kPiece = std::int64_t{16} << 20;  // in the time of a layer or two
   const HugeMemory memory(static_cast<std::size_t>(bytes));
   std::memset(memory.data(), 1, static_cast<std::size_t>(bytes));
   double least = std::numeric_limits<double>::infinity();
   std::atomic<std::uint64_t> sink{0};
   for (int i = 0; i < repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    run_team(team_threads(), [&](const Worker& worker) {
-      const auto [first, last] = worker.part(bytes, 4096);
-      sink ^= read_bytes(memory.data() + first, last - first);
-    });
+    for (std::int64_t begin = 0; begin < bytes; begin += kPiece)
+      run_team(team_threads(), [&](const Worker& worker) {
+        const auto [first, last] = worker.part(std::min(kPiece, bytes - begin), 4096);
+        sink ^= read_bytes(memory.data() + begin + first, last - first);
+      });
     least = std::min(
         least, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }

@@ -108,6 +108,14 @@ Engine::Token some_token(std::int64_t i, std::int64_t vocab_size) {
   return static_cast<Engine::Token>(i * 7919 % vocab_size);
 }
 
+// Whether a round has decoded enough: this many tokens in so many seconds.
+bool enough(const EngineBenchOptions& options, std::int64_t tokens, double seconds) {
+  constexpr std::int64_t kTokens = 30;
+  constexpr double kSeconds = 0.25;
+  if (options.tokens > 0) return tokens >= options.tokens;
+  return tokens >= kTokens && seconds >= kSeconds;
+}
+
 // Decodes with all subjects in turns of about kTurn seconds, so that what else happens on the
 // machine meets them alike.
 constexpr double kTurn = 0.03;
@@ -115,6 +123,7 @@ void measure_decoding(std::vector<Subject>& subjects, const EngineBenchOptions& 
                       double bandwidth) {
   std::vector<std::int64_t> done(subjects.size(), 0);
   std::vector<double> spent(subjects.size(), 0.0);
+  for (auto& subject : subjects) subject.series.latencies.emplace_back();
   for (bool more = true; more && !interrupted();) {
     more = false;
     for (std::size_t i = 0; i < subjects.size(); ++i) {
@@ -126,14 +135,15 @@ void measure_decoding(std::vector<Subject>& subjects, const EngineBenchOptions& 
         subject.engine->step({&token, 1}, state, subject.logits.data());
         return since(begin);
       };
-      if (done[i] < options.tokens) step();  // finds the weights in the cache, where they fit
-      for (double turn = 0; turn < kTurn && done[i] < options.tokens; ++done[i]) {
+      const auto ended = [&] { return enough(options, done[i], spent[i]); };
+      if (!ended()) step();  // finds the weights in the cache, where they fit
+      for (double turn = 0; turn < kTurn && !ended(); ++done[i]) {
         const double seconds = step();
-        subject.series.latencies.push_back(seconds);
+        subject.series.latencies.back().push_back(seconds);
         turn += seconds;
         spent[i] += seconds;
       }
-      more = more || done[i] < options.tokens;
+      more = more || !ended();
     }
   }
   for (std::size_t i = 0; i < subjects.size(); ++i) {
@@ -159,11 +169,13 @@ void measure_many(Subject& subject, const EngineBenchOptions& options) {
     }
     std::vector<float> logits(static_cast<std::size_t>(options.batch * V));
     engine.step(tokens, pointers, logits.data());
-    const std::int64_t steps = std::max<std::int64_t>(2, options.tokens / 5);
-    const auto begin = Clock::now();
-    for (std::int64_t i = 0; i < steps; ++i) engine.step(tokens, pointers, logits.data());
-    subject.series.batch_per_second.push_back(static_cast<double>(steps * options.batch) /
-                                              since(begin));
+    std::int64_t steps = 0;
+    double seconds = 0;
+    // A fifth of the steps of one sequence.
+    for (const auto begin = Clock::now(); steps < 2 || !enough(options, 5 * steps, 5 * seconds);
+         seconds = since(begin), ++steps)
+      engine.step(tokens, pointers, logits.data());
+    subject.series.batch_per_second.push_back(static_cast<double>(steps * options.batch) / seconds);
   }
   if (options.prompt > 0) {
     std::vector<Engine::Token> tokens;
@@ -237,8 +249,9 @@ EngineBench bench_engine(const EngineBenchOptions& options) {
     for (auto& subject : subjects) {
       auto& one = subject.series;
       for (auto* list : {&one.tokens_per_second, &one.share_of_bandwidth, &one.batch_per_second,
-                         &one.prefill_per_second, &one.latencies})
+                         &one.prefill_per_second})
         list->clear();
+      one.latencies.clear();
     }
   }
   for (auto& subject : subjects) result.series.push_back(std::move(subject.series));

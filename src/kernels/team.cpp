@@ -1,12 +1,15 @@
 #include "rwkvx/kernels/team.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <deque>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace rwkvx {
@@ -18,7 +21,8 @@ using Clock = std::chrono::steady_clock;
 using Duration = Clock::duration;
 
 // Spinning at a meeting lasts this long and a part of the member's own work since the last one,
-// which the others' work may differ from; for the next call this long.
+// which the others' work may differ from. For the next call it lasts this long, or as long as a
+// call that the helper was too late for, if that is no more than a turn.
 constexpr Duration kMeetingSpin = microseconds(100);
 constexpr int kMeetingPart = 4;
 constexpr Duration kCallSpin = microseconds(400);
@@ -40,8 +44,19 @@ constexpr Duration kHeldUp = microseconds(20);
 
 // Seconds of calls by which the pace judges: some turns of a scheduler.
 constexpr double kMemory = 0.03;
-// Threads that may be missing, on the average.
-constexpr double kMostMissing = 0.8;
+// Part of what a thread adds to the speed that waiting for those that do not run may take.
+constexpr double kMostHeldUp = 0.75;
+// Threads that may be missing, on the average of a longer while: a call without them costs little.
+// A try begins close to them.
+constexpr double kMostMissing = 0.8, kMissingAtFirst = 0.77, kMissingMemory = 0.2;
+// A try that ends sooner has failed. One that lasts longer was worth it, and is ended by what comes
+// now and then, such as a virtual machine's processor that its host takes away.
+constexpr Duration kSoon = milliseconds(60);
+// Part of its time that a caller waits for a processor where every processor is wanted by others:
+// one more thread would take from the caller. On the average of a while.
+constexpr double kCrowded = 0.2, kCrowdedSeconds = 0.25;
+// Between two looks at it.
+constexpr Duration kLook = milliseconds(4);
 // Pauses before one more thread is tried.
 constexpr Duration kLeastPause = milliseconds(8), kMostPause = milliseconds(1000);
 
@@ -80,6 +95,34 @@ void leave(int processor) {
   if (CPU_COUNT(&allowed) > 0) ::sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
+// How long this thread could have run and had no processor since it was last asked; 0 the first
+// time and where the system does not say.
+class ProcessorWaits {
+ public:
+  ProcessorWaits() : file_(::open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC)) {}
+  ~ProcessorWaits() {
+    if (file_ >= 0) ::close(file_);
+  }
+  ProcessorWaits(const ProcessorWaits&) = delete;
+  ProcessorWaits& operator=(const ProcessorWaits&) = delete;
+
+  Duration since_last() {
+    // Nanoseconds that it ran and that it waited, then a count.
+    char text[100];
+    const auto size = file_ < 0 ? 0 : ::pread(file_, text, sizeof text, 0);
+    const char* const end = text + std::max<ssize_t>(size, 0);
+    const char* const space = std::find(static_cast<const char*>(text), end, ' ');
+    std::int64_t waited = 0;
+    if (space == end || std::from_chars(space + 1, end, waited).ec != std::errc()) return {};
+    const auto before = std::exchange(last_, waited);
+    return std::chrono::nanoseconds(before < 0 ? 0 : waited - before);
+  }
+
+ private:
+  int file_;
+  std::int64_t last_ = -1;
+};
+
 // A member that worked from times.since to `arrival` waited for the others until `now`.
 void note_wait(MemberTimes& times, Clock::time_point arrival, Clock::time_point now) {
   const auto held_up = now - arrival - (arrival - times.since) - kHeldUp;
@@ -114,6 +157,11 @@ class Pool {
         run_alone(run, context);
       const auto end = Clock::now();
       last_ = end - start;
+      if (end - looked_ > kLook) {
+        static thread_local ProcessorWaits waits;
+        pace_.note_taken_off(waits.since_last(), end - looked_);
+        looked_ = end;
+      }
       pace_.note(end - start, held_up, threads - members, end);
       return;
     }
@@ -144,7 +192,7 @@ class Pool {
 
   // Invites as many helpers; returns how many have a processor and answered. Those are team_.
   int invite(int others) {
-    Duration patience = std::clamp<Duration>(last_ / kAnswerPart, kAnswer, kWake);
+    Duration patience = std::clamp<Duration>(last_.load() / kAnswerPart, kAnswer, kWake);
     while (static_cast<int>(helpers_.size()) < others) {
       auto& helper = helpers_.emplace_back();
       std::thread([this, &helper] { serve(helper); }).detach();
@@ -206,10 +254,11 @@ class Pool {
 
   // Waits until `helper` is called otherwise than `call`. Returns whether the helper had its
   // processor all the time.
-  static bool wait_for_other(Helper& helper, int call) {
+  bool wait_for_other(Helper& helper, int call) {
     const auto other = [&] { return helper.call.load(std::memory_order_acquire) != call; };
     bool had = true;
-    if (spin(kCallSpin, other, &had)) return had;
+    const auto limit = std::clamp<Duration>(last_.load() * 5 / 4, kCallSpin, kTurn);
+    if (spin(limit, other, &had)) return had;
     const int seen = helper.wakes.load();
     helper.woken.store(false);
     helper.asleep.store(true);
@@ -250,7 +299,8 @@ class Pool {
 
   std::mutex mutex_;  // held by the one caller
   TeamPace pace_;
-  Duration last_{0};  // of the last call
+  std::atomic<Duration> last_{Duration(0)};  // of the last call
+  Clock::time_point looked_;
   Job job_;
   Barrier barrier_;
   alignas(64) std::atomic<int> working_{0};  // helpers that are not done with the call
@@ -272,11 +322,22 @@ int TeamPace::threads(int wanted, Time now) {
     changed_ = now;
   }
   if (active_ < wanted_ && now - changed_ >= pause_) {
-    ++active_;
-    whole_ = held_up_ = missing_ = 0;
+    if (crowded())
+      pause_ = std::min(kMostPause, 2 * pause_);
+    else
+      ++active_;
+    whole_ = held_up_ = 0, missing_ = kMissingAtFirst;
     changed_ = now;
   }
   return active_;
+}
+
+bool TeamPace::crowded() const { return taken_off_ > kCrowded; }
+
+void TeamPace::note_taken_off(Duration waited, Duration in) {
+  const std::chrono::duration<double> seconds = in;
+  const double part = std::min(1.0, seconds.count() / kCrowdedSeconds);
+  taken_off_ += (std::min(1.0, waited / seconds) - taken_off_) * part;
 }
 
 void TeamPace::note(Duration whole, Duration held_up, int missing, Time now) {
@@ -284,13 +345,12 @@ void TeamPace::note(Duration whole, Duration held_up, int missing, Time now) {
   const double kept = std::max(0.0, 1 - seconds / kMemory);
   whole_ = whole_ * kept + seconds;
   held_up_ = held_up_ * kept + std::chrono::duration<double>(held_up).count();
-  missing_ = missing_ * kept + missing * seconds;
-  // Over the time of several turns: half of what a thread adds to the speed, or a thread that
-  // hardly ever has a processor and takes from the others when it does.
-  const bool too_many = held_up_ * 2 * active_ > whole_ || missing_ > kMostMissing * whole_;
+  missing_ += (missing - missing_) * std::min(1.0, seconds / kMissingMemory);
+  const bool no_processor = crowded() || missing_ > kMostMissing;
+  const bool too_many = no_processor || held_up_ * active_ > kMostHeldUp * whole_;
   if (active_ == 1 || whole_ < kMemory / 2 || !too_many) return;
-  // Soon after the last change: it will not be otherwise soon.
-  pause_ = now - changed_ < 4 * pause_ ? std::min(kMostPause, 2 * pause_) : kLeastPause;
+  const bool failed = no_processor || now - changed_ < kSoon;
+  pause_ = failed ? std::min(kMostPause, 2 * pause_) : kLeastPause;
   --active_;
   whole_ = held_up_ = missing_ = 0;
   changed_ = now;

@@ -129,6 +129,19 @@ TEST(TeamPace, SingleEventsChangeNothing) {
   }
 }
 
+// As on a virtual machine whose host takes a processor away a few times a second.
+TEST(TeamPace, LongWaitsNowAndThenCostShortPausesOnly) {
+  MadeUpMachine machine(2);
+  machine.share(milliseconds(3000), 1, milliseconds(4), 2);  // pauses are long now
+  machine.share(milliseconds(1200), 2, milliseconds(0), 1);
+  double with_both = 0;
+  for (int i = 0; i < 40; ++i) {
+    machine.share(milliseconds(1), 2, milliseconds(28), 1);
+    with_both += machine.share(milliseconds(250), 2, milliseconds(0), 1);
+  }
+  EXPECT_GT(with_both / 40, 0.95);
+}
+
 TEST(TeamPace, OneThatHardlyEverAnswersIsNotAsked) {
   TeamPace pace;
   auto now = TeamPace::Time(std::chrono::hours(5));
@@ -147,6 +160,28 @@ TEST(TeamPace, OneThatHardlyEverAnswersIsNotAsked) {
     now += milliseconds(1);
     other.note(milliseconds(1), TeamPace::Duration(0), /*missing=*/call % 2, now);
   }
+}
+
+// One more thread would take from a caller that others keep from its processor.
+TEST(TeamPace, OneThreadWhereTheCallerItselfIsTakenOff) {
+  TeamPace pace;
+  auto now = TeamPace::Time(std::chrono::hours(5));
+  const auto asked_for = [&](milliseconds length, milliseconds taken_off) {
+    int asked = 0;
+    const auto begin = now;
+    for (int call = 0; now - begin < length; ++call) {
+      asked += pace.threads(2, now) - 1;
+      now += milliseconds(1);
+      if (call % 10 == 9) pace.note_taken_off(taken_off, milliseconds(10));
+      pace.note(milliseconds(1), TeamPace::Duration(0), /*missing=*/0, now);
+    }
+    return asked;
+  };
+  EXPECT_EQ(asked_for(milliseconds(1000), milliseconds(0)), 1000);
+  asked_for(milliseconds(500), milliseconds(4));
+  EXPECT_LT(asked_for(milliseconds(4000), milliseconds(4)), 40);
+  asked_for(milliseconds(1500), milliseconds(0));
+  EXPECT_EQ(asked_for(milliseconds(1000), milliseconds(0)), 1000);
 }
 
 }  // namespace

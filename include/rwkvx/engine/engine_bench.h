@@ -22,7 +22,7 @@ struct EngineBenchSeries {
   std::vector<double> share_of_bandwidth;  // bytes per token and second ÷ bandwidth of the round
   std::vector<double> batch_per_second;    // tokens of all sequences of a batch
   std::vector<double> prefill_per_second;  // tokens of a prompt
-  std::vector<double> latencies;           // seconds of every token of all rounds
+  std::vector<std::vector<double>> latencies;  // seconds of every token of a round
 };
 
 struct EngineBench {
@@ -37,14 +37,15 @@ struct EngineBenchOptions {
   std::vector<WeightType> types = {WeightType::kF32, WeightType::kBF16, WeightType::kInt8,
                                    WeightType::kInt4};
   std::int64_t rounds = 5;
-  std::int64_t tokens = 30;           // decoded per round
+  std::int64_t tokens = 0;            // decoded per round; 0: see below
   std::int64_t prompt = 1024;         // tokens of the prefill; 0: none
   std::int64_t batch = 16;            // sequences decoded together; 0: none
   std::optional<ModelSource> source;  // measure it, whose config is `model`, not random weights
 };
 
 // Every round measures the bandwidth and the matrix products alone, then every series: decoding in
-// short turns, batches and prompts one after the other.
+// short turns, batches and prompts one after the other. Where the number of tokens is not said, a
+// round decodes 30 or more, for at least a quarter of a second: many turns of a scheduler.
 // Random weights are written to a temporary folder and mapped, as a checkpoint's are. Uses
 // team_threads().
 EngineBench bench_engine(const EngineBenchOptions& options);

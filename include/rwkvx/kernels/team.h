@@ -13,7 +13,8 @@ namespace rwkvx {
 // the scheduler comes back to it, which takes milliseconds, and fewer threads are faster. Where
 // waiting for members that do not run takes more of the time than a thread is worth, or one hardly
 // ever answers, there is one thread less for a pause; then it is tried again, after longer pauses
-// where that fails each time.
+// where that fails each time. Where the caller itself is taken off its processor time and again,
+// all processors are wanted by others, and one more thread would take from the caller.
 class TeamPace {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -23,10 +24,16 @@ class TeamPace {
   // A call of threads(), of which `missing` did not answer, took `whole`, `held_up` of it because a
   // member did not run.
   void note(Duration whole, Duration held_up, int missing, Time now);
+  // So long the caller waited for a processor in that time, as another thread had it.
+  void note_taken_off(Duration waited, Duration in);
 
  private:
+  bool crowded() const;
+
   int wanted_ = 0, active_ = 0;
-  double whole_ = 0, held_up_ = 0, missing_ = 0;  // seconds, of the last calls
+  double taken_off_ = 0;            // the caller, in the last while
+  double whole_ = 0, held_up_ = 0;  // seconds, of the last calls
+  double missing_ = 0;              // threads, on the average
   Duration pause_{0};
   Time changed_;  // when there were last more or fewer threads
 };
