@@ -27,6 +27,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::int64_t kMostTokens = 8192;
 constexpr int kRepetitions = 3;
 constexpr int kMostAttempts = 10;
+// What measuring many blocks may take: the more, the less of the answer is extrapolated.
+constexpr double kSeconds = 20;
 constexpr std::size_t kWireBytes = std::size_t{64} << 20, kWirePiece = std::size_t{1} << 20;
 
 double seconds_since(Clock::time_point start) {
@@ -108,18 +110,23 @@ Speeds measured_speeds(const TrainConfig& config, std::int64_t ranks) {
   if (const auto lacking = TrainingPass::lacks(config.model); !lacking.empty())
     throw ConfigError("--gpu cpu",
                       "the fused operators, whose speed is measured, do not have " + lacking);
-  // All ranks at once are as fast as one process on the processors that they share.
-  const auto rows = std::clamp<std::int64_t>(kMostTokens / segment_of(t), 1,
-                                             std::max<std::int64_t>(1, t.batch_size / ranks));
-  auto one = measure(config, 1, rows), two = measure(config, 2, rows);
+  // All ranks at once are as fast as one process that has all their sequences on the processors
+  // that they share.
+  const auto rows = std::clamp<std::int64_t>(kMostTokens / segment_of(t), 1, t.batch_size);
+  auto one = measure(config, 1, rows);
+  const double of_one = one.pass * static_cast<double>(rows * segment_of(t)) * kRepetitions;
+  const auto layers = std::clamp<std::int64_t>(static_cast<std::int64_t>(kSeconds / of_one), 2,
+                                               std::max<std::int64_t>(2, config.model.n_layer));
+  auto many = measure(config, layers, rows);
   // A block takes some time: where others' work on this machine hid it, once more.
-  for (int attempt = 1; two.pass <= one.pass && attempt < kMostAttempts; ++attempt)
-    one = measure(config, 1, rows), two = measure(config, 2, rows);
+  for (int attempt = 1; many.pass <= one.pass && attempt < kMostAttempts; ++attempt)
+    one = measure(config, 1, rows), many = measure(config, layers, rows);
   const auto share = static_cast<double>(ranks);
+  const double block = std::max(0.0, many.pass - one.pass) / static_cast<double>(layers - 1);
   Speeds speeds;
-  speeds.block = share * std::max(0.0, two.pass - one.pass);
-  speeds.rest = share * std::max(0.0, 2 * one.pass - two.pass);
-  speeds.optimizer = share * two.optimizer;
+  speeds.block = share * block;
+  speeds.rest = share * std::max(0.0, one.pass - block);
+  speeds.optimizer = share * many.optimizer;
   if (ranks > 1) speeds.wire = loopback_speed() / share;
   return speeds;
 }

@@ -43,8 +43,8 @@ struct Speeds {
 // Those of an accelerator by docs/scale.md's model: estimates. config.model.vocab_size is set.
 Speeds estimated_speeds(const Accelerator& kind, const TrainConfig& config, std::int64_t ranks);
 // Those of this machine's processors, `ranks` processes sharing them: a model of the same width
-// with one layer and with two takes a few steps here, and bytes go over the loopback device. Takes
-// seconds; may throw what training throws.
+// with one layer and with many, as 20 seconds allow, takes a few steps here, and bytes go over the
+// loopback device. May throw what training throws.
 Speeds measured_speeds(const TrainConfig& config, std::int64_t ranks);
 
 struct Plan {
