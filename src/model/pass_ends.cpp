@@ -37,8 +37,9 @@ class Ends : public PassEnds {
 
   void embed(const TrainingBatch& batch, const at::Tensor& x) override;
   void embed_backward(const at::Tensor& gradient) override;
-  double head(const TrainingBatch& batch, double scale, const at::Tensor& x,
-              const at::Tensor& gradient) override;
+  void head(const TrainingBatch& batch, double scale, const at::Tensor& x,
+            const at::Tensor& gradient) override;
+  double loss() const override { return loss_; }
 
  private:
   // Layer norm of `count` rows, in parallel.
@@ -58,6 +59,7 @@ class Ends : public PassEnds {
   int64_t C_, V_, rows_;
   std::size_t loss_op_, norm_op_;
   int64_t used_ = 0;  // tokens of the batch
+  double loss_ = 0;
   const std::int64_t* inputs_ = nullptr;
   std::vector<int64_t> picked_;
   bool all_rows_ = true;
@@ -144,8 +146,8 @@ const float* Ends::gathered(const float* from, int64_t begin, int64_t count) {
   return read(picked_x_);
 }
 
-double Ends::head(const TrainingBatch& batch, double scale, const at::Tensor& x,
-                  const at::Tensor& gradient) {
+void Ends::head(const TrainingBatch& batch, double scale, const at::Tensor& x,
+                const at::Tensor& gradient) {
   pick(batch);
   const int64_t wanted = all_rows_ ? used_ : static_cast<int64_t>(picked_.size());
   std::vector<double> losses(static_cast<size_t>(wanted));
@@ -168,9 +170,8 @@ double Ends::head(const TrainingBatch& batch, double scale, const at::Tensor& x,
       std::memcpy(data(gradient) + row_of(begin + i) * C_, read(to) + i * C_,
                   static_cast<size_t>(C_) * sizeof(float));
   }
-  double sum = 0;
-  for (const double one : losses) sum += one;
-  return sum;
+  loss_ = 0;
+  for (const double one : losses) loss_ += one;
 }
 
 }  // namespace

@@ -16,9 +16,12 @@ class PassEnds {
   virtual void embed(const TrainingBatch& batch, const at::Tensor& x) = 0;
   // From x's gradient, which it may write over.
   virtual void embed_backward(const at::Tensor& gradient) = 0;
-  // The sum of the weighted losses of the tokens behind x; with scale, x's gradient times it.
-  virtual double head(const TrainingBatch& batch, double scale, const at::Tensor& x,
-                      const at::Tensor& gradient) = 0;
+  // The losses of the tokens behind x; with scale, x's gradient times it.
+  virtual void head(const TrainingBatch& batch, double scale, const at::Tensor& x,
+                    const at::Tensor& gradient) = 0;
+  // The sum of the weighted losses of the last head(). Waits for a device: when all else is asked
+  // for.
+  virtual double loss() const = 0;
 };
 
 struct PassEndsSetup {

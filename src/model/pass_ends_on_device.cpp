@@ -62,8 +62,8 @@ class DeviceEnds : public PassEnds {
     model_.emb.grad().index_put_({inputs_}, to, /*accumulate=*/true);
   }
 
-  double head(const TrainingBatch&, double scale, const at::Tensor& x,
-              const at::Tensor& gradient) override {
+  void head(const TrainingBatch&, double scale, const at::Tensor& x,
+            const at::Tensor& gradient) override {
     const int64_t wanted = picked_.defined() ? picked_.size(0) : x.size(0);
     const auto losses = at::empty({wanted}, x.options().dtype(at::kDouble));
     auto all = gradient;
@@ -87,8 +87,10 @@ class DeviceEnds : public PassEnds {
       else
         all.narrow(0, begin, count).copy_(back);
     }
-    return losses.sum().item<double>();
+    loss_ = losses.sum();
   }
+
+  double loss() const override { return loss_.item<double>(); }
 
  private:
   // The rows that have a loss, where not all have one.
@@ -144,7 +146,7 @@ class DeviceEnds : public PassEnds {
   at::Tensor inputs_;                      // of the batch, (tokens)
   at::Tensor targets_, weights_, picked_;  // of its rows that have a loss
   at::Tensor embedded_, mean_, scale_;
-  at::Tensor logits_, to_x_;
+  at::Tensor logits_, to_x_, loss_;
 };
 
 }  // namespace

@@ -161,9 +161,9 @@ struct TrainingPass::Impl {
       for (const auto& group : all)
         blocks[static_cast<size_t>(l)]->forward(rows(l, group, /*advance=*/true));
     if (wanted == Wanted::kStates) return 0;
-    const double sum = ends->head(batch, wanted == Wanted::kGradients ? scale : 0,
-                                  rows_of(x.back()), rows_of(gradient));
-    if (wanted == Wanted::kLoss) return sum;
+    ends->head(batch, wanted == Wanted::kGradients ? scale : 0, rows_of(x.back()),
+               rows_of(gradient));
+    if (wanted == Wanted::kLoss) return ends->loss();
     for (int64_t l = L - 1; l >= 0; --l) {
       for (const auto& group : all) {
         auto& block = *blocks[static_cast<size_t>(l)];
@@ -174,7 +174,7 @@ struct TrainingPass::Impl {
       if (complete) complete(l);
     }
     ends->embed_backward(rows_of(gradient));
-    return sum;
+    return ends->loss();
   }
 
   RwkvImpl& model;
