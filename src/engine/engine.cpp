@@ -16,9 +16,9 @@ namespace {
 
 // Rows of logits that exist at a time in prefill_all().
 constexpr std::int64_t kLogitRows = 32;
-// Weights that a team's call reads at least, times the rows that meet them: some dozen
-// microseconds, in which its beginning does not count.
-constexpr std::int64_t kCallBytes = std::int64_t{1} << 20;
+// Weights that each thread of a team's call reads at least, times the rows that meet them: some
+// dozen microseconds, in which its beginning does not count.
+constexpr std::int64_t kCallBytes = std::int64_t{1} << 19;
 
 // Calls run(tokens of a chunk, whether it is the last), in order.
 template <class Run>
@@ -62,7 +62,7 @@ struct Engine::Impl {
   void run(const Use& use) {
     const int threads = team_threads();
     const std::int64_t at_once =
-        1 + kCallBytes * L / (weights.matrix_bytes * std::max<std::int64_t>(R, 1));
+        1 + kCallBytes * threads * L / (weights.matrix_bytes * std::max<std::int64_t>(R, 1));
     for (std::int64_t first = 0; first < L; first += at_once) {
       const auto last = std::min(L, first + at_once);
       call.set_threads(threads);
