@@ -316,21 +316,25 @@ thread_local bool Pool::inside = false;
 
 int TeamPace::threads(int wanted, Time now) {
   if (wanted != wanted_) {
-    wanted_ = active_ = wanted;
-    whole_ = held_up_ = missing_ = 0;
+    wanted_ = wanted;
     pause_ = kLeastPause;
-    changed_ = now;
+    begin(wanted, /*missing=*/0, now);
   }
   if (active_ < wanted_ && now - changed_ >= pause_) {
-    if (crowded())
-      pause_ = std::min(kMostPause, 2 * pause_);
-    else
-      ++active_;
-    whole_ = held_up_ = 0, missing_ = kMissingAtFirst;
-    changed_ = now;
+    if (crowded()) lengthen_pause();
+    begin(crowded() ? active_ : active_ + 1, kMissingAtFirst, now);
   }
   return active_;
 }
+
+void TeamPace::begin(int active, double missing, Time now) {
+  active_ = active;
+  whole_ = held_up_ = 0;
+  missing_ = missing;
+  changed_ = now;
+}
+
+void TeamPace::lengthen_pause() { pause_ = std::min(kMostPause, 2 * pause_); }
 
 bool TeamPace::crowded() const { return taken_off_ > kCrowded; }
 
@@ -349,11 +353,11 @@ void TeamPace::note(Duration whole, Duration held_up, int missing, Time now) {
   const bool no_processor = crowded() || missing_ > kMostMissing;
   const bool too_many = no_processor || held_up_ * active_ > kMostHeldUp * whole_;
   if (active_ == 1 || whole_ < kMemory / 2 || !too_many) return;
-  const bool failed = no_processor || now - changed_ < kSoon;
-  pause_ = failed ? std::min(kMostPause, 2 * pause_) : kLeastPause;
-  --active_;
-  whole_ = held_up_ = missing_ = 0;
-  changed_ = now;
+  if (no_processor || now - changed_ < kSoon)
+    lengthen_pause();
+  else
+    pause_ = kLeastPause;
+  begin(active_ - 1, /*missing=*/0, now);
 }
 
 void Barrier::wait(int threads, Duration spin_time) {

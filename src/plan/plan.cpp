@@ -1,7 +1,5 @@
 #include "rwkvx/plan/plan.h"
 
-#include <malloc.h>
-
 #include <algorithm>
 
 #include "plan/segment.h"
@@ -96,7 +94,6 @@ std::vector<std::pair<std::string, double>> memory_of(const TrainConfig& config,
   } else {
     all.emplace_back("activations",
                      TrainingPass::buffer_bytes(model, rows * segment, segment, options));
-    ::malloc_trim(0);  // what measuring left behind
     all.emplace_back("program", resident_memory_bytes() + kProductsWorkspaceBytes);
   }
   return all;

@@ -29,6 +29,9 @@ class TeamPace {
 
  private:
   bool crowded() const;
+  // From now on so many threads; `missing` of them at first, as far as is known.
+  void begin(int active, double missing, Time now);
+  void lengthen_pause();
 
   int wanted_ = 0, active_ = 0;
   double taken_off_ = 0;            // the caller, in the last while
