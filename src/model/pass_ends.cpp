@@ -39,7 +39,7 @@ class Ends : public PassEnds {
   void embed_backward(const at::Tensor& gradient) override;
   void head(const TrainingBatch& batch, double scale, const at::Tensor& x,
             const at::Tensor& gradient) override;
-  double loss() const override { return loss_; }
+  LossSum loss() const override { return loss_; }
 
  private:
   // Layer norm of `count` rows, in parallel.

@@ -19,9 +19,8 @@ class PassEnds {
   // The losses of the tokens behind x; with scale, x's gradient times it.
   virtual void head(const TrainingBatch& batch, double scale, const at::Tensor& x,
                     const at::Tensor& gradient) = 0;
-  // The sum of the weighted losses of the last head(). Waits for a device: when all else is asked
-  // for.
-  virtual double loss() const = 0;
+  // The sum of the weighted losses of the last head().
+  virtual LossSum loss() const = 0;
 };
 
 struct PassEndsSetup {

@@ -45,7 +45,7 @@ class DeviceEnds : public PassEnds {
     const int64_t used = x.size(0);
     inputs_ = on_device(batch.inputs, used, at::kLong);
     targets_ = on_device(batch.targets, used, at::kLong);
-    weights_ = on_device(batch.weights, used, at::kFloat);
+    weights_ = batch.weights == nullptr ? at::Tensor() : on_device(batch.weights, used, at::kFloat);
     pick(batch.weights, used);
     embedded_ = at::index_select(model_.emb, 0, inputs_);
     tools_.drop(embedded_, 0, 0);
@@ -90,7 +90,7 @@ class DeviceEnds : public PassEnds {
     loss_ = losses.sum();
   }
 
-  double loss() const override { return loss_.item<double>(); }
+  LossSum loss() const override { return LossSum(loss_); }
 
  private:
   // The rows that have a loss, where not all have one.
@@ -100,16 +100,17 @@ class DeviceEnds : public PassEnds {
     std::vector<int64_t> rows;
     for (int64_t i = 0; i < used; ++i)
       if (weights[i] != 0) rows.push_back(i);
-    picked_ = at::tensor(rows, at::kLong).to(tools_.place.device);
+    picked_ = on_device(rows.data(), static_cast<int64_t>(rows.size()), at::kLong);
     targets_ = targets_.index_select(0, picked_);
     weights_ = weights_.index_select(0, picked_);
   }
   template <class Value>
   at::Tensor on_device(const Value* values, int64_t count, at::ScalarType type) const {
-    if (values == nullptr) return {};
-    // from_blob() takes no constant memory; it is only read.
-    return at::from_blob(const_cast<Value*>(values), {count}, type)
-        .to(tools_.place.device, type, /*non_blocking=*/false, /*copy=*/true);
+    // Pinned memory is copied while the processor goes on; LibTorch keeps it until that is done.
+    const bool pinned = tools_.place.device.is_cuda();
+    const auto here = at::empty({count}, at::TensorOptions(type).pinned_memory(pinned));
+    std::copy_n(values, count, here.mutable_data_ptr<Value>());
+    return here.to(tools_.place.device, /*non_blocking=*/true);
   }
   std::tuple<at::Tensor, at::Tensor, at::Tensor> norm(const at::Tensor& x,
                                                       const NormParameters& of) const {

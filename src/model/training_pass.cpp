@@ -53,6 +53,7 @@ struct TrainingPass::Impl {
         options(options_),
         limits(limits_of(config, tokens, longest_, options)),
         tools(core.pass_operators, options.place) {
+    tools.keep_copy = options.keep_copy;
     const int64_t N = tokens;
     L = config.n_layer, C = config.n_embd, V = config.vocab_size;
     const auto make = [&](at::IntArrayRef shape) {
@@ -149,8 +150,8 @@ struct TrainingPass::Impl {
 
   // What a call wants of a batch.
   enum class Wanted { kStates, kLoss, kGradients };
-  double run(const TrainingBatch& batch, Wanted wanted, double scale,
-             const std::function<void(std::int64_t)>& complete = {}) {
+  LossSum run(const TrainingBatch& batch, Wanted wanted, double scale,
+              const std::function<void(std::int64_t)>& complete = {}) {
     const at::NoGradGuard no_grad;
     begin(batch);
     tools.read_matrices();
@@ -233,14 +234,14 @@ TrainingBatch TrainingBatch::of_rows(const std::int64_t* inputs, const std::int6
   return batch;
 }
 
-double TrainingPass::loss_and_gradients(const TrainingBatch& batch, double scale) {
+LossSum TrainingPass::loss_and_gradients(const TrainingBatch& batch, double scale) {
   return impl_->run(batch, Impl::Wanted::kGradients, scale);
 }
-double TrainingPass::loss_and_gradients(const TrainingBatch& batch, double scale,
-                                        const std::function<void(std::int64_t layer)>& complete) {
+LossSum TrainingPass::loss_and_gradients(const TrainingBatch& batch, double scale,
+                                         const std::function<void(std::int64_t layer)>& complete) {
   return impl_->run(batch, Impl::Wanted::kGradients, scale, complete);
 }
-double TrainingPass::loss(const TrainingBatch& batch) {
+LossSum TrainingPass::loss(const TrainingBatch& batch) {
   return impl_->run(batch, Impl::Wanted::kLoss, 0);
 }
 void TrainingPass::advance(const TrainingBatch& batch) {
@@ -250,13 +251,13 @@ void TrainingPass::add_adapter(const at::Tensor& matrix, const PassAdapter& adap
   impl_->tools.adapters[matrix.unsafeGetTensorImpl()] = adapter;
 }
 
-double TrainingPass::loss_and_gradients(const std::int64_t* inputs, const std::int64_t* targets,
-                                        std::int64_t B, std::int64_t T, double scale) {
+LossSum TrainingPass::loss_and_gradients(const std::int64_t* inputs, const std::int64_t* targets,
+                                         std::int64_t B, std::int64_t T, double scale) {
   const auto count = static_cast<double>(B * T);
   return loss_and_gradients(TrainingBatch::of_rows(inputs, targets, B, T), scale / count) / count;
 }
-double TrainingPass::loss(const std::int64_t* inputs, const std::int64_t* targets, std::int64_t B,
-                          std::int64_t T) {
+LossSum TrainingPass::loss(const std::int64_t* inputs, const std::int64_t* targets, std::int64_t B,
+                           std::int64_t T) {
   return loss(TrainingBatch::of_rows(inputs, targets, B, T)) / static_cast<double>(B * T);
 }
 

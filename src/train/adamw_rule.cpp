@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "rwkvx/kernels/adamw.h"
 #include "rwkvx/ops/cuda/adamw_on_device.h"
+#include "rwkvx/ops/cuda/call.h"
 #include "train/flat_tasks.h"
 #include "train/update_rule.h"
 
@@ -26,24 +28,27 @@ class AdamwRule : public UpdateRule {
       ranges_ = {{0, buffers_.values.numel()}};
     m_ = torch::zeros({own().count}, buffers_.values.options());
     v_ = torch::zeros_like(m_);
-    if (buffers_.values.is_cpu()) return;
-    std::vector<cuda::AdamwPiece> pieces;
-    for (auto i = begin(); i < end(); ++i) {
-      const auto& task = tasks_[static_cast<size_t>(i)];
-      cuda::add_pieces(pieces,
-                       {task.offset, task.count, static_cast<float>(task.segment->rate_scale),
-                        static_cast<float>(task.segment->decay)});
-    }
-    table_ = cuda::piece_table(pieces, buffers_.values);
+  }
+
+  bool takes_scale() const override { return buffers_.kernels; }
+
+  bool keep_copy(int64_t offset, const at::Tensor& copy) override {
+    // What other parts change comes from other processes.
+    if (!buffers_.kernels || buffers_.parts > 1) return false;
+    copies_[offset] = copy;
+    table_ = at::Tensor();
+    return true;
   }
 
   void step(const RuleStep& step) override {
     const auto taken = static_cast<double>(step.taken);
     const double m_scale = 1 / (1 - std::pow(config_.beta1, taken)),
                  v_scale = 1 / (1 - std::pow(config_.beta2, taken));
-    if (table_.defined()) {
+    if (buffers_.kernels) {
+      if (!table_.defined()) table_ = pieces();
       cuda::AdamwCall call{};
       call.state_begin = own().begin;
+      call.scale = cuda::data<float>(step.scale);
       call.rate = static_cast<float>(step.rate), call.grad_scale = static_cast<float>(step.clip);
       call.beta1 = static_cast<float>(config_.beta1);
       call.beta2 = static_cast<float>(config_.beta2);
@@ -93,10 +98,25 @@ class AdamwRule : public UpdateRule {
     return static_cast<int64_t>(begins_[static_cast<size_t>(buffers_.part) + 1]);
   }
   std::vector<FlatTask> tasks_;
+  at::Tensor pieces() const {
+    std::vector<cuda::AdamwPiece> all;
+    for (auto i = begin(); i < end(); ++i) {
+      const auto& task = tasks_[static_cast<size_t>(i)];
+      cuda::AdamwPiece piece{task.offset, task.count, static_cast<float>(task.segment->rate_scale),
+                             static_cast<float>(task.segment->decay)};
+      if (const auto copy = copies_.find(task.segment->offset); copy != copies_.end())
+        piece.copy = cuda::mutable_data<cuda::Bf16>(copy->second) + task.offset - copy->first;
+      cuda::add_pieces(all, piece);
+    }
+    return cuda::piece_table(all, buffers_.values);
+  }
+
   std::vector<size_t> begins_;     // the first task of each part
   std::vector<FlatRange> ranges_;  // of the values of each part
   at::Tensor m_, v_;               // flat, of this part
-  at::Tensor table_;               // on a device: its pieces; see ops/cuda/adamw.h
+  // With a device's kernels: the pieces (ops/cuda/adamw.h), and copies by their segments' offsets.
+  at::Tensor table_;
+  std::map<int64_t, at::Tensor> copies_;
 };
 
 }  // namespace

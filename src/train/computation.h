@@ -11,6 +11,7 @@
 
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/data/batches.h"
+#include "rwkvx/model/loss_sum.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/modules/pass.h"
 
@@ -42,18 +43,18 @@ class Computation {
   // the trained tensors'. Where it goes backward block by block, it calls complete(layer) when
   // nothing is added any more to the parameters of this block and of all that is after it.
   using Complete = std::function<void(std::int64_t layer)>;
-  virtual double gradients(const TokenBatch& batch, double share, double weight,
-                           const Complete& complete = {}) = 0;
+  virtual LossSum gradients(const TokenBatch& batch, double share, double weight,
+                            const Complete& complete = {}) = 0;
   // The weighted mean alone, without dropout.
-  virtual double loss(const TokenBatch& batch) = 0;
+  virtual LossSum loss(const TokenBatch& batch) = 0;
   // Of the buffers, where they are made once; 0 where not.
   virtual double buffer_bytes() const { return 0; }
 };
 
-// `limits`: of the batches, and where the model is.
+// `limits`: of the batches, and where the model is. `keep_copy`: see PassTools.
 std::unique_ptr<Computation> fused_computation(Rwkv model, const TrainingConfig& config,
-                                               const PassLimits& limits,
-                                               const Additions& additions);
+                                               const PassLimits& limits, const Additions& additions,
+                                               const KeepCopy& keep_copy = {});
 // `device`: that of the model.
 std::unique_ptr<Computation> module_computation(Rwkv model, const TrainingConfig& config,
                                                 const Additions& additions);

@@ -6,8 +6,8 @@
 
 namespace rwkvx {
 
-Ema::Ema(NamedTensors parameters, double decay)
-    : parameters_(std::move(parameters)), decay_(decay) {
+Ema::Ema(NamedTensors parameters, double decay, std::function<void()> changed)
+    : parameters_(std::move(parameters)), decay_(decay), changed_(std::move(changed)) {
   const at::NoGradGuard no_grad;
   for (const auto& [name, tensor] : parameters_) averages_.push_back(tensor.detach().clone());
 }
@@ -28,6 +28,7 @@ void Ema::swap() {
     weights.copy_(averages_[i]);
     averages_[i].copy_(kept);
   }
+  changed_();
 }
 
 void Ema::begin() {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "train/update_rule.h"
 
@@ -12,8 +13,8 @@ namespace rwkvx {
 // TensorFlow's ExponentialMovingAverage (num_updates).
 class Ema {
  public:
-  // Parameters by their names, kept by reference.
-  Ema(NamedTensors parameters, double decay);
+  // Parameters by their names, kept by reference; `changed` is called where swap() changed them.
+  Ema(NamedTensors parameters, double decay, std::function<void()> changed);
   // After step number `step`, from 1.
   void update(std::int64_t step);
   // Exchanges the averages and the weights, bit for bit.
@@ -27,6 +28,7 @@ class Ema {
   NamedTensors parameters_;
   std::vector<at::Tensor> averages_;
   double decay_;
+  std::function<void()> changed_;
 };
 
 }  // namespace rwkvx

@@ -45,7 +45,7 @@ void put(ModelState& all, const at::Tensor& which, const ModelState& some) {
 class Fused : public Computation {
  public:
   Fused(Rwkv model, const TrainingConfig& config, const PassLimits& limits,
-        const Additions& additions)
+        const Additions& additions, const KeepCopy& keep_copy)
       : model_(std::move(model)),
         config_(config),
         learned_(additions.state),
@@ -60,6 +60,7 @@ class Fused : public Computation {
     options.l2wrap = config.l2wrap;
     options.sequences = most_;
     options.place = limits.place;
+    options.keep_copy = keep_copy;
     bytes_ = TrainingPass::buffer_bytes(model_->config(), tokens_, longest_, options);
     pass_ = std::make_unique<TrainingPass>(*model_, tokens_, longest_, options);
     const auto parameters = model_->named_parameters();
@@ -69,26 +70,26 @@ class Fused : public Computation {
 
   double buffer_bytes() const override { return bytes_; }
 
-  double gradients(const TokenBatch& batch, double share, double weight,
-                   const Complete& complete) override {
+  LossSum gradients(const TokenBatch& batch, double share, double weight,
+                    const Complete& complete) override {
     const double scale = share / weight;
     auto parts = parts_of(batch, config_.dropout);
     if (carries(parts))
       return (config_.bptt == Bptt::kFull ? through_time(batch, parts, scale, complete)
                                           : forwards(batch, parts, scale, complete)) /
              weight;
-    double sum = 0;
+    LossSum sum;
     for (auto& part : parts)
       sum += pass_->loss_and_gradients(part.batch, scale,
                                        &part == &parts.back() ? complete : Complete());
     return sum / weight;
   }
 
-  double loss(const TokenBatch& batch) override {
+  LossSum loss(const TokenBatch& batch) override {
     auto parts = parts_of(batch, 0);
     const bool carried = carries(parts);
     auto states = carried ? start(batch) : ModelState();
-    double sum = 0;
+    LossSum sum;
     for (auto& part : parts) {
       if (!carried) {
         sum += pass_->loss(part.batch);
@@ -189,10 +190,10 @@ class Fused : public Computation {
   }
 
   // Gradients stop where a sequence was cut.
-  double forwards(const TokenBatch& batch, std::vector<PassPart>& parts, double scale,
-                  const Complete& complete) {
+  LossSum forwards(const TokenBatch& batch, std::vector<PassPart>& parts, double scale,
+                   const Complete& complete) {
     auto states = start(batch);
-    double sum = 0;
+    LossSum sum;
     for (auto& part : parts) {
       const auto which = sequences_of(part);
       const auto before = pick(states, which);
@@ -211,8 +212,8 @@ class Fused : public Computation {
 
   // Gradients of the whole sequences: the states first, then from the last part to the first, each
   // of which is run again.
-  double through_time(const TokenBatch& batch, std::vector<PassPart>& parts, double scale,
-                      const Complete& complete) {
+  LossSum through_time(const TokenBatch& batch, std::vector<PassPart>& parts, double scale,
+                       const Complete& complete) {
     auto states = start(batch);
     std::vector<ModelState> before;
     for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -225,7 +226,7 @@ class Fused : public Computation {
       put(states, which, after);
     }
     auto grads = like(states);
-    double sum = 0;
+    LossSum sum;
     for (std::size_t i = parts.size(); i-- > 0;) {
       const auto which = sequences_of(parts[i]);
       auto after = like(before[i]), grad_before = like(before[i]);
@@ -280,9 +281,9 @@ std::vector<std::vector<Piece>> cut_into_groups(const std::vector<std::int64_t>&
 }
 
 std::unique_ptr<Computation> fused_computation(Rwkv model, const TrainingConfig& config,
-                                               const PassLimits& limits,
-                                               const Additions& additions) {
-  return std::make_unique<Fused>(std::move(model), config, limits, additions);
+                                               const PassLimits& limits, const Additions& additions,
+                                               const KeepCopy& keep_copy) {
+  return std::make_unique<Fused>(std::move(model), config, limits, additions, keep_copy);
 }
 
 }  // namespace rwkvx

@@ -37,7 +37,8 @@ class Modules : public Computation {
     }
   }
 
-  double gradients(const TokenBatch& batch, double share, double weight, const Complete&) override {
+  LossSum gradients(const TokenBatch& batch, double share, double weight,
+                    const Complete&) override {
     merge();
     model_->dropout = config_.dropout;
     if (config_.dropout > 0) {
@@ -59,7 +60,7 @@ class Modules : public Computation {
     split();
     return sum;
   }
-  double loss(const TokenBatch& batch) override {
+  LossSum loss(const TokenBatch& batch) override {
     merge();
     const torch::NoGradGuard no_grad;
     double sum = 0;

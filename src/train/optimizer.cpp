@@ -8,6 +8,7 @@
 
 #include "rwkvx/kernels/adamw.h"
 #include "rwkvx/model/rwkv.h"
+#include "rwkvx/modules/pass.h"
 #include "train/ema.h"
 #include "train/flat_tasks.h"
 #include "train/ranks.h"
@@ -70,6 +71,10 @@ struct Optimizer::Impl {
   std::vector<int64_t> begins;  // of the rules, in the flat buffers
   // What set_moments() filled, until share_state(), where it is shared out.
   std::vector<std::vector<at::Tensor>> filled;
+
+  // With step_unread(): 0, and NaN for good once a loss or a norm was not finite.
+  at::Tensor health;
+  std::vector<at::Tensor> copied, copies;
 
   void share_values() const;
   std::vector<at::Tensor> whole_state(const UpdateRule& rule) const;
@@ -208,16 +213,18 @@ Optimizer::Optimizer(RwkvImpl& model, const TrainingConfig& config,
     if (taken[i].empty()) continue;
     for (auto& segment : taken[i]) segment.offset -= begins[i];
     impl_->begins.push_back(begins[i]);
-    impl_->rules.push_back(rules[i]->make(
-        {impl_->values.slice(0, begins[i], begins[i + 1]),
-         impl_->grads.slice(0, begins[i], begins[i + 1]), std::move(taken[i]), parts, part},
-        config));
+    impl_->rules.push_back(
+        rules[i]->make({impl_->values.slice(0, begins[i], begins[i + 1]),
+                        impl_->grads.slice(0, begins[i], begins[i + 1]), std::move(taken[i]), parts,
+                        part, PassPlace::of(device, /*bfloat16=*/false).kernels},
+                       config));
   }
   if (config.ema_decay > 0) {
     NamedTensors all;
     for (const auto& segment : impl_->segments)
       all.emplace_back(segment.row.name, segment.view(impl_->values));
-    impl_->ema = std::make_unique<Ema>(std::move(all), config.ema_decay);
+    impl_->ema =
+        std::make_unique<Ema>(std::move(all), config.ema_decay, [this] { values_changed(); });
   }
 }
 
@@ -247,6 +254,46 @@ void Optimizer::step(double rate, double norm) {
     impl_->share_values();
   }
   if (impl_->ema != nullptr) impl_->ema->update(impl_->steps);
+}
+
+bool Optimizer::steps_unread() const {
+  return impl_->ranks == nullptr &&
+         std::ranges::all_of(impl_->rules, [](const auto& rule) { return rule->takes_scale(); });
+}
+
+at::Tensor Optimizer::step_unread(double rate, const at::Tensor& loss) {
+  const torch::NoGradGuard no_grad;
+  auto& own = *impl_;
+  const auto norm = own.grads.norm().to(torch::kFloat64);
+  const auto now = (loss + norm) * 0;
+  own.health = own.health.defined() ? own.health + now : now;
+  const auto clip =
+      own.grad_clip > 0 ? (own.grad_clip / norm).clamp_max(1) : torch::ones_like(norm);
+  RuleStep step{rate, 1, ++own.steps};
+  step.scale = (clip + own.health).to(torch::kFloat32);
+  for (const auto& rule : own.rules) rule->step(step);
+  if (own.ema != nullptr) own.ema->update(own.steps);
+  return norm;
+}
+
+bool Optimizer::keep_copy(const at::Tensor& parameter, const at::Tensor& copy) {
+  const auto* first = parameter.const_data_ptr<float>();
+  const auto place = first - impl_->values.const_data_ptr<float>();
+  const auto segment = std::ranges::find_if(impl_->segments, [&](const Segment& one) {
+    return one.offset == place && one.row.count() == copy.numel();
+  });
+  if (segment == impl_->segments.end() || copy.scalar_type() != torch::kBFloat16) return false;
+  size_t rule = impl_->rules.size() - 1;
+  while (impl_->begins[rule] > place) --rule;
+  if (!impl_->rules[rule]->keep_copy(place - impl_->begins[rule], copy)) return false;
+  impl_->copied.push_back(segment->view(impl_->values));
+  impl_->copies.push_back(copy);
+  return true;
+}
+
+void Optimizer::values_changed() {
+  const torch::NoGradGuard no_grad;
+  if (!impl_->copies.empty()) at::_foreach_copy_(impl_->copies, impl_->copied);
 }
 
 void Optimizer::clear_gradients() { impl_->grads.zero_(); }
@@ -287,6 +334,7 @@ void Optimizer::set_moments(const std::function<void(const Tensors&)>& fill) {
 void Optimizer::share_state(Ranks& ranks) {
   ranks.broadcast(&impl_->steps, sizeof impl_->steps, 0);
   ranks.broadcast_values(impl_->values.data_ptr(), impl_->values.numel() * kFloat);
+  values_changed();
   if (impl_->steps > 0) impl_->share_moments(ranks);  // else they are zeros
   if (impl_->ema == nullptr) return;
   for (const auto& [name, tensor] : impl_->ema->state())

@@ -136,7 +136,10 @@ Run::Run(const TrainConfig& given, Place& place, bool quiet, Ranks* ranks,
   if (device_.is_cpu()) memory_ = resident_memory_bytes() + kProductsWorkspaceBytes;
   computation_ = fused_computation(
       model_, t, {t.batch_size * t.ctx_len, t.ctx_len, data_.batches->most_sequences(), 0, where},
-      tuning_->additions());
+      tuning_->additions(), [this](const at::Tensor& matrix, const at::Tensor& copy) {
+        return optimizer_->keep_copy(matrix, copy);
+      });
+  reads_later_ = where.kernels && !guarded(t) && optimizer_->steps_unread() && ranks_ == nullptr;
   if (device_.is_cpu()) memory_ += computation_->buffer_bytes();
 }
 
@@ -162,12 +165,12 @@ const TokenBatch& Run::next_batch() {
 }
 
 // The gradients of a step's batches; the mean loss.
-double Run::gradients() {
+LossSum Run::gradients() {
   const auto parts = config_.train.grad_accum_steps;
   step_next_ = progress_.next_batch;
   step_tokens_ = 0;
   if (ranks_ != nullptr) return gradients_of_ranks();
-  double loss = 0;
+  LossSum loss;
   if (!data_.weighted) {
     // Every batch counts the same.
     for (std::int64_t part = 0; part < parts; ++part) {
@@ -183,28 +186,63 @@ double Run::gradients() {
     batches.push_back(next_batch());
     weight += batches.back().weight;
   }
-  if (weight == 0) return 0;
+  if (weight == 0) return {};
   for (const auto& batch : batches) loss += computation_->gradients(batch, 1, weight);
   return loss;
 }
 
-// One optimizer step; the mean loss over its batches. None where a guard took the step back.
-std::optional<double> Run::step() {
+// One optimizer step. False: a guard took it back.
+bool Run::step() {
   const auto& c = config_.train;
-  const double loss = gradients();
+  const auto sum = gradients();
+  rate_ = scheduled_rate(c, budget_, progress_.step, progress_.tokens);
+  const auto taken = [&] {
+    ++progress_.step;
+    progress_.tokens += step_tokens_;
+    progress_.next_batch = step_next_;
+  };
+  if (reads_later_) {
+    unread_.push_back({sum, optimizer_->step_unread(rate_, sum.on(device_))});
+    taken();
+    return true;
+  }
+  const double loss = sum.value();
   grad_norm_ = std::isfinite(loss) ? optimizer_->grad_norm() : 0;
   const bool finite = std::isfinite(loss) && std::isfinite(grad_norm_);
   if (finite) verified_ = std::max(verified_, progress_.step);
   if (const auto what = find_spike(c, loss, grad_norm_, progress_.guard); !what.empty()) {
     guard(what, loss);
-    return std::nullopt;
+    return false;
   }
-  rate_ = scheduled_rate(c, budget_, progress_.step, progress_.tokens);
   optimizer_->step(rate_, grad_norm_);
-  ++progress_.step;
-  progress_.tokens += step_tokens_;
-  progress_.next_batch = step_next_;
-  return loss;
+  taken();
+  last_loss_ = loss;
+  loss_sum_ += loss;
+  return true;
+}
+
+// Waits for the steps that a device was asked for, and looks at their numbers: from one that is not
+// finite on, none has changed anything.
+void Run::read_steps() {
+  if (unread_.empty()) return;
+  std::vector<at::Tensor> numbers;
+  for (const auto& [loss, norm] : unread_)
+    numbers.push_back(loss.on(device_)), numbers.push_back(norm);
+  const auto here = torch::stack(numbers).cpu();
+  const auto* number = here.const_data_ptr<double>();
+  const auto first = progress_.step - static_cast<std::int64_t>(unread_.size());
+  for (std::size_t i = 0; i < unread_.size(); ++i) {
+    last_loss_ = number[2 * i], grad_norm_ = number[2 * i + 1];
+    const auto step = first + static_cast<std::int64_t>(i);
+    if (const auto what = find_spike(config_.train, last_loss_, grad_norm_, progress_.guard);
+        !what.empty()) {
+      progress_.step = step;
+      not_finite(step + 1, what);
+    }
+    verified_ = std::max(verified_, step);
+    loss_sum_ += last_loss_;
+  }
+  unread_.clear();
 }
 
 // Does what on_spike says about the step that would come next. The data go on after its batches, so
@@ -231,7 +269,7 @@ void Run::guard(const std::string& what, double loss) {
   std::optional<std::filesystem::path> target;
   if (c.on_spike == OnSpike::kRollback && folder_ != nullptr)
     target = folder_->roll_back(verified_, *model_, *optimizer_, progress_);
-  if (target) begin_with_base();
+  if (target) begin_with_base(), optimizer_->values_changed();
   bool back = target.has_value();
   if (ranks_ != nullptr && c.on_spike == OnSpike::kRollback) {
     back = ranks_->broadcast_text(back ? "back" : "", 0, Ranks::Wait::kPatient) == "back";
@@ -295,41 +333,46 @@ TrainResult Run::train(const TrainOptions& options) {
   const auto began = Clock::now();
   const std::int64_t first_tokens = progress_.tokens;
   std::int64_t logged = progress_.step, logged_tokens = progress_.tokens;
-  double loss_sum = 0, seconds = 0;
+  double seconds = 0;
   {
     Progress bar("training", budget_.expected_steps(), quiet_);
     bar.start_from(progress_.step);
     while (!ended() && progress_.step < stop_at && !asked_to_stop()) {
       const auto start = Clock::now();
       const auto tokens_before = progress_.tokens;
-      const auto loss = step();
+      const bool taken = step();
+      const bool end = ended(),
+                 logs = progress_.step % c.log_every == 0 || end || progress_.step == stop_at,
+                 validates = end || (c.eval_every > 0 && progress_.step % c.eval_every == 0),
+                 saves = !end && c.save_every > 0 && progress_.step % c.save_every == 0;
+      // What was saved before this step is good, so that older ones may go.
+      const bool verifies = saved_ == progress_.step - 1 && folder_ != nullptr;
+      if (logs || validates || saves || verifies) read_steps();
       seconds += seconds_since(start);
-      if (!loss) {
+      if (!taken) {
         if (progress_.tokens < tokens_before) {
           logged = progress_.step;
           logged_tokens = progress_.tokens;
-          loss_sum = seconds = 0;
+          loss_sum_ = seconds = 0;
         }
         continue;
       }
-      // What was saved before this step is good, so that older ones may go.
-      if (saved_ == progress_.step - 1 && folder_ != nullptr) folder_->prune(verified_);
-      loss_sum += *loss;
+      if (verifies) folder_->prune(verified_);
       bar.update(progress_.step,
-                 training_note(progress_.step, progress_.tokens, *loss, progress_.valid_loss,
+                 training_note(progress_.step, progress_.tokens, last_loss_, progress_.valid_loss,
                                static_cast<double>(progress_.tokens - logged_tokens) / seconds));
-      const bool end = ended();
-      if (progress_.step % c.log_every == 0 || end || progress_.step == stop_at) {
+      if (logs) {
         const auto steps = progress_.step - logged;
-        log(log_line(loss_sum / static_cast<double>(steps), seconds,
+        log(log_line(loss_sum_ / static_cast<double>(steps), seconds,
                      progress_.tokens - logged_tokens));
         logged = progress_.step;
         logged_tokens = progress_.tokens;
-        loss_sum = seconds = 0;
+        loss_sum_ = seconds = 0;
       }
-      if (end || (c.eval_every > 0 && progress_.step % c.eval_every == 0)) validate_and_keep_best();
-      if (!end && c.save_every > 0 && progress_.step % c.save_every == 0) save();
+      if (validates) validate_and_keep_best();
+      if (saves) save();
     }
+    read_steps();
     bar.finish();
   }
   if (saved_ != progress_.step) save();
@@ -358,9 +401,10 @@ TrainEstimate Run::estimate() {
   estimate.steps = budget_.expected_steps();
   estimate.epochs =
       static_cast<double>(step_tokens() * estimate.steps) / static_cast<double>(data_.train_tokens);
-  step();  // the first one also pays for warming up
+  const auto whole_step = [&] { step(), read_steps(); };
+  whole_step();  // the first one also pays for warming up
   const auto start = Clock::now();
-  step();
+  whole_step();
   estimate.seconds_per_step = seconds_since(start);
   const double on_device = peak_device_memory_bytes(device_);
   estimate.memory_bytes = on_device > 0 ? on_device : peak_memory_bytes();

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <future>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -102,14 +103,15 @@ class Run {
   bool bfloat16() const;
   PassPlace pass_place() const;
   const TokenBatch& next_batch();
-  double gradients();
+  LossSum gradients();
   double gradients_of_ranks();
   int own_signal() const;
   void agree_on_signal(const std::vector<double>& signals);
   void share_state();
   void wait_for_first();
   void check_ranks(const std::string& own);
-  std::optional<double> step();
+  bool step();
+  void read_steps();
   void guard(const std::string& what, double loss);
   void begin_with_base();
   std::optional<double> validate();
@@ -154,8 +156,17 @@ class Run {
   Progression progress_;
   std::int64_t step_tokens_ = 0, step_next_ = 0;  // of the step in progress
   double grad_norm_ = 0, rate_ = 0;
-  double memory_ =
-      0;  // expected at the peak, bytes; 0 where the modules train, and beside a device
+  // Steps that a device has been asked for and whose numbers were not read yet.
+  struct UnreadStep {
+    LossSum loss;
+    at::Tensor norm;
+  };
+  bool reads_later_ = false;
+  std::vector<UnreadStep> unread_;
+  // Of the steps read: NaN before the first; the sum since the last line of the log.
+  double last_loss_ = std::numeric_limits<double>::quiet_NaN(), loss_sum_ = 0;
+  // Expected at the peak, bytes; 0 where the modules train, and beside a device.
+  double memory_ = 0;
   // The last step from which a pass was finite: checkpoints up to it are good.
   std::int64_t verified_ = -1;
   std::int64_t saved_ = -1;           // the step of the newest checkpoint

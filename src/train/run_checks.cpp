@@ -43,16 +43,17 @@ void Run::not_finite(std::int64_t step, const std::string& what) {
 // signal came.
 std::optional<double> Run::validate() {
   if (ranks_ != nullptr) return validate_with_ranks();
-  double sum = 0, weight = 0;
+  LossSum sum;
+  double weight = 0;
   TokenBatch batch;
   for (std::int64_t i = 0; i < data_.checks->batches() && !asked_to_stop(); ++i) {
     data_.checks->fill(i, batch);
     if (batch.weight == 0) continue;
-    sum += batch.weight * computation_->loss(batch);
+    sum += computation_->loss(batch) * batch.weight;
     weight += batch.weight;
   }
   if (interrupted()) return std::nullopt;
-  return sum / weight;
+  return (sum / weight).value();
 }
 
 nlohmann::ordered_json Run::log_line(double loss, double seconds, std::int64_t tokens) const {

@@ -53,7 +53,9 @@ class TrainingWork : public Work {
       pass_ = std::make_unique<TrainingPass>(
           *model_, B * T, T,
           TrainingPassOptions{config_.grad_checkpoint == GradCheckpoint::kBlock, config_.l2wrap, B,
-                              place});
+                              place, [this](const at::Tensor& matrix, const at::Tensor& copy) {
+                                return optimizer_->keep_copy(matrix, copy);
+                              }});
     } else {
       modules_ = module_computation(model_, config_, {});
     }
@@ -66,13 +68,18 @@ class TrainingWork : public Work {
   }
 
   void step() override {
+    LossSum loss;
     if (pass_ != nullptr)
-      pass_->loss_and_gradients(batch_.inputs.data(), batch_.targets.data(), config_.batch_size,
-                                config_.ctx_len, 1);
+      loss = pass_->loss_and_gradients(batch_.inputs.data(), batch_.targets.data(),
+                                       config_.batch_size, config_.ctx_len, 1);
     else
-      modules_->gradients(batch_, 1, batch_.weight);
+      loss = modules_->gradients(batch_, 1, batch_.weight);
     const auto start = Clock::now();
-    optimizer_->step(/*rate=*/1e-4, optimizer_->grad_norm());
+    constexpr double kRate = 1e-4;
+    if (optimizer_->steps_unread())
+      optimizer_->step_unread(kRate, loss.on(device_));
+    else
+      optimizer_->step(kRate, optimizer_->grad_norm());
     adamw_seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
     wait_for(device_);
   }

@@ -33,6 +33,7 @@ struct RuleBuffers {
   std::vector<Segment> segments;
   // Where several processes share the work out, each changes and keeps a part of its own.
   int parts = 1, part = 0;
+  bool kernels = false;  // a device's kernels take the steps (modules/pass.h)
 };
 
 // A flat buffer of what a rule keeps, of which each part has a range.
@@ -46,6 +47,7 @@ struct RuleStep {
   double rate = 0;         // before the parameters' own multipliers
   double clip = 1;         // what gradients are multiplied with
   std::int64_t taken = 1;  // steps with this one
+  at::Tensor scale = {};   // times the clip: float32 of no dimension on the device; NaN: no step
 };
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
@@ -57,6 +59,11 @@ class UpdateRule {
   virtual ~UpdateRule() = default;
   // Changes this part's values by one step; its gradients are zeros afterwards.
   virtual void step(const RuleStep& step) = 0;
+  // Whether a step takes RuleStep::scale.
+  virtual bool takes_scale() const { return false; }
+  // Whether every step from now on writes to a copy, in bfloat16, of the values of the segment at
+  // `offset`.
+  virtual bool keep_copy(int64_t /*offset*/, const at::Tensor& /*copy*/) { return false; }
   // The values that each part changes.
   virtual std::vector<FlatRange> values() const = 0;
   // What is kept from step to step.

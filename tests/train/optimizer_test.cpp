@@ -10,6 +10,7 @@
 #include <map>
 
 #include "rwkvx/model/rwkv.h"
+#include "support/kernel_bodies.h"
 #include "train/ema.h"
 #include "train/newton_schulz.h"
 
@@ -76,6 +77,60 @@ TEST(Optimizer, TrainsTensorsThatAreNoParametersOfTheModel) {
   EXPECT_EQ(a.grad().abs().sum().item<double>(), 0);
   b[2] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_EQ(optimizer.first_not_finite(), "parameter b");
+}
+
+// With a device's kernels, whose bodies run on the CPU.
+TEST(Optimizer, AStepThatNobodyWaitsForIsTheSame) {
+  const KernelBodies bodies("f32");
+  const torch::NoGradGuard no_grad;
+  TrainingConfig config;
+  config.grad_clip = 0.3;
+  const auto none = [](const ParameterRow&) { return false; };
+  Rwkv one(small_model()), other(small_model());
+  auto a = torch::ones({3, 5}), b = torch::ones({3, 5}),
+       copy = torch::ones({3, 5}, torch::kBFloat16);
+  Optimizer waiting(*one, config, none, {{"a", a}}), later(*other, config, none, {{"a", b}});
+  ASSERT_TRUE(waiting.steps_unread());
+  ASSERT_TRUE(later.keep_copy(b, copy));
+  EXPECT_FALSE(later.keep_copy(a, copy)) << "of another optimizer";
+  for (int step = 0; step < 4; ++step) {
+    torch::manual_seed(step);
+    const auto gradient = torch::randn({3, 5});
+    a.mutable_grad().copy_(gradient), b.mutable_grad().copy_(gradient);
+    const double norm = waiting.grad_norm();
+    waiting.step(1e-2, norm);
+    EXPECT_NEAR(later.step_unread(1e-2, torch::tensor(2.0)).item<double>(), norm, 1e-6 * norm);
+    EXPECT_TRUE(torch::allclose(a, b, 1e-6, 1e-7));
+    EXPECT_TRUE(torch::equal(copy, b.to(torch::kBFloat16)));
+    EXPECT_EQ(b.grad().abs().sum().item<double>(), 0);
+  }
+  b.fill_(0.3);
+  later.values_changed();
+  EXPECT_TRUE(torch::equal(copy, b.to(torch::kBFloat16)));
+}
+
+TEST(Optimizer, WhereALossIsNotFiniteNoLaterStepChangesAnything) {
+  const KernelBodies bodies("f32");
+  const torch::NoGradGuard no_grad;
+  const auto none = [](const ParameterRow&) { return false; };
+  const auto nan = torch::tensor(std::numeric_limits<double>::quiet_NaN());
+  const auto infinite = torch::tensor(std::numeric_limits<double>::infinity());
+  for (const auto& bad : {nan, infinite, at::Tensor()}) {
+    Rwkv model(small_model());
+    auto a = torch::ones({3, 5});
+    Optimizer optimizer(*model, TrainingConfig(), none, {{"a", a}});
+    a.mutable_grad().fill_(0.5);
+    optimizer.step_unread(1e-2, torch::tensor(2.0));
+    EXPECT_NE(a[0][0].item<float>(), 1);
+    const auto before = a.clone();
+    a.mutable_grad().fill_(0.5);
+    if (!bad.defined()) a.mutable_grad()[1][1] = std::numeric_limits<float>::infinity();
+    optimizer.step_unread(1e-2, bad.defined() ? bad : torch::tensor(2.0));
+    EXPECT_EQ(a.grad()[0][0].item<float>(), 0.5f) << "gradients are left to be looked at";
+    a.mutable_grad().fill_(0.5);
+    optimizer.step_unread(1e-2, torch::tensor(2.0));
+    EXPECT_TRUE(torch::equal(a, before));
+  }
 }
 
 // Gradients that depend on the step alone; those of a step are the same for every optimizer.

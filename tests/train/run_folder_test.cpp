@@ -14,6 +14,7 @@
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/checkpoint/checkpoint_directory.h"
 #include "rwkvx/formats/safetensors.h"
+#include "support/kernel_bodies.h"
 #include "support/tiny_training.h"
 
 namespace rwkvx {
@@ -236,7 +237,7 @@ TEST(GoodCheckpoint, ParametersThatAreNotFiniteAreNotSaved) {
   EXPECT_EQ(step_names(config), (std::set<std::string>{step_name(5)}));
 }
 
-TEST(GoodCheckpoint, TheLastGoodOneIsKeptWhateverKeepLastSays) {
+void expect_the_last_good_one_is_kept() {
   const ScratchDirectory folder;
   auto config = tiny(folder);
   config.train.keep_last = 1;
@@ -258,6 +259,15 @@ TEST(GoodCheckpoint, TheLastGoodOneIsKeptWhateverKeepLastSays) {
   EXPECT_EQ(step_names(config), (std::set<std::string>{step_name(3), step_name(4) + ".diverged"}));
   EXPECT_TRUE(train(config, resuming()).finished) << "from step 3";
   EXPECT_EQ(step_names(config), (std::set<std::string>{step_name(24), step_name(4) + ".diverged"}));
+}
+
+TEST(GoodCheckpoint, TheLastGoodOneIsKeptWhateverKeepLastSays) {
+  expect_the_last_good_one_is_kept();
+}
+
+TEST(GoodCheckpoint, TheLastGoodOneIsKeptWhereADevicesLossesAreReadLater) {
+  const KernelBodies bodies("f32");
+  expect_the_last_good_one_is_kept();
 }
 
 TEST(GoodCheckpoint, OfADivergedRunGivesAFiniteStep) {

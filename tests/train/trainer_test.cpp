@@ -13,6 +13,7 @@
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/checkpoint/checkpoint_directory.h"
+#include "support/kernel_bodies.h"
 #include "support/tiny_training.h"
 
 namespace rwkvx {
@@ -64,16 +65,8 @@ TEST(Trainer, FusedAndReferenceOperatorsGiveTheSameLosses) {
   }
 }
 
-// Trains with the bodies of a device's kernels; see docs/gpu.md.
-struct KernelBodies {
-  explicit KernelBodies(const char* type) { ::setenv("RWKVX_KERNEL_BODIES", type, 1); }
-  ~KernelBodies() { ::unsetenv("RWKVX_KERNEL_BODIES"); }
-  KernelBodies(const KernelBodies&) = delete;
-  KernelBodies& operator=(const KernelBodies&) = delete;
-};
-
 TEST(Trainer, ADevicesKernelsGiveTheLossesOfTheCpus) {
-  for (const char* what : {"plain", "rwkv7", "dropout", "segments"}) {
+  for (const char* what : {"plain", "rwkv7", "dropout", "segments", "averages", "guarded"}) {
     const ScratchDirectory folder;
     const auto configure = [&](const std::string& output) {
       auto config = tiny(folder, output);
@@ -85,6 +78,8 @@ TEST(Trainer, ADevicesKernelsGiveTheLossesOfTheCpus) {
       }
       if (chosen == "dropout") config.train.dropout = 0.2;
       if (chosen == "segments") config.train.segment_tokens = 5;
+      if (chosen == "averages") config.train.ema_decay = 0.9, config.train.eval_every = 3;
+      if (chosen == "guarded") config.train.on_spike = OnSpike::kSkip;
       return config;
     };
     const auto cpu = configure("cpu"), device = configure("device"), half = configure("half");
@@ -108,6 +103,33 @@ TEST(Trainer, ADevicesKernelsGiveTheLossesOfTheCpus) {
       EXPECT_NE(c[i][field].get<double>(), wanted) << what;
     }
   }
+}
+
+// A device's losses are read where one is wanted, and what a run leaves does not depend on it.
+TEST(Trainer, ADeviceIsReadAsRarelyAsTheLogIsWritten) {
+  const ScratchDirectory folder;
+  const KernelBodies bodies("bf16");
+  auto often = tiny(folder, "often"), rarely = tiny(folder, "rarely");
+  for (auto* config : {&often, &rarely}) config->train.max_steps = 12, config->train.eval_every = 5;
+  often.train.log_every = 1, rarely.train.log_every = 6;
+  train(often, quiet());
+  train(rarely, quiet());
+  double sum = 0;
+  std::vector<double> means, validations;
+  for (const auto& line : log_lines(often)) {
+    if (line.contains("valid_loss")) validations.push_back(line["valid_loss"]);
+    if (!line.contains("loss")) continue;
+    sum += line["loss"].get<double>();
+    if (line["step"].get<int>() % 6 == 0) means.push_back(std::exchange(sum, 0) / 6);
+  }
+  std::vector<double> found, validated;
+  for (const auto& line : log_lines(rarely)) {
+    if (line.contains("loss")) found.push_back(line["loss"]);
+    if (line.contains("valid_loss")) validated.push_back(line["valid_loss"]);
+  }
+  ASSERT_EQ(found.size(), means.size());
+  for (std::size_t i = 0; i < means.size(); ++i) EXPECT_NEAR(found[i], means[i], 1e-9);
+  EXPECT_EQ(validated, validations);
 }
 
 TEST(Trainer, RefusesAnUnknownTypeOfKernelBodies) {

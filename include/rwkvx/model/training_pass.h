@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "rwkvx/config/model_config.h"
+#include "rwkvx/model/loss_sum.h"
 #include "rwkvx/modules/pass.h"
 
 namespace rwkvx {
@@ -28,6 +29,7 @@ struct TrainingPassOptions {
   double l2wrap = 0;               // see TrainingConfig
   std::int64_t sequences = 0;      // of a batch at most; 0: as many of the longest as there is room
   PassPlace place = {};            // where the model is
+  KeepCopy keep_copy = {};
 };
 
 // Sequences one after the other, which do not see each other.
@@ -69,13 +71,13 @@ class TrainingPass {
 
   // Returns the sum of the weighted cross-entropies in nats; adds its gradient times `scale` to the
   // parameters' defined, contiguous .grad tensors, and to the states' gradients.
-  double loss_and_gradients(const TrainingBatch& batch, double scale);
+  LossSum loss_and_gradients(const TrainingBatch& batch, double scale);
   // The same, telling after each block, the last one first, that the gradients of its parameters,
   // and of all after it, are complete for this batch.
-  double loss_and_gradients(const TrainingBatch& batch, double scale,
-                            const std::function<void(std::int64_t layer)>& complete);
+  LossSum loss_and_gradients(const TrainingBatch& batch, double scale,
+                             const std::function<void(std::int64_t layer)>& complete);
   // The sum alone.
-  double loss(const TrainingBatch& batch);
+  LossSum loss(const TrainingBatch& batch);
   // No loss at all: the states behind the sequences.
   void advance(const TrainingBatch& batch);
   // Adds scale b a to a matrix of the model in everything that is computed from now on.
@@ -83,10 +85,10 @@ class TrainingPass {
 
   // The same for inputs, targets (B, T), each sequence from an empty state: the mean cross-entropy,
   // and its gradient times `scale`.
-  double loss_and_gradients(const std::int64_t* inputs, const std::int64_t* targets, std::int64_t B,
-                            std::int64_t T, double scale);
-  double loss(const std::int64_t* inputs, const std::int64_t* targets, std::int64_t B,
-              std::int64_t T);
+  LossSum loss_and_gradients(const std::int64_t* inputs, const std::int64_t* targets,
+                             std::int64_t B, std::int64_t T, double scale);
+  LossSum loss(const std::int64_t* inputs, const std::int64_t* targets, std::int64_t B,
+               std::int64_t T);
   // Seconds by operator, summed over all calls so far.
   const OperatorSeconds& seconds() const;
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -106,6 +107,10 @@ struct PassRun {
   int64_t begin = 0, tokens = 0, position = 0;  // first row, tokens of each, their position
 };
 
+// Told of a matrix's copy in the type of matrix products when it is made. True: whoever changes the
+// matrix writes the copy as well.
+using KeepCopy = std::function<bool(const at::Tensor& matrix, const at::Tensor& copy)>;
+
 // What the passes of all blocks share during a batch.
 class PassTools {
  public:
@@ -124,6 +129,7 @@ class PassTools {
   std::int64_t dropout_first = 0;  // the place of the batch's first number in a larger one
   // Low-rank additions to matrices, by the matrix.
   std::unordered_map<const c10::TensorImpl*, PassAdapter> adapters;
+  KeepCopy keep_copy;
   // Memory for one task's sums; grows.
   std::vector<float> parts;
   OperatorSeconds seconds;
@@ -154,7 +160,7 @@ class PassTools {
   // two for each block.
   void drop(const at::Tensor& rows, std::int64_t first, std::int64_t site);
 
-  // Before a batch: the matrices may have changed since the last one.
+  // Before a batch: matrices whose copies nobody keeps may have changed since the last one.
   void read_matrices();
   // Rows of float32 as matrix products take them.
   at::Tensor operand(const at::Tensor& rows) const {
@@ -205,6 +211,7 @@ class PassTools {
   const at::Tensor& matrix(const at::Tensor& w);
   struct Copy {
     at::Tensor from, to;
+    bool kept = false;
   };
   std::unordered_map<const c10::TensorImpl*, Copy> copies_;
 };

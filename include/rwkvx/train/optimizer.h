@@ -53,6 +53,17 @@ class Optimizer {
   // One step at learning rate `rate`, after which the gradients are zeros; gradients are
   // scaled so that their norm, which is `norm`, is at most grad_clip.
   void step(double rate, double norm);
+  // Whether all that is trained is changed by kernels that step_unread() can rely on.
+  bool steps_unread() const;
+  // The same step from the loss on the device, without waiting for it: the norm, which is computed
+  // there, comes back as a tensor of no dimension, float64. Where one of both is not finite,
+  // neither this step nor any later one changes anything, and the gradients stay.
+  at::Tensor step_unread(double rate, const at::Tensor& loss);
+  // From now on every step writes the values of a parameter to its copy, in bfloat16, too, and so
+  // does values_changed(). False, and neither does, where the parameter's rule cannot.
+  bool keep_copy(const at::Tensor& parameter, const at::Tensor& copy);
+  // To be called where anything else has changed what is trained.
+  void values_changed();
   // Steps taken so far.
   std::int64_t steps() const;
   // Makes the gradients zeros without a step.

@@ -95,13 +95,17 @@ void PassTools::drop(const at::Tensor& rows, std::int64_t first, std::int64_t si
 const at::Tensor& PassTools::matrix(const at::Tensor& w) {
   if (w.scalar_type() == place.type) return w;
   auto& copy = copies_[w.unsafeGetTensorImpl()];
-  if (!copy.to.defined()) copy = {w.detach(), w.detach().to(place.type)};
+  if (!copy.to.defined()) {
+    copy = {w.detach(), w.detach().to(place.type)};
+    copy.kept = keep_copy && keep_copy(w, copy.to);
+  }
   return copy.to;
 }
 
 void PassTools::read_matrices() {
   std::vector<at::Tensor> from, to;
-  for (const auto& [w, copy] : copies_) from.push_back(copy.from), to.push_back(copy.to);
+  for (const auto& [w, copy] : copies_)
+    if (!copy.kept) from.push_back(copy.from), to.push_back(copy.to);
   if (!to.empty()) at::_foreach_copy_(to, from);
 }
 

@@ -18,6 +18,7 @@ void add_pieces(std::vector<AdamwPiece>& pieces, const AdamwPiece& parameter) {
   for (std::int64_t begin = 0; begin < parameter.count; begin += kNumbers) {
     auto piece = parameter;
     piece.offset += begin;
+    if (piece.copy != nullptr) piece.copy += begin;
     piece.count = std::min(kNumbers, parameter.count - begin);
     pieces.push_back(piece);
   }
