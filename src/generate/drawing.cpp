@@ -34,8 +34,31 @@ bool Drawing::draw(std::span<const float> logits, const ShowToken& show) {
     token = prefix_.back();
     prefix_.pop_back();
   }
+  std::vector<TokenLogprob> top;
+  if (show) top = top_log_probabilities(logits, tokenizer_.vocab_size(), options_.top_logprobs);
+  return append(log_probability(logits, token), top, show);
+}
+
+DrawRequest Drawing::request() {
+  if (prefix_.empty()) return sampler_.request();
+  DrawRequest request;
+  request.forced = prefix_.back();
+  return request;
+}
+
+bool Drawing::take(const TokenLogprob& drawn, const ShowToken& show) {
+  token = drawn.token;
+  if (!prefix_.empty())
+    prefix_.pop_back();
+  else if (token < 0)
+    refuse_to_draw(token == kAllTokensBanned);
+  else
+    sampler_.remember(token);
+  return append(drawn.logprob, {}, show);
+}
+
+bool Drawing::append(double logprob, std::span<const TokenLogprob> top, const ShowToken& show) {
   ++result.tokens;
-  const double logprob = log_probability(logits, token);
   result.logprob += logprob;
   bool last = result.tokens >= limit_, wanted = true;
   std::string text;
@@ -54,10 +77,7 @@ bool Drawing::draw(std::span<const float> logits, const ShowToken& show) {
   // Nothing comes after a document's end that could complete what is held.
   if (last && (!options_.hold || result.ended_by == "document")) text += stream_.finish();
   if (options_.keep_text) result.text += text;
-  if (show) {
-    const auto top = top_log_probabilities(logits, tokenizer_.vocab_size(), options_.top_logprobs);
-    wanted = show({token, logprob, text, top});
-  }
+  if (show) wanted = show({token, logprob, text, top});
   if ((!wanted || interrupted()) && result.ended_by == "length") {
     result.ended_by = "interrupt";
     last = true;

@@ -29,6 +29,11 @@ class Drawing {
 
   // Draws a token from the logits (V). False: that was the last one.
   bool draw(std::span<const float> logits, const ShowToken& show);
+  // The same in two halves where the token is drawn elsewhere: whether that can be, the request,
+  // and the token that came of it, negative where none could be drawn, as refuse_to_draw() has it.
+  bool requests() const { return options_.top_logprobs == 0 && sampler_.requests(); }
+  DrawRequest request();
+  bool take(const TokenLogprob& drawn, const ShowToken& show);
   // Where the text stands after the last token.
   DrawingState state() const;
   // Bytes of tokens so far, those held at the start included, and how many of them were shown.
@@ -39,6 +44,8 @@ class Drawing {
   TokenId token = 0;
 
  private:
+  // `token` comes next.
+  bool append(double logprob, std::span<const TokenLogprob> top, const ShowToken& show);
   const Tokenizer& tokenizer_;
   std::int64_t limit_;
   DrawOptions options_;

@@ -1,5 +1,7 @@
 #include "rwkvx/generate/language_model.h"
 
+#include <stdexcept>
+
 #include "rwkvx/base/device_name.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/threads.h"
@@ -75,6 +77,12 @@ class EngineModel : public LanguageModel {
 };
 
 }  // namespace
+
+void LanguageModel::step_and_draw(std::span<const TokenId>, std::span<SequenceState* const>,
+                                  std::span<const DrawRequest>, std::int64_t,
+                                  std::span<TokenLogprob>) {
+  throw std::logic_error("this model does not draw");
+}
 
 OpenOnDevice open_on_device = nullptr;
 

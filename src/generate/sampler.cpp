@@ -61,18 +61,34 @@ Sampler::Sampler(const GenerateConfig& config, std::uint64_t sequence)
     : config_(config), sequence_(sequence) {
   for (const auto& [id, bias] : config.biases())
     if (std::isfinite(bias)) bias_[static_cast<TokenId>(id)] = bias;
+  std::size_t last = 0;  // the place of the sampler before in the usual order
   for (const auto& name : config.sampler_chain())
     config.for_each_sampler([&](const auto& sampler) {
       if (name != sampler.kName || !sampler.active()) return;
+      const auto place = kDefaultChain.find(name);
+      requests_ = requests_ && name != Typical::kName && (steps_.empty() || place > last);
+      last = place;
       steps_.push_back([sampler](Candidates& candidates, const SamplerMemory& memory) {
         sampler.apply(candidates, memory);
       });
     });
 }
 
+double Sampler::next_uniform() {
+  return uniform_draw(static_cast<std::uint64_t>(config_.seed), sequence_, memory_.drawn++);
+}
+
+void refuse_to_draw(bool any_finite) {
+  throw Error("sampler", any_finite ? "every token is banned; remove a --ban-text"
+                                    : "the model gave no finite logit");
+}
+
+DrawRequest Sampler::request() {
+  return {kNoToken, next_uniform(), &config_, &memory_, banned_, &bias_};
+}
+
 TokenId Sampler::draw(std::span<const float> logits) {
-  const double uniform =
-      uniform_draw(static_cast<std::uint64_t>(config_.seed), sequence_, memory_.drawn++);
+  const double uniform = next_uniform();
   candidates_.list.clear();
   bool any_finite = false;
   auto banned = banned_.begin();  // sorted, as the ids below are
@@ -83,9 +99,7 @@ TokenId Sampler::draw(std::span<const float> logits) {
     any_finite = true;
     if (banned == banned_.end() || *banned != id) candidates_.list.push_back({logits[i], id});
   }
-  if (candidates_.list.empty())
-    throw Error("sampler", any_finite ? "every token is banned; remove a --ban-text"
-                                      : "the model gave no finite logit");
+  if (candidates_.list.empty()) refuse_to_draw(any_finite);
   if (!bias_.empty())
     for (auto& [logit, id] : candidates_.list)
       if (const auto found = bias_.find(id); found != bias_.end()) logit += found->second;

@@ -101,6 +101,17 @@ void Session::Impl::settle() {
   note_fed();
 }
 
+TokenLogprob Session::Impl::settle_and_draw(const DrawRequest& request) {
+  const TokenId token = *pending;
+  SequenceState* const states[] = {state.get()};
+  TokenLogprob drawn;
+  generator.model->step_and_draw({&token, 1}, states, {&request, 1},
+                                 generator.tokenizer->vocab_size(), {&drawn, 1});
+  check_mapped_files();
+  note_fed();
+  return drawn;
+}
+
 void Session::Impl::note_fed() {
   const TokenId token = *pending;
   pending.reset();
@@ -143,10 +154,15 @@ Continuation Session::draw(const GenerateConfig& config, const ShowToken& show,
   if (config.max_new_tokens > 0 && impl_->tokens == 0 && !impl_->pending) feed("");
   SessionDraw drawing(*impl_, config, options);
   bool more = config.max_new_tokens > 0;
+  const bool requests = impl_->generator.model->draws() && drawing.requests();
   while (more) {
-    impl_->settle();
-    check_mapped_files();
-    more = drawing.draw(impl_->logits, show);
+    if (requests && impl_->pending) {
+      more = drawing.take(impl_->settle_and_draw(drawing.request()), show);
+    } else {
+      impl_->settle();
+      check_mapped_files();
+      more = drawing.draw(impl_->logits, show);
+    }
   }
   auto result = drawing.finish();
   result.prompt_tokens = prompt_tokens;
@@ -219,6 +235,12 @@ bool SessionDraw::draw(std::span<const float> logits, const ShowToken& show) {
   return more;
 }
 
+bool SessionDraw::take(const TokenLogprob& drawn, const ShowToken& show) {
+  const bool more = drawing_.take(drawn, show);
+  session_.pending = drawing_.token;
+  return more;
+}
+
 Continuation SessionDraw::finish() {
   if (draws_ || hold_) session_.text = drawing_.state();
   if (drawing_.result.ended_by == "stop" && !unshown_.empty()) {
@@ -243,8 +265,13 @@ void SessionBatch::add(Member member) {
 }
 
 void SessionBatch::draw(Member& member, std::span<const float> logits) {
+  advance(member, [&] { return member.draw->draw(logits, member.show); });
+}
+
+template <class Next>
+void SessionBatch::advance(Member& member, const Next& next) {
   try {
-    member.more = member.draw->draw(logits, member.show);
+    member.more = next();
   } catch (const FileError&) {  // of the output
     throw;
   } catch (const Error&) {
@@ -265,6 +292,21 @@ void SessionBatch::step() {
     states.push_back(session.state.get());
   }
   if (active.empty()) return;
+  if (generator_.model->draws() &&
+      std::ranges::all_of(active, [](const Member* one) { return one->draw->requests(); })) {
+    std::vector<DrawRequest> requests;
+    for (auto* member : active) requests.push_back(member->draw->request());
+    std::vector<TokenLogprob> drawn(active.size());
+    generator_.model->step_and_draw(tokens, states, requests, generator_.tokenizer->vocab_size(),
+                                    drawn);
+    check_mapped_files();
+    for (std::size_t i = 0; i < active.size(); ++i) {
+      auto& member = *active[i];
+      Session::Impl::of(*member.session).note_fed();
+      advance(member, [&] { return member.draw->take(drawn[i], member.show); });
+    }
+    return;
+  }
   const auto V = static_cast<std::size_t>(generator_.model->vocab_size());
   logits_.resize(active.size() * V);
   generator_.model->step(tokens, states, logits_.data());

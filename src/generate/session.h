@@ -67,6 +67,8 @@ struct Session::Impl {
   }
   // Feeds the last drawn token, if that has not happened.
   void settle();
+  // The same, and a token drawn from what follows, where the model draws.
+  TokenLogprob settle_and_draw(const DrawRequest& request);
   // The same where the model was given the token together with those of other sessions.
   void note_fed();
 
@@ -102,6 +104,10 @@ class SessionDraw {
   // Draws a token from the logits (V) after the session's last one; it becomes the session's
   // pending one. False: it was the last.
   bool draw(std::span<const float> logits, const ShowToken& show);
+  // As those of Drawing.
+  bool requests() const { return !takes_back_ && drawing_.requests(); }
+  DrawRequest request() { return drawing_.request(); }
+  bool take(const TokenLogprob& drawn, const ShowToken& show);
   // Gives the session what the continuation leaves to the next one.
   Continuation finish();
   // As if draw() had been told to stop.
@@ -148,6 +154,9 @@ class SessionBatch {
 
  private:
   void draw(Member& member, std::span<const float> logits);
+  // Calls next(), which draws the member's next token; false: it was the last.
+  template <class Next>
+  static void advance(Member& member, const Next& next);
   Generator::Impl& generator_;
   std::vector<Member> members_;
   std::vector<float> logits_;

@@ -8,12 +8,15 @@
 #include <cstring>
 #include <memory>
 
+#include "model/draw_on_device.h"
 #include "rwkvx/base/threads.h"
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/cores/weight_reader.h"
 #include "rwkvx/engine/engine.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/modules/device.h"
+#include "rwkvx/ops/cuda/call.h"
+#include "rwkvx/ops/integer_matrix.h"
 #include "rwkvx/ops/precision.h"
 
 namespace rwkvx {
@@ -51,8 +54,10 @@ bool is_quantized(const TensorView& tensor) {
   return tensor.dtype == DType::kI8 || tensor.dtype == DType::kU8;
 }
 
-// The model's weights, of quantized matrices what they stand for.
-void load_any_weights(RwkvImpl& model, const TensorFile& file) {
+// The model's weights: int8 matrices as they are where `integers` is there to take them, of other
+// quantized ones what they stand for.
+void load_any_weights(RwkvImpl& model, const TensorFile& file, c10::Device device,
+                      IntegerMatrices* integers) {
   const auto rows = describe_parameters(model.config());
   if (std::ranges::none_of(file.tensors(), is_quantized)) return load_weights(model, file);
   const torch::NoGradGuard no_grad;
@@ -65,6 +70,11 @@ void load_any_weights(RwkvImpl& model, const TensorFile& file) {
       continue;
     }
     const auto matrix = reader.matrix(row.name);  // (out, in)
+    if (integers != nullptr && matrix.type == WeightType::kInt8 && !row.transposed) {
+      integers->emplace(parameter.unsafeGetTensorImpl(), IntegerMatrix(matrix, device));
+      parameter.set_data(torch::empty({0}));
+      continue;
+    }
     const auto values = torch::empty({matrix.rows, matrix.columns});
     at::parallel_for(0, matrix.rows, 64, [&](std::int64_t first, std::int64_t last) {
       unpack_rows(matrix, first, last, values.mutable_data_ptr<float>() + first * matrix.columns);
@@ -76,24 +86,30 @@ void load_any_weights(RwkvImpl& model, const TensorFile& file) {
 
 class ModuleModel : public LanguageModel {
  public:
-  // Matrices that the file holds in bfloat16 or quantized are in bfloat16 on a device, and matrix
-  // products then compute in it.
+  // On a device int8 matrices stay what they are; others that the file holds in bfloat16 or
+  // quantized are in bfloat16; and matrix products then compute in it.
   ModuleModel(const TensorFile& file, const ModelConfig& config, c10::Device device)
       : device_(device), model_(config) {
     at::set_num_threads(team_threads());
-    load_any_weights(*model_, file);
+    const bool kernels = cuda::takes(torch::empty({1}, device));
+    load_any_weights(*model_, file, device, kernels ? &model_->integers : nullptr);
     model_->eval();
-    model_->to(device);
-    if (device_.is_cpu()) return;
     auto parameters = model_->named_parameters();
+    // Before they are moved, so that the device never has to hold them in float32.
     for (const auto& row : describe_parameters(config)) {
       const auto* found = file.find(row.name);
-      if (!row.matrix || row.part == kEmbeddingPart) continue;
-      if (found->dtype != DType::kBF16 && !is_quantized(*found)) continue;
       auto& matrix = parameters[row.name];
+      if (!kernels || !row.matrix || row.part == kEmbeddingPart || matrix.numel() == 0) continue;
+      if (found->dtype != DType::kBF16 && !is_quantized(*found)) continue;
       matrix.set_data(matrix.detach().to(torch::kBFloat16));
       bfloat16_ = true;
     }
+    if (!model_->integers.empty())
+      precision_ = "int8";
+    else if (bfloat16_)
+      precision_ = "bf16";
+    bfloat16_ = bfloat16_ || !model_->integers.empty();
+    model_->to(device);
   }
   std::int64_t vocab_size() const override { return model_->config().vocab_size; }
   std::int64_t n_embd() const override { return model_->config().n_embd; }
@@ -180,23 +196,28 @@ class ModuleModel : public LanguageModel {
             float* logits) override {
     if (tokens.empty()) return;
     const torch::NoGradGuard no_grad;
-    const auto mixed = precision_guard();
-    auto together = stacked(states);
-    copy_out(model_->forward(ids_of(tokens).t(), together), logits);
-    const auto stack = std::make_shared<const ModelState>(std::move(together));
-    for (std::size_t i = 0; i < states.size(); ++i)
-      of(*states[i]).stack = stack, of(*states[i]).row = static_cast<std::int64_t>(i);
+    copy_out(step_together(tokens, states), logits);
+  }
+  bool draws() const override { return true; }
+  void step_and_draw(std::span<const TokenId> tokens, std::span<SequenceState* const> states,
+                     std::span<const DrawRequest> requests, std::int64_t usable,
+                     std::span<TokenLogprob> drawn) override {
+    if (tokens.empty()) return;
+    const torch::NoGradGuard no_grad;
+    const auto logits = step_together(tokens, states).squeeze(1).to(torch::kFloat32).contiguous();
+    draw_on_device(logits, requests, usable, drawn);
   }
   std::int64_t chunk() const override { return device_.is_cpu() ? Engine::kChunk : kDeviceChunk; }
   std::string device_kind() const override {
     return c10::DeviceTypeName(device_.type(), /*lower_case=*/true);
   }
-  std::string precision() const override { return bfloat16_ ? "bf16" : "f32"; }
+  std::string precision() const override { return precision_; }
 
  private:
   static ModuleSequence& of(SequenceState& state) { return static_cast<ModuleSequence&>(state); }
   MixedPrecision precision_guard() const {
-    return MixedPrecision(bfloat16_ ? device_ : c10::Device(c10::kCPU));  // where it does nothing
+    // On the CPU without `everywhere` it does nothing.
+    return bfloat16_ ? MixedPrecision(device_, /*everywhere=*/true) : MixedPrecision(c10::kCPU);
   }
   static at::Tensor on_host(const at::Tensor& rows) {
     return rows.to(torch::kCPU, torch::kFloat32).contiguous();
@@ -210,6 +231,17 @@ class ModuleModel : public LanguageModel {
     return torch::tensor(std::vector<int64_t>(tokens.begin(), tokens.end()), torch::kInt64)
         .unsqueeze(0)
         .to(device_);
+  }
+  // Logits (R, 1, V).
+  at::Tensor step_together(std::span<const TokenId> tokens,
+                           std::span<SequenceState* const> states) {
+    const auto mixed = precision_guard();
+    auto together = stacked(states);
+    auto logits = model_->forward(ids_of(tokens).t(), together);
+    const auto stack = std::make_shared<const ModelState>(std::move(together));
+    for (std::size_t i = 0; i < states.size(); ++i)
+      of(*states[i]).stack = stack, of(*states[i]).row = static_cast<std::int64_t>(i);
+    return logits;
   }
   // The states of sequences as one of a batch: as they lie where all of a stack go on together.
   static ModelState stacked(std::span<SequenceState* const> states) {
@@ -247,7 +279,8 @@ class ModuleModel : public LanguageModel {
   // On a device a call of few tokens is waiting above all.
   static constexpr std::int64_t kDeviceChunk = 4096, kLogitRows = 1024;
   c10::Device device_;
-  bool bfloat16_ = false;
+  bool bfloat16_ = false;  // matrix products compute in it
+  std::string precision_ = "f32";
   mutable Rwkv model_;
 };
 

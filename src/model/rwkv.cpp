@@ -54,6 +54,7 @@ at::Tensor RwkvImpl::features(const at::Tensor& tokens, ModelState& state,
     context.dropout = dropout;
     x = torch::dropout(x, dropout, /*train=*/true);
   }
+  context.integers = &integers;
   x = layer_norm(x, ln0);
   for (int64_t layer = 0; layer < config_.n_layer; ++layer) {
     if (observer)
@@ -71,7 +72,7 @@ at::Tensor RwkvImpl::features(const at::Tensor& tokens, ModelState& state,
 }
 
 at::Tensor RwkvImpl::logits(const at::Tensor& features) const {
-  return torch::linear(features, head);
+  return linear(features, head, &integers);
 }
 
 at::Tensor RwkvImpl::forward(const at::Tensor& tokens, ModelState& state) {
@@ -79,7 +80,7 @@ at::Tensor RwkvImpl::forward(const at::Tensor& tokens, ModelState& state) {
 }
 
 ModelState RwkvImpl::start(int64_t B) const {
-  const auto options = head.options().requires_grad(false);
+  const auto options = ln_out.weight.options().requires_grad(false);  // not a matrix's
   const auto rows = core_of(config_).state(config_);
   ModelState state;
   state.t = torch::zeros({B}, torch::kInt64);

@@ -12,6 +12,7 @@
 #include "rwkvx/engine/quantize.h"
 #include "rwkvx/model/checkpoint.h"
 #include "rwkvx/model/rwkv.h"
+#include "rwkvx/ops/cuda/call.h"
 #include "support/scratch.h"
 
 namespace rwkvx {
@@ -57,6 +58,61 @@ TEST_F(LanguageModelTest, QuantizedWeightsAreReadByBothKinds) {
     for (std::size_t i = 0; i < 50; ++i)
       EXPECT_NEAR(found[0][i], found[1][i], (type == WeightType::kInt4 ? 0.05 : 1e-3) * largest)
           << weight_type_name(type);
+  }
+}
+
+// As a GPU has it, with the kernels' bodies: matrices in bfloat16, int8 ones as they are. RWKV-7's
+// low-rank matrices, which lie the other way round, become bfloat16.
+TEST(DeviceModel, ComputesWithWhatAFileHolds) {
+  for (const char* core : {"rwkv4", "rwkv7"}) {
+    const ScratchDirectory folder;
+    ModelConfig config;
+    config.core = core;
+    config.n_layer = 2, config.n_embd = 64, config.vocab_size = 50, config.head_size = 16;
+    Rwkv model(config);
+    model->initialize(1, 0.5);
+    write_safetensors(folder / "model.safetensors", weight_views(*model).views);
+    const auto source = open_tensors(folder / "model.safetensors");
+    std::vector<TokenId> tokens;
+    for (int i = 0; i < 40; ++i) tokens.push_back(i * i % 50);
+    for (const auto type :
+         {WeightType::kF32, WeightType::kBF16, WeightType::kInt8, WeightType::kInt4}) {
+      SCOPED_TRACE(std::string(core) + " " + std::string(weight_type_name(type)));
+      const auto path = folder / "other.safetensors";
+      write_quantized(source, config, type, path);
+      const auto file = open_tensors(path);
+      const auto engine = open_language_model(file, config, "cpu", "test");
+      const cuda::Emulation emulation;
+      const auto device = open_module_model(file, config, c10::Device(c10::kCPU));
+      EXPECT_EQ(device->precision(), type == WeightType::kF32    ? "f32"
+                                     : type == WeightType::kInt8 ? "int8"
+                                                                 : "bf16");
+      std::vector<float> wanted(50), found(50);
+      const auto near = [&](const char* what) {
+        double away = 0, size = 0;
+        for (std::size_t i = 0; i < 50; ++i) {
+          away += std::pow(found[i] - wanted[i], 2);
+          size += std::pow(wanted[i], 2);
+        }
+        const double allowed = type == WeightType::kF32    ? 1e-4
+                               : type == WeightType::kInt4 ? 0.05
+                                                           : 0.02;
+        EXPECT_LT(std::sqrt(away / size), allowed) << what;
+      };
+      const auto here = engine->start(), there = device->start();
+      engine->prefill(tokens, *here, wanted.data());
+      device->prefill(tokens, *there, found.data());
+      near("the prompt");
+      for (const TokenId token : {3, 1, 4}) {
+        SequenceState *const own[] = {here.get()}, *const other[] = {there.get()};
+        engine->step({&token, 1}, own, wanted.data());
+        device->step({&token, 1}, other, found.data());
+        near("a token");
+      }
+      const auto state = device->export_state(*there);
+      const auto back = device->import_state(state);
+      EXPECT_EQ(device->export_state(*back).values, state.values);
+    }
   }
 }
 

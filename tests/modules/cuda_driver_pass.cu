@@ -1,13 +1,23 @@
 // The kernels of the fused training passes beside WKV and the shift; see cuda_driver.cu.
+#include <cmath>
 #include <cstdint>
 
 #include "cores/rwkv7/cuda/head.h"
 #include "cuda_arrays.h"
 #include "rwkvx/ops/cuda/adamw.h"
 #include "rwkvx/ops/cuda/cross_entropy.h"
+#include "rwkvx/ops/cuda/draw_token.h"
 #include "rwkvx/ops/cuda/elementwise.h"
+#include "rwkvx/ops/cuda/integer_product.h"
 
-namespace rwkvx::cuda::driver {
+namespace rwkvx::cuda {
+
+// A token and its probability as one number.
+inline float load(const DrawResult* x, std::int64_t i) {
+  return static_cast<float>(static_cast<double>(x[i].token) + x[i].logprob);
+}
+
+namespace driver {
 namespace {
 
 template <class Make>
@@ -79,11 +89,16 @@ void check_cross_entropy(std::int64_t rows, std::int64_t vocab, float scale) {
 void check_adamw(std::int64_t count) {
   std::printf("AdamW, %lld numbers\n", static_cast<long long>(count));
   Array<float> x(count, -1, 1), grad(count, -1, 1), m(count, -1, 1), v(count, 0, 1);
-  Array<AdamwPiece> table(2);
-  table.set_all({{0, count / 3, 1, 0.1f}, {count / 3, count - count / 3, 3, 0}});
+  Array<Bf16> copy(count / 3);
+  Array<float> scale(1, 0.5f, 0.5f);
+  // The tables of both sides name each side's copy.
+  Array<AdamwPiece> tables[2] = {Array<AdamwPiece>(2), Array<AdamwPiece>(2)};
+  for (const Side s : {Side::kProcessor, Side::kGpu})
+    tables[s == Side::kGpu].set_all(
+        {{0, count / 3, 1, 0.1f, copy.at(s)}, {count / 3, count - count / 3, 3, 0}});
   const auto call = [&](Side s) {
     AdamwCall call{};
-    call.pieces = 2, call.table = table.at(s);
+    call.pieces = 2, call.table = tables[s == Side::kGpu].at(s), call.scale = scale.at(s);
     call.x = x.at(s), call.grad = grad.at(s), call.m = m.at(s), call.v = v.at(s);
     call.rate = 1e-2f, call.grad_scale = 0.7f, call.beta1 = 0.9f, call.beta2 = 0.99f;
     call.epsilon = 1e-8f, call.m_scale = 3, call.v_scale = 5;
@@ -93,7 +108,76 @@ void check_adamw(std::int64_t count) {
     for (int thread = 0; thread < kAdamwThreads; ++thread)
       adamw_thread(call(Side::kProcessor), piece, thread);
   if (gpu) start(call(Side::kGpu));
-  check("x", x), check("m", m), check("v", v);
+  check("x", x), check("m", m), check("v", v), check("copy", copy);
+}
+
+template <class Value>
+void check_integer_product(std::int64_t rows, std::int64_t outputs, std::int64_t inputs) {
+  std::printf("%lld rows of %s times int8, %lld x %lld\n", static_cast<long long>(rows),
+              type_name<Value>(), static_cast<long long>(outputs), static_cast<long long>(inputs));
+  Array<Value> x(rows * inputs, -1, 1), y(rows * outputs);
+  Array<float> scales(outputs, 0.001f, 0.01f), columns(inputs, 0.5f, 2), wide_values(2, 3, 9);
+  Array<std::int8_t> weights(outputs * inputs);
+  std::vector<std::int8_t> drawn;
+  for (std::int64_t i = 0; i < outputs * inputs; ++i)
+    drawn.push_back(static_cast<std::int8_t>(static_cast<int>(numbers() % 255) - 127));
+  weights.set_all(drawn);
+  // Two weights that stay floats, in one row.
+  Array<std::int32_t> wide_first(outputs + 1), wide_columns(2);
+  std::vector<std::int32_t> first;
+  for (std::int64_t m = 0; m <= outputs; ++m) first.push_back(m > outputs / 2 ? 2 : 0);
+  wide_first.set_all(first), wide_columns.set_all({0, static_cast<std::int32_t>(inputs - 1)});
+  const auto call = [&](Side s) {
+    return IntegerProductCall<Value>{rows,
+                                     outputs,
+                                     inputs,
+                                     weights.at(s),
+                                     scales.at(s),
+                                     columns.at(s),
+                                     wide_first.at(s),
+                                     wide_columns.at(s),
+                                     wide_values.at(s),
+                                     x.at(s),
+                                     y.at(s)};
+  };
+  const auto body = call(Side::kProcessor);
+  for (std::int64_t task = 0; task < integer_product_tasks(body); ++task)
+    integer_product_task(body, task, OneLane());
+  if (gpu) start(call(Side::kGpu));
+  check("products", y);
+}
+
+// Rows that differ in their settings; many logits are alike.
+void check_draw(std::int64_t vocab) {
+  const std::int64_t rows = 6, usable = vocab - 3;
+  std::printf("drawing from %lld logits\n", static_cast<long long>(vocab));
+  Array<float> logits(rows * vocab, -12, 12);
+  for (std::int64_t i = 0; i < rows * vocab; ++i)
+    logits.set(i, std::round(4 * load(logits.at(Side::kProcessor), i)) / 4);
+  logits.upload();
+  Array<std::int64_t> ids(4);
+  Array<double> amounts(4);
+  ids.set_all({1, usable - 1, 2, 5}), amounts.set_all({-INFINITY, 9.5, 1, 2.5});
+  Array<DrawRow> settings(rows);
+  const auto row = [](double uniform, double temperature, std::int64_t top_k, double top_p,
+                      double min_p, std::int64_t lists) {
+    return DrawRow{-1,  uniform, temperature, top_k,     top_p, min_p,    1.3,
+                   0.2, 0.4,     0,           2 * lists, 2,     2 * lists};
+  };
+  settings.set_all({row(0.37, 1, 0, 1, 0, 0), row(0.91, 0.8, 40, 1, 0, 1),
+                    row(0.5, 1.5, 0, 0.9, 0, 1), row(0.999, 2, 50, 0.95, 0.01, 0),
+                    row(0.2, 0, 0, 1, 0, 1), row(0.6, 1, 0, 1, 0.1, 1)});
+  Array<double> values(rows * usable), weights(rows * usable);
+  Array<DrawResult> results(rows);
+  const auto call = [&](Side s) {
+    return DrawCall{rows,      vocab,         usable,       logits.at(s),  settings.at(s),
+                    ids.at(s), amounts.at(s), values.at(s), weights.at(s), results.at(s)};
+  };
+  static DrawShared shared;
+  for (std::int64_t i = 0; i < rows; ++i)
+    draw_block(call(Side::kProcessor), i, EmulatedBlock<kDrawThreads>(), shared);
+  if (gpu) start(call(Side::kGpu));
+  check("tokens and probabilities", results, 1e-6);
 }
 
 // What lies around RWKV-7's recurrence; in the first block, or in another.
@@ -180,6 +264,9 @@ void check_type() {
     check_cross_entropy<Value>(3, 97, scale);
     check_cross_entropy<Value>(33, 50'277, scale);
   }
+  check_integer_product<Value>(1, 1027, 768);
+  check_integer_product<Value>(9, 33, 70);
+  check_integer_product<Value>(16, 3, 1);
   for (const bool first : {false, true}) {
     check_heads<Value>(1, 3, 16, first);
     check_heads<Value>(33, 2, 64, first);
@@ -193,6 +280,9 @@ void check_pass() {
   check_type<float>();
   check_type<Bf16>();
   check_adamw(20'000);
+  check_draw(700);
+  check_draw(65'536);
 }
 
-}  // namespace rwkvx::cuda::driver
+}  // namespace driver
+}  // namespace rwkvx::cuda

@@ -10,6 +10,7 @@
 #include "rwkvx/config/model_config.h"
 #include "rwkvx/cores/names.h"
 #include "rwkvx/engine/engine.h"
+#include "rwkvx/generate/sampler.h"
 #include "rwkvx/text/tokenizer.h"
 
 namespace rwkvx {
@@ -43,6 +44,15 @@ class LanguageModel {
                                 const UseLogits& use) = 0;
   virtual void step(std::span<const TokenId> tokens, std::span<SequenceState* const> states,
                     float* logits) = 0;
+  // Whether it can draw tokens where it computes, so that no logits leave the place.
+  virtual bool draws() const { return false; }
+  // step(), and from each sequence's logits a token below `usable` as a Sampler would draw it, but
+  // for the rounding of exponentials, with its log probability; or what sampler.h has in place of a
+  // token. Only where draws().
+  virtual void step_and_draw(std::span<const TokenId> tokens,
+                             std::span<SequenceState* const> states,
+                             std::span<const DrawRequest> requests, std::int64_t usable,
+                             std::span<TokenLogprob> drawn);
   // Tokens of a prompt that a call takes at best: fewer are slower, more gain nothing.
   virtual std::int64_t chunk() const = 0;
   // "cpu" or "cuda", and the type of the weights: "f32".

@@ -29,6 +29,17 @@ struct TokenLogprob {
 std::vector<TokenLogprob> top_log_probabilities(std::span<const float> logits,
                                                 std::int64_t vocab_size, std::int64_t count);
 
+// What the draw of a token depends on beside its logits, for who draws in a sampler's place. Of a
+// sampler that stays as it is meanwhile.
+struct DrawRequest {
+  TokenId forced = kNoToken;  // taken without drawing
+  double uniform = 0;
+  const AllSamplers* samplers = nullptr;  // in the order of kDefaultChain, without Typical
+  const SamplerMemory* memory = nullptr;
+  std::span<const TokenId> banned{};  // sorted
+  const std::map<TokenId, double>* bias = nullptr;
+};
+
 // Draws the tokens of one sequence through the chain config.samplers, in float64, after
 // config.bias was added to the logits. Ids whose logit is not finite, and banned ones, are never
 // drawn.
@@ -44,8 +55,14 @@ class Sampler {
   // logits (V) -> the next token. Throws Error where no logit is finite.
   TokenId draw(std::span<const float> logits);
 
- private:
+  // The same elsewhere: whether a request says all that this sampler does, the request for the next
+  // token, which takes its random number, and the token.
+  bool requests() const { return requests_; }
+  DrawRequest request();
   void remember(TokenId id);
+
+ private:
+  double next_uniform();
 
   GenerateConfig config_;
   std::uint64_t sequence_;
@@ -54,7 +71,13 @@ class Sampler {
   std::map<TokenId, double> bias_;
   // Those of the chain that change anything.
   std::vector<std::function<void(Candidates&, const SamplerMemory&)>> steps_;
+  bool requests_ = true;
   Candidates candidates_;
 };
+
+// In place of a token that was asked for and could not be drawn.
+inline constexpr TokenId kNoFiniteLogit = -1, kAllTokensBanned = -2;
+// Throws Error saying why no token can be drawn.
+[[noreturn]] void refuse_to_draw(bool any_finite);
 
 }  // namespace rwkvx

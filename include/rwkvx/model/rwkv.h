@@ -46,6 +46,9 @@ class RwkvImpl : public torch::nn::Module {
   // each addition).
   double dropout = 0;
 
+  // Matrices that are held as integers, for inference. Of their parameters nothing is read.
+  IntegerMatrices integers;
+
   at::Tensor emb;              // (V, C)
   NormParameters ln0, ln_out;  // of the embedding, and before the head
   at::Tensor head;             // (V, C)

@@ -10,6 +10,7 @@
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/modules/shift.h"
 #include "rwkvx/modules/state.h"
+#include "rwkvx/ops/integer_matrix.h"
 
 namespace rwkvx {
 
@@ -29,8 +30,12 @@ struct BlockContext {
   // RWKV-7's values.
   at::Tensor* handed_on = nullptr;
   double dropout = 0;  // of the residual stream, behind each addition
+  // Matrices that are held as integers, in place of parameters; null: none.
+  const IntegerMatrices* integers = nullptr;
 
   at::Tensor dropped(const at::Tensor& x) const;
+  // x (…, N) times the transposed of a parameter (M, N).
+  at::Tensor linear(const at::Tensor& x, const at::Tensor& matrix) const;
 };
 
 // Registers a tensor of zeros for every row, "att.key.weight" as parameter `weight` of the

@@ -14,6 +14,10 @@ at::Tensor BlockContext::dropped(const at::Tensor& x) const {
   return dropout > 0 ? torch::dropout(x, dropout, /*train=*/true) : x;
 }
 
+at::Tensor BlockContext::linear(const at::Tensor& x, const at::Tensor& matrix) const {
+  return rwkvx::linear(x, matrix, integers);
+}
+
 std::vector<at::Tensor> register_rows(torch::nn::Module& module,
                                       const std::vector<ParameterRow>& rows) {
   std::vector<at::Tensor> tensors;

@@ -37,23 +37,23 @@ at::Tensor Rwkv4BlockImpl::time_mix(const at::Tensor& x, const BlockContext& con
   const auto z =
       mix_site("att", att.shift, places_.att, x, {att.time_mix_k, att.time_mix_v, att.time_mix_r},
                context, state);  // (B, T, C) each
-  const auto k = at::linear(z[0], att.key), v = at::linear(z[1], att.value),
-             r = at::linear(z[2], att.receptance);                // (B, T, A)
+  const auto k = context.linear(z[0], att.key), v = context.linear(z[1], att.value),
+             r = context.linear(z[2], att.receptance);            // (B, T, A)
   const auto w = -at::exp(att.time_decay);                        // (A)
   auto& past = state[static_cast<size_t>(places_.wkv)];           // (B, 3, A)
   const auto [y, after] = wkv(w, att.time_first, k, v, past, r);  // (B, T, A)
   past = after;
-  return at::linear(y, att.output);  // (B, T, C)
+  return context.linear(y, att.output);  // (B, T, C)
 }
 
 at::Tensor Rwkv4BlockImpl::channel_mix(const at::Tensor& x, const BlockContext& context,
                                        LayerState& state) const {
   const auto z = mix_site("ffn", ffn.shift, places_.ffn, x, {ffn.time_mix_k, ffn.time_mix_r},
-                          context, state);             // (B, T, C) each
-  const auto k = at::relu(at::linear(z[0], ffn.key));  // (B, T, F)
+                          context, state);                 // (B, T, C) each
+  const auto k = at::relu(context.linear(z[0], ffn.key));  // (B, T, F)
   const auto h = k * k;  // (B, T, F); square() is a power, float32 under autocast
-  const auto r = at::linear(z[1], ffn.receptance);   // (B, T, C)
-  return at::sigmoid(r) * at::linear(h, ffn.value);  // (B, T, C)
+  const auto r = context.linear(z[1], ffn.receptance);   // (B, T, C)
+  return at::sigmoid(r) * context.linear(h, ffn.value);  // (B, T, C)
 }
 
 std::vector<std::pair<std::string, ShiftParameters>> Rwkv4BlockImpl::shifts() const {

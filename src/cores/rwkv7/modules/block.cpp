@@ -56,8 +56,8 @@ at::Tensor Rwkv7BlockImpl::time_mix(const at::Tensor& x, const BlockContext& con
       mix_site("att", att.shift, places_.att, x,
                {1 - att.x_r, 1 - att.x_w, 1 - att.x_k, 1 - att.x_v, 1 - att.x_a, 1 - att.x_g},
                context, state);  // (B, T, C) each
-  const auto r = at::linear(z[0], att.receptance), k = at::linear(z[2], att.key);
-  auto v = at::linear(z[3], att.value);  // (B, T, C)
+  const auto r = context.linear(z[0], att.receptance), k = context.linear(z[2], att.key);
+  auto v = context.linear(z[3], att.value);  // (B, T, C)
   const auto w = att.w0 + at::matmul(at::tanh(at::matmul(z[1], att.w.first)), att.w.second);
   const auto d = at::exp(kDecayScale * at::sigmoid(w));
   const auto a = at::sigmoid(att.a0 + through(z[4], att.a));
@@ -78,14 +78,14 @@ at::Tensor Rwkv7BlockImpl::time_mix(const at::Tensor& x, const BlockContext& con
   y = away / at::sqrt((away * away).mean(-1, /*keepdim=*/true) + kHeadNormEpsilon);
   y = y.flatten(-2) * att.ln_x.weight + att.ln_x.bias;  // (B, T, C)
   const auto bonus = (receptance * key * att.r_k).sum(-1, /*keepdim=*/true) * value;
-  return at::linear((y + bonus.flatten(-2)) * g, att.output);
+  return context.linear((y + bonus.flatten(-2)) * g, att.output);
 }
 
 at::Tensor Rwkv7BlockImpl::channel_mix(const at::Tensor& x, const BlockContext& context,
                                        LayerState& state) const {
   const auto z = mix_site("ffn", ffn.shift, places_.ffn, x, {1 - ffn.x_k}, context, state);
-  const auto k = at::relu(at::linear(z[0], ffn.key));  // (B, T, F)
-  return at::linear(k * k, ffn.value);                 // (B, T, C)
+  const auto k = at::relu(context.linear(z[0], ffn.key));  // (B, T, F)
+  return context.linear(k * k, ffn.value);                 // (B, T, C)
 }
 
 std::vector<std::pair<std::string, ShiftParameters>> Rwkv7BlockImpl::shifts() const {
