@@ -13,6 +13,13 @@
 #define RWKVX_HOST_DEVICE inline
 #endif
 
+// Before a loop that is to be unrolled on the GPU, so that its arrays are registers.
+#ifdef __CUDA_ARCH__
+#define RWKVX_UNROLL _Pragma("unroll")
+#else
+#define RWKVX_UNROLL
+#endif
+
 namespace rwkvx::cuda {
 
 // The upper half of a float32, with the layout of at::BFloat16.

@@ -39,10 +39,12 @@ RWKVX_HOST_DEVICE void load_weights(const std::int8_t* weights, bool aligned, fl
   if (aligned) {
     memcpy(&bits, __builtin_assume_aligned(weights, kProductInputs), sizeof bits);
   } else {
+    RWKVX_UNROLL
     for (int j = 0; j < kProductInputs; ++j)
       bits |= static_cast<std::uint32_t>(static_cast<std::uint8_t>(weights[j])) << (8 * j);
   }
   bits ^= 0x80808080u;  // q + 128
+  RWKVX_UNROLL
   for (int j = 0; j < kProductInputs; ++j) {
     // 2^23 + (q + 128) has these bits; turning integers into floats is slower on GPUs.
     const std::uint32_t whole = 0x4b000000u | (bits >> (8 * j) & 0xffu);
@@ -64,29 +66,40 @@ RWKVX_HOST_DEVICE void integer_product_task(const IntegerProductCall<Value>& cal
        n += Lanes::kCount * kProductInputs) {
     float w[kProductOutputs][kProductInputs] = {}, column[kProductInputs];
     const bool whole = n + kProductInputs <= N;
+    RWKVX_UNROLL
     for (int j = 0; j < kProductInputs; ++j)
       column[j] = n + j >= N                      ? 0.0f
                   : call.column_scales == nullptr ? 1.0f
                                                   : call.column_scales[n + j];
+    RWKVX_UNROLL
     for (int o = 0; o < kProductOutputs; ++o) {
       if (m + o >= call.outputs) continue;
       const std::int8_t* own = call.weights + (m + o) * N + n;
       if (whole) {
         load_weights(own, aligned, w[o]);
       } else {
-        for (int j = 0; n + j < N; ++j) w[o][j] = static_cast<float>(own[j]);
+        RWKVX_UNROLL
+        for (int j = 0; j < kProductInputs; ++j)
+          if (n + j < N) w[o][j] = static_cast<float>(own[j]);
       }
     }
+    RWKVX_UNROLL
     for (int r = 0; r < kProductRows; ++r) {
       if (row + r >= call.rows) continue;
       float x[kProductInputs];
+      RWKVX_UNROLL
       for (int j = 0; j < kProductInputs; ++j)
         x[j] = n + j < N ? load(call.x, (row + r) * N + n + j) * column[j] : 0.0f;
-      for (int o = 0; o < kProductOutputs; ++o)
+      RWKVX_UNROLL
+      for (int o = 0; o < kProductOutputs; ++o) {
+        RWKVX_UNROLL
         for (int j = 0; j < kProductInputs; ++j) sums[r][o] = fmaf(w[o][j], x[j], sums[r][o]);
+      }
     }
   }
-  for (int r = 0; r < kProductRows; ++r)
+  RWKVX_UNROLL
+  for (int r = 0; r < kProductRows; ++r) {
+    RWKVX_UNROLL
     for (int o = 0; o < kProductOutputs; ++o) {
       if (row + r >= call.rows || m + o >= call.outputs) continue;
       float sum = lanes.sum(sums[r][o]) * call.scales[m + o];
@@ -96,6 +109,7 @@ RWKVX_HOST_DEVICE void integer_product_task(const IntegerProductCall<Value>& cal
           sum = fmaf(call.wide_values[i], load(call.x, (row + r) * N + call.wide_columns[i]), sum);
       store(call.y, (row + r) * call.outputs + m + o, sum);
     }
+  }
 }
 
 // Starts it on the GPU; "" or what CUDA said about the launch.
