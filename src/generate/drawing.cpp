@@ -25,7 +25,7 @@ Drawing::Drawing(const Tokenizer& tokenizer, const GenerateConfig& config,
   result.ended_by = "length";
 }
 
-bool Drawing::draw(std::span<const float> logits, const ShowToken& show) {
+void Drawing::choose(std::span<const float> logits) {
   // Ids beyond the tokenizer's are padding of the vocabulary and have no text.
   const auto usable = logits.first(static_cast<std::size_t>(tokenizer_.vocab_size()));
   if (prefix_.empty()) {
@@ -34,9 +34,8 @@ bool Drawing::draw(std::span<const float> logits, const ShowToken& show) {
     token = prefix_.back();
     prefix_.pop_back();
   }
-  std::vector<TokenLogprob> top;
-  if (show) top = top_log_probabilities(logits, tokenizer_.vocab_size(), options_.top_logprobs);
-  return append(log_probability(logits, token), top, show);
+  top_ = top_log_probabilities(logits, tokenizer_.vocab_size(), options_.top_logprobs);
+  logprob_ = log_probability(logits, token);
 }
 
 DrawRequest Drawing::request() {
@@ -46,20 +45,20 @@ DrawRequest Drawing::request() {
   return request;
 }
 
-bool Drawing::take(const TokenLogprob& drawn, const ShowToken& show) {
+void Drawing::choose(const TokenLogprob& drawn) {
   token = drawn.token;
+  logprob_ = drawn.logprob;
   if (!prefix_.empty())
     prefix_.pop_back();
   else if (token < 0)
     refuse_to_draw(token == kAllTokensBanned);
   else
     sampler_.remember(token);
-  return append(drawn.logprob, {}, show);
 }
 
-bool Drawing::append(double logprob, std::span<const TokenLogprob> top, const ShowToken& show) {
+bool Drawing::append(const ShowToken& show) {
   ++result.tokens;
-  result.logprob += logprob;
+  result.logprob += logprob_;
   bool last = result.tokens >= limit_, wanted = true;
   std::string text;
   if (token == tokenizer_.document_end()) {
@@ -77,7 +76,7 @@ bool Drawing::append(double logprob, std::span<const TokenLogprob> top, const Sh
   // Nothing comes after a document's end that could complete what is held.
   if (last && (!options_.hold || result.ended_by == "document")) text += stream_.finish();
   if (options_.keep_text) result.text += text;
-  if (show) wanted = show({token, logprob, text, top});
+  if (show) wanted = show({token, logprob_, text, top_});
   if ((!wanted || interrupted()) && result.ended_by == "length") {
     result.ended_by = "interrupt";
     last = true;

@@ -27,13 +27,15 @@ class Drawing {
   Drawing(const Tokenizer& tokenizer, const GenerateConfig& config, std::vector<TokenId> banned,
           DrawingState from, const DrawOptions& options);
 
-  // Draws a token from the logits (V). False: that was the last one.
-  bool draw(std::span<const float> logits, const ShowToken& show);
-  // The same in two halves where the token is drawn elsewhere: whether that can be, the request,
-  // and the token that came of it, negative where none could be drawn, as refuse_to_draw() has it.
+  // Draws a token from the logits (V), to be appended. Different drawings may choose at a time.
+  void choose(std::span<const float> logits);
+  // Where the token is drawn elsewhere: whether that can be, the request, and the token that came
+  // of it, negative where none could be drawn, as refuse_to_draw() has it.
   bool requests() const { return options_.top_logprobs == 0 && sampler_.requests(); }
   DrawRequest request();
-  bool take(const TokenLogprob& drawn, const ShowToken& show);
+  void choose(const TokenLogprob& drawn);
+  // Appends the token. False: that was the last one.
+  bool append(const ShowToken& show);
   // Where the text stands after the last token.
   DrawingState state() const;
   // Bytes of tokens so far, those held at the start included, and how many of them were shown.
@@ -44,8 +46,6 @@ class Drawing {
   TokenId token = 0;
 
  private:
-  // `token` comes next.
-  bool append(double logprob, std::span<const TokenLogprob> top, const ShowToken& show);
   const Tokenizer& tokenizer_;
   std::int64_t limit_;
   DrawOptions options_;
@@ -54,6 +54,9 @@ class Drawing {
   std::vector<TokenId> prefix_;  // the next one last
   bool at_start_;
   std::size_t bytes_;
+  // Of the token that comes next.
+  double logprob_ = 0;
+  std::vector<TokenLogprob> top_;
 };
 
 }  // namespace rwkvx

@@ -5,6 +5,7 @@
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/splitmix64.h"
+#include "rwkvx/kernels/softmax.h"
 
 namespace rwkvx {
 
@@ -18,14 +19,12 @@ namespace {
 // What turns logits into log probabilities: log p = (logit - highest) - log_sum.
 struct Normalizer {
   explicit Normalizer(std::span<const float> logits) {
-    for (const float logit : logits) highest = std::max(highest, logit);
-    double sum = 0;
-    for (const float logit : logits) sum += std::exp(static_cast<double>(logit - highest));
-    log_sum = std::log(sum);
+    const auto found = sum_exponentials(logits.data(), static_cast<std::int64_t>(logits.size()));
+    highest = static_cast<float>(found.top), log_sum = std::log(found.sum);
   }
   double operator()(float logit) const { return static_cast<double>(logit - highest) - log_sum; }
-  float highest = -INFINITY;
-  double log_sum = 0;
+  float highest;
+  double log_sum;
 };
 
 }  // namespace
@@ -89,7 +88,10 @@ DrawRequest Sampler::request() {
 
 TokenId Sampler::draw(std::span<const float> logits) {
   const double uniform = next_uniform();
-  candidates_.list.clear();
+  // Of the thread: as large as a vocabulary, and better left in the cache than kept by each
+  // sampler.
+  thread_local Candidates candidates;
+  candidates.list.clear();
   bool any_finite = false;
   auto banned = banned_.begin();  // sorted, as the ids below are
   for (std::size_t i = 0; i < logits.size(); ++i) {
@@ -97,20 +99,20 @@ TokenId Sampler::draw(std::span<const float> logits) {
     while (banned != banned_.end() && *banned < id) ++banned;
     if (!std::isfinite(logits[i])) continue;
     any_finite = true;
-    if (banned == banned_.end() || *banned != id) candidates_.list.push_back({logits[i], id});
+    if (banned == banned_.end() || *banned != id) candidates.list.push_back({logits[i], id});
   }
-  if (candidates_.list.empty()) refuse_to_draw(any_finite);
+  if (candidates.list.empty()) refuse_to_draw(any_finite);
   if (!bias_.empty())
-    for (auto& [logit, id] : candidates_.list)
+    for (auto& [logit, id] : candidates.list)
       if (const auto found = bias_.find(id); found != bias_.end()) logit += found->second;
-  for (const auto& step : steps_) step(candidates_, memory_);
+  for (const auto& step : steps_) step(candidates, memory_);
 
-  candidates_.find_weights();
-  const auto& weights = candidates_.weights;
-  double rest = uniform * candidates_.total_weight();
+  candidates.find_weights();
+  const auto& weights = candidates.weights;
+  double rest = uniform * candidates.total;
   std::size_t chosen = 0;
   while (chosen + 1 < weights.size() && (rest -= weights[chosen]) >= 0) ++chosen;
-  const auto id = candidates_.list[chosen].id;
+  const auto id = candidates.list[chosen].id;
   remember(id);
   return id;
 }

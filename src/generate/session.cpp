@@ -7,8 +7,10 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/interrupt.h"
+#include "rwkvx/base/threads.h"
 #include "rwkvx/generate/sampler.h"
 #include "rwkvx/generate/text_stream.h"
+#include "rwkvx/kernels/team.h"
 
 namespace rwkvx {
 
@@ -157,12 +159,13 @@ Continuation Session::draw(const GenerateConfig& config, const ShowToken& show,
   const bool requests = impl_->generator.model->draws() && drawing.requests();
   while (more) {
     if (requests && impl_->pending) {
-      more = drawing.take(impl_->settle_and_draw(drawing.request()), show);
+      drawing.choose(impl_->settle_and_draw(drawing.request()));
     } else {
       impl_->settle();
       check_mapped_files();
-      more = drawing.draw(impl_->logits, show);
+      drawing.choose(impl_->logits);
     }
+    more = drawing.append(impl_->logits, show);
   }
   auto result = drawing.finish();
   result.prompt_tokens = prompt_tokens;
@@ -219,25 +222,23 @@ SessionDraw::SessionDraw(Session::Impl& session, const GenerateConfig& config,
   drawing_.result.prompt_tokens = session.fed;
 }
 
-bool SessionDraw::draw(std::span<const float> logits, const ShowToken& show) {
-  Before before{drawing_.bytes(), {}, nullptr, {}, 0, ""};
-  if (takes_back_) before.text = drawing_.state();
-  const bool more = drawing_.draw(logits, show);
+void SessionDraw::choose(std::span<const float> logits) {
+  before_ = {drawing_.bytes(), {}, nullptr, {}, 0, ""};
+  if (takes_back_) before_.text = drawing_.state();
+  drawing_.choose(logits);
+}
+
+bool SessionDraw::append(std::span<const float> logits, const ShowToken& show) {
+  const bool more = drawing_.append(show);
   session_.pending = drawing_.token;
   if (!takes_back_) return more;
   while (!unshown_.empty() && unshown_.front().bytes < drawing_.shown()) unshown_.pop_front();
-  if (before.bytes < drawing_.shown() || drawing_.shown() == drawing_.bytes()) return more;
-  before.state = session_.state->copy();
-  before.logits.assign(logits.begin(), logits.end());
-  before.tokens = session_.tokens;
-  before.text_hash = session_.text_hash;
-  unshown_.push_back(std::move(before));
-  return more;
-}
-
-bool SessionDraw::take(const TokenLogprob& drawn, const ShowToken& show) {
-  const bool more = drawing_.take(drawn, show);
-  session_.pending = drawing_.token;
+  if (before_.bytes < drawing_.shown() || drawing_.shown() == drawing_.bytes()) return more;
+  before_.state = session_.state->copy();
+  before_.logits.assign(logits.begin(), logits.end());
+  before_.tokens = session_.tokens;
+  before_.text_hash = session_.text_hash;
+  unshown_.push_back(std::move(before_));
   return more;
 }
 
@@ -261,22 +262,34 @@ void SessionBatch::add(Member member) {
   auto& session = Session::Impl::of(*member.session);
   session.settle();
   members_.push_back(std::move(member));
-  draw(members_.back(), session.logits);
+  auto& added = members_.back();
+  guarded(added, [&] { added.draw->choose(session.logits); });
+  append({&added}, session.logits);
 }
 
-void SessionBatch::draw(Member& member, std::span<const float> logits) {
-  advance(member, [&] { return member.draw->draw(logits, member.show); });
-}
-
-template <class Next>
-void SessionBatch::advance(Member& member, const Next& next) {
+template <class Run>
+void SessionBatch::guarded(Member& member, const Run& run) {
   try {
-    member.more = next();
-  } catch (const FileError&) {  // of the output
-    throw;
-  } catch (const Error&) {
+    run();
+  } catch (...) {
     member.error = std::current_exception();
     member.more = false;
+  }
+}
+
+void SessionBatch::append(const std::vector<Member*>& members, std::span<const float> logits) {
+  const auto V = members.empty() ? 0 : logits.size() / members.size();
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    auto& member = *members[i];
+    if (member.error) continue;
+    try {
+      member.more = member.draw->append(logits.subspan(i * V, V), member.show);
+    } catch (const FileError&) {  // of the output
+      throw;
+    } catch (const Error&) {
+      member.error = std::current_exception();
+      member.more = false;
+    }
   }
 }
 
@@ -292,29 +305,31 @@ void SessionBatch::step() {
     states.push_back(session.state.get());
   }
   if (active.empty()) return;
-  if (generator_.model->draws() &&
+  auto& model = *generator_.model;
+  std::span<const float> logits;
+  if (model.draws() &&
       std::ranges::all_of(active, [](const Member* one) { return one->draw->requests(); })) {
     std::vector<DrawRequest> requests;
     for (auto* member : active) requests.push_back(member->draw->request());
     std::vector<TokenLogprob> drawn(active.size());
-    generator_.model->step_and_draw(tokens, states, requests, generator_.tokenizer->vocab_size(),
-                                    drawn);
+    model.step_and_draw(tokens, states, requests, generator_.tokenizer->vocab_size(), drawn);
     check_mapped_files();
-    for (std::size_t i = 0; i < active.size(); ++i) {
-      auto& member = *active[i];
-      Session::Impl::of(*member.session).note_fed();
-      advance(member, [&] { return member.draw->take(drawn[i], member.show); });
-    }
-    return;
+    for (std::size_t i = 0; i < active.size(); ++i)
+      guarded(*active[i], [&] { active[i]->draw->choose(drawn[i]); });
+  } else {
+    const auto V = static_cast<std::size_t>(model.vocab_size());
+    logits_.resize(active.size() * V);
+    model.step(tokens, states, logits_.data());
+    check_mapped_files();
+    logits = logits_;
+    run_team(team_threads(), [&](const Worker& worker) {
+      const auto [first, last] = worker.part(static_cast<std::int64_t>(active.size()), 1);
+      for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i)
+        guarded(*active[i], [&] { active[i]->draw->choose(logits.subspan(i * V, V)); });
+    });
   }
-  const auto V = static_cast<std::size_t>(generator_.model->vocab_size());
-  logits_.resize(active.size() * V);
-  generator_.model->step(tokens, states, logits_.data());
-  check_mapped_files();
-  for (std::size_t i = 0; i < active.size(); ++i) {
-    Session::Impl::of(*active[i]->session).note_fed();
-    draw(*active[i], {logits_.data() + i * V, V});
-  }
+  for (auto* member : active) Session::Impl::of(*member->session).note_fed();
+  append(active, logits);
 }
 
 std::vector<SessionBatch::Member> SessionBatch::ended() {

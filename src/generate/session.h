@@ -101,13 +101,13 @@ class SessionDraw {
  public:
   // The session must outlive this.
   SessionDraw(Session::Impl& session, const GenerateConfig& config, const DrawOptions& options);
-  // Draws a token from the logits (V) after the session's last one; it becomes the session's
-  // pending one. False: it was the last.
-  bool draw(std::span<const float> logits, const ShowToken& show);
-  // As those of Drawing.
+  // As those of Drawing; the logits (V) are those after the session's last token, and the one that
+  // is appended becomes the session's pending one.
+  void choose(std::span<const float> logits);
   bool requests() const { return !takes_back_ && drawing_.requests(); }
   DrawRequest request() { return drawing_.request(); }
-  bool take(const TokenLogprob& drawn, const ShowToken& show);
+  void choose(const TokenLogprob& drawn) { drawing_.choose(drawn); }
+  bool append(std::span<const float> logits, const ShowToken& show);
   // Gives the session what the continuation leaves to the next one.
   Continuation finish();
   // As if draw() had been told to stop.
@@ -126,6 +126,7 @@ class SessionDraw {
   Session::Impl& session_;
   Drawing drawing_;
   bool hold_, takes_back_, draws_;
+  Before before_{};  // the token that was chosen
   std::deque<Before> unshown_;
 };
 
@@ -153,10 +154,11 @@ class SessionBatch {
   std::vector<Member> ended();
 
  private:
-  void draw(Member& member, std::span<const float> logits);
-  // Calls next(), which draws the member's next token; false: it was the last.
-  template <class Next>
-  static void advance(Member& member, const Next& next);
+  // Calls run(), whose errors are the member's.
+  template <class Run>
+  static void guarded(Member& member, const Run& run);
+  // Appends what the members chose, in order; `logits` (members, V) where they chose from them.
+  void append(const std::vector<Member*>& members, std::span<const float> logits);
   Generator::Impl& generator_;
   std::vector<Member> members_;
   std::vector<float> logits_;

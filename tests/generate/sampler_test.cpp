@@ -2,9 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
+#include <random>
 #include <set>
 
 #include "rwkvx/base/error.h"
@@ -109,6 +111,68 @@ TEST(Sampler, AppliesTheChainInItsOrder) {
   EXPECT_THROW(Sampler{config}, ConfigError);
   config.samplers = "top_p,,top_k";
   EXPECT_THROW(Sampler{config}, ConfigError);
+}
+
+// The samplers as they are defined, on everything sorted.
+TokenId drawn_by_definition(std::span<const float> logits, const GenerateConfig& config,
+                            const SamplerMemory& memory) {
+  std::vector<Candidate> all;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    double logit = static_cast<double>(logits[i]);
+    if (const auto seen = memory.seen.find(static_cast<TokenId>(i)); seen != memory.seen.end()) {
+      logit = logit > 0 ? logit / config.repetition_penalty : logit * config.repetition_penalty;
+      logit -= config.presence_penalty + config.frequency_penalty * seen->second;
+    }
+    all.push_back({logit / config.temperature, static_cast<TokenId>(i)});
+  }
+  const double highest = std::ranges::max(all, {}, &Candidate::logit).logit;
+  const auto weight = [&](const Candidate& one) { return std::exp(one.logit - highest); };
+  const auto total = [&] {
+    double sum = 0;
+    for (const auto& one : all) sum += weight(one);
+    return sum;
+  };
+  if (config.top_k > 0 || config.top_p < 1) std::ranges::sort(all, Candidates::likelier);
+  if (config.top_k > 0) all.resize(static_cast<std::size_t>(config.top_k));
+  if (config.top_p < 1) {
+    const double enough = config.top_p * total();
+    std::size_t kept = 0;
+    for (double sum = 0; kept == 0 || sum < enough;) sum += weight(all[kept++]);
+    all.resize(kept);
+  }
+  if (config.min_p > 0)
+    std::erase_if(all, [&](const auto& one) { return weight(one) < config.min_p; });
+  double rest = total() * uniform_draw(static_cast<std::uint64_t>(config.seed), 0, memory.drawn);
+  for (const auto& one : all)
+    if ((rest -= weight(one)) < 0) return one.id;
+  return all.back().id;
+}
+
+TEST(Sampler, DrawsFromManyTokensWhatTheDefinitionSays) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> draw(-2, 2.2f);
+  std::vector<GenerateConfig> configs(8);
+  configs[1].temperature = 0.6;
+  configs[2].top_p = 0.9;
+  configs[3].top_p = 0.999, configs[3].temperature = 2;
+  configs[4].top_k = 700, configs[4].top_p = 0.8;
+  configs[5].min_p = 0.02, configs[5].top_p = 0.95;
+  configs[6].repetition_penalty = 1.5, configs[6].presence_penalty = 0.4;
+  configs[6].frequency_penalty = 0.3, configs[6].penalty_decay = 0.8, configs[6].top_p = 0.7;
+  configs[7].top_p = 1e-9;
+  for (std::size_t c = 0; c < configs.size(); ++c) {
+    Sampler sampler(configs[c]);
+    for (int step = 0; step < 60; ++step) {
+      std::vector<float> logits(5003);
+      for (auto& one : logits) one = draw(random);
+      if (step % 3 == 0)
+        for (auto& one : logits) one = std::round(one);  // many alike
+      if (step % 2 == 0)
+        for (int i = 0; i < 9; ++i) logits[random() % logits.size()] += 9;
+      const auto wanted = drawn_by_definition(logits, configs[c], sampler.memory());
+      EXPECT_EQ(sampler.draw(logits), wanted) << "settings " << c << ", step " << step;
+    }
+  }
 }
 
 TEST(Sampler, RepeatsItselfUnderTheSameSeedAndSequenceOnly) {

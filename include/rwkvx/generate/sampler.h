@@ -72,7 +72,6 @@ class Sampler {
   // Those of the chain that change anything.
   std::vector<std::function<void(Candidates&, const SamplerMemory&)>> steps_;
   bool requests_ = true;
-  Candidates candidates_;
 };
 
 // In place of a token that was asked for and could not be drawn.

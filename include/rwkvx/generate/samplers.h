@@ -3,16 +3,17 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <numeric>
 #include <string_view>
 #include <tuple>
 #include <unordered_map>
 #include <vector>
 
 #include "rwkvx/base/field.h"
+#include "rwkvx/kernels/softmax.h"
 #include "rwkvx/text/tokenizer.h"
 
 namespace rwkvx {
@@ -31,31 +32,48 @@ struct Candidate {
 // The tokens that may be drawn. Never empty.
 struct Candidates {
   std::vector<Candidate> list;
-  std::vector<double> weights;  // their probabilities, not normalized, after find_weights()
+  // After find_weights(): their probabilities, not normalized, the sum, and the highest logit.
+  std::vector<double> weights;
+  double total = 0, highest = 0;
 
   // At equal logits the lower id comes first.
   static bool likelier(const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
   }
-  double highest_logit() const {
-    double highest = list.front().logit;
-    for (const auto& one : list) highest = std::max(highest, one.logit);
-    return highest;
-  }
   void find_weights() {
-    const double highest = highest_logit();
-    weights.clear();
-    for (const auto& one : list) weights.push_back(std::exp(one.logit - highest));
+    weights.resize(list.size());
+    for (std::size_t i = 0; i < list.size(); ++i) weights[i] = list[i].logit;
+    const auto found = take_exponentials(weights.data(), static_cast<std::int64_t>(weights.size()));
+    total = found.sum, highest = found.top;
   }
-  double total_weight() const { return std::accumulate(weights.begin(), weights.end(), 0.0); }
-  // Keeps the first ones, in their order, whose weights reach a share of the sum; at least one.
-  void keep_share(double share) {
+  // Keeps the first ones, in their order, whose weights reach `enough`; at least one.
+  void keep_first(double enough) {
     find_weights();
-    const double enough = share * total_weight();
     double sum = 0;
     std::size_t kept = 0;
     while (kept < weights.size() && (kept == 0 || sum < enough)) sum += weights[kept++];
     list.resize(kept);
+  }
+  // Keeps the likeliest ones whose weights reach a share of the sum, in order.
+  void keep_likeliest(double share) {
+    find_weights();
+    const double enough = share * total;
+    // Only those that come into it are put in order, and few others: the ones within a distance of
+    // the highest, in steps, that makes their weights enough.
+    constexpr int kSteps = 256;
+    constexpr double kStep = 0.125;
+    const auto step_of = [&](const Candidate& one) {
+      return static_cast<int>(std::min<double>(kSteps - 1, (highest - one.logit) / kStep));
+    };
+    std::array<double, kSteps> sums{};
+    for (std::size_t i = 0; i < list.size(); ++i)
+      sums[static_cast<std::size_t>(step_of(list[i]))] += weights[i];
+    int last = 0;
+    for (double sum = sums[0]; sum < enough && last + 1 < kSteps;)
+      sum += sums[static_cast<std::size_t>(++last)];
+    std::erase_if(list, [&](const Candidate& one) { return step_of(one) > last; });
+    std::sort(list.begin(), list.end(), likelier);
+    keep_first(enough);
   }
 };
 
@@ -107,8 +125,7 @@ struct TopP {
   }
   bool active() const { return top_p < 1; }
   void apply(Candidates& candidates, const SamplerMemory&) const {
-    std::sort(candidates.list.begin(), candidates.list.end(), Candidates::likelier);
-    candidates.keep_share(top_p);
+    candidates.keep_likeliest(top_p);
   }
 };
 
@@ -124,7 +141,10 @@ struct MinP {
   }
   bool active() const { return min_p > 0; }
   void apply(Candidates& candidates, const SamplerMemory&) const {
-    const double least = candidates.highest_logit() + std::log(min_p);
+    const double highest =
+        std::min_element(candidates.list.begin(), candidates.list.end(), Candidates::likelier)
+            ->logit;
+    const double least = highest + std::log(min_p);
     std::erase_if(candidates.list, [&](const Candidate& one) { return one.logit < least; });
   }
 };
@@ -144,12 +164,12 @@ struct Typical {
   bool active() const { return typical_p < 1; }
   void apply(Candidates& candidates, const SamplerMemory&) const {
     candidates.find_weights();
-    const double total = candidates.total_weight();
+    const double total = candidates.total;
     double entropy = 0;
     for (const double weight : candidates.weights)
       if (weight > 0) entropy -= weight / total * std::log(weight / total);
     // logit - shift = log probability
-    const double shift = candidates.highest_logit() + std::log(total);
+    const double shift = candidates.highest + std::log(total);
     const auto distance = [&](const Candidate& one) {
       return std::abs(shift - one.logit - entropy);
     };
@@ -157,7 +177,7 @@ struct Typical {
       const double x = distance(a), y = distance(b);
       return x != y ? x < y : a.id < b.id;
     });
-    candidates.keep_share(typical_p);
+    candidates.keep_first(typical_p * total);
   }
 };
 
@@ -186,12 +206,22 @@ struct Penalties {
     return repetition_penalty != 1 || presence_penalty != 0 || frequency_penalty != 0;
   }
   void apply(Candidates& candidates, const SamplerMemory& memory) const {
-    for (auto& [logit, id] : candidates.list) {
-      const auto found = memory.seen.find(id);
-      if (found == memory.seen.end()) continue;
+    auto& list = candidates.list;
+    const auto punish = [&](double& logit, double count) {
       logit = logit > 0 ? logit / repetition_penalty : logit * repetition_penalty;
-      logit -= presence_penalty + frequency_penalty * found->second;
+      logit -= presence_penalty + frequency_penalty * count;
+    };
+    if (!std::ranges::is_sorted(list, {}, &Candidate::id)) {
+      for (auto& [logit, id] : list)
+        if (const auto found = memory.seen.find(id); found != memory.seen.end())
+          punish(logit, found->second);
+      return;
     }
+    // In the order of their ids, of which few were drawn.
+    for (const auto& [id, count] : memory.seen)
+      if (const auto found = std::ranges::lower_bound(list, id, {}, &Candidate::id);
+          found != list.end() && found->id == id)
+        punish(found->logit, count);
   }
 };
 

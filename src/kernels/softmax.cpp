@@ -1,0 +1,125 @@
+#include "rwkvx/kernels/softmax.h"
+
+#include <limits>
+#include <type_traits>
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/softmax.cpp"
+// This order makes the unit compile once per instruction set.
+// clang-format off
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+#include "rwkvx/kernels/simd-inl.h"
+// clang-format on
+
+HWY_BEFORE_NAMESPACE();
+namespace rwkvx {
+namespace HWY_NAMESPACE {
+namespace {
+
+// Number i goes into sum i % kSums, whatever the length of vectors.
+constexpr std::int64_t kSums = 8;
+using D64 = hn::CappedTag<double, kSums>;
+using V64 = hn::VFromD<D64>;
+constexpr std::int64_t kLanes64 = hn::MaxLanes(D64());
+constexpr std::int64_t kVectors = kSums / kLanes64;
+
+// Calls use(kSums numbers of x from i on) for all; the last ones are filled up with -inf.
+template <class Value, class Use>
+HWY_INLINE void ForSums(Value* x, std::int64_t count, const Use& use) {
+  std::int64_t i = 0;
+  for (; i + kSums <= count; i += kSums) use(x + i);
+  if (i == count) return;
+  HWY_ALIGN std::remove_const_t<Value> rest[kSums];
+  for (std::int64_t s = 0; s < kSums; ++s)
+    rest[s] = i + s < count ? x[i + s] : -std::numeric_limits<Value>::infinity();
+  use(static_cast<Value*>(rest));
+  if constexpr (!std::is_const_v<Value>)
+    for (std::int64_t s = 0; i + s < count; ++s) x[i + s] = rest[s];
+}
+
+// The largest of kSums numbers in each place, then of all.
+template <class Value>
+HWY_INLINE Value Largest(const Value* x, std::int64_t count) {
+  const hn::CappedTag<Value, kSums> d;
+  constexpr std::int64_t kLanesOf = hn::MaxLanes(d);
+  hn::VFromD<decltype(d)> top[kSums / kLanesOf];
+  for (auto& one : top) one = hn::Set(d, -std::numeric_limits<Value>::infinity());
+  ForSums(x, count, [&](const Value* at) HWY_ATTR {
+    for (std::int64_t v = 0; v < kSums / kLanesOf; ++v) {
+      const auto some = hn::LoadU(d, at + v * kLanesOf);
+      top[v] = hn::IfThenElse(hn::Gt(some, top[v]), some, top[v]);
+    }
+  });
+  HWY_ALIGN Value all[kSums];
+  for (std::int64_t v = 0; v < kSums / kLanesOf; ++v) hn::Store(top[v], d, all + v * kLanesOf);
+  Value largest = all[0];
+  for (const Value one : all) largest = one > largest ? one : largest;
+  return largest;
+}
+
+HWY_INLINE V64 Exponential(V64 x) {
+  // Highway's gives 0 for NaN.
+  return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(D64(), x));
+}
+
+struct Sums {
+  V64 of[kVectors];
+  HWY_INLINE Sums() {
+    for (auto& one : of) one = hn::Zero(D64());
+  }
+  HWY_INLINE double Total() const {
+    HWY_ALIGN double all[kSums];
+    for (std::int64_t v = 0; v < kVectors; ++v) hn::Store(of[v], D64(), all + v * kLanes64);
+    double total = 0;
+    for (const double one : all) total += one;
+    return total;
+  }
+};
+
+Exponentials SumExponentials(const float* x, std::int64_t count) {
+  const hn::Rebind<float, D64> narrow;
+  const float top = Largest(x, count);
+  Sums sums;
+  ForSums(x, count, [&](const float* at) HWY_ATTR {
+    for (std::int64_t v = 0; v < kVectors; ++v) {
+      const auto away = hn::Sub(hn::LoadU(narrow, at + v * kLanes64), hn::Set(narrow, top));
+      sums.of[v] = hn::Add(sums.of[v], Exponential(hn::PromoteTo(D64(), away)));
+    }
+  });
+  return {static_cast<double>(top), sums.Total()};
+}
+
+Exponentials TakeExponentials(double* x, std::int64_t count) {
+  const double top = Largest<double>(x, count);
+  Sums sums;
+  ForSums(x, count, [&](double* at) HWY_ATTR {
+    for (std::int64_t v = 0; v < kVectors; ++v) {
+      const auto e = Exponential(hn::Sub(hn::LoadU(D64(), at + v * kLanes64), hn::Set(D64(), top)));
+      hn::StoreU(e, D64(), at + v * kLanes64);
+      sums.of[v] = hn::Add(sums.of[v], e);
+    }
+  });
+  return {top, sums.Total()};
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace rwkvx
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace rwkvx {
+
+HWY_EXPORT(SumExponentials);
+HWY_EXPORT(TakeExponentials);
+
+Exponentials sum_exponentials(const float* x, std::int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(SumExponentials)(x, count);
+}
+Exponentials take_exponentials(double* x, std::int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(TakeExponentials)(x, count);
+}
+
+}  // namespace rwkvx
+#endif
