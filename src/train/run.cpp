@@ -269,7 +269,10 @@ void Run::guard(const std::string& what, double loss) {
   std::optional<std::filesystem::path> target;
   if (c.on_spike == OnSpike::kRollback && folder_ != nullptr)
     target = folder_->roll_back(verified_, *model_, *optimizer_, progress_);
-  if (target) begin_with_base(), optimizer_->values_changed();
+  if (target) {
+    begin_with_base();
+    optimizer_->values_changed();
+  }
   bool back = target.has_value();
   if (ranks_ != nullptr && c.on_spike == OnSpike::kRollback) {
     back = ranks_->broadcast_text(back ? "back" : "", 0, Ranks::Wait::kPatient) == "back";
@@ -347,7 +350,8 @@ TrainResult Run::train(const TrainOptions& options) {
                  saves = !end && c.save_every > 0 && progress_.step % c.save_every == 0;
       // What was saved before this step is good, so that older ones may go.
       const bool verifies = saved_ == progress_.step - 1 && folder_ != nullptr;
-      if (logs || validates || saves || verifies) read_steps();
+      const bool shows = std::isnan(last_loss_);  // the first one
+      if (logs || validates || saves || verifies || shows) read_steps();
       seconds += seconds_since(start);
       if (!taken) {
         if (progress_.tokens < tokens_before) {
