@@ -171,8 +171,8 @@ void measure_many(Subject& subject, const EngineBenchOptions& options) {
     engine.step(tokens, pointers, logits.data());
     std::int64_t steps = 0;
     double seconds = 0;
-    // A fifth of the steps of one sequence.
-    for (const auto begin = Clock::now(); steps < 2 || !enough(options, 5 * steps, 5 * seconds);
+    // A fifth of the steps of one sequence, for as long.
+    for (const auto begin = Clock::now(); steps < 2 || !enough(options, 5 * steps, seconds);
          seconds = since(begin), ++steps)
       engine.step(tokens, pointers, logits.data());
     subject.series.batch_per_second.push_back(static_cast<double>(steps * options.batch) / seconds);
