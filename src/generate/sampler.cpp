@@ -65,7 +65,7 @@ Sampler::Sampler(const GenerateConfig& config, std::uint64_t sequence)
     config.for_each_sampler([&](const auto& sampler) {
       if (name != sampler.kName || !sampler.active()) return;
       const auto place = kDefaultChain.find(name);
-      requests_ = requests_ && name != Typical::kName && (steps_.empty() || place > last);
+      requests_ = requests_ && sampler.kOnDevice && (steps_.empty() || place > last);
       last = place;
       steps_.push_back([sampler](Candidates& candidates, const SamplerMemory& memory) {
         sampler.apply(candidates, memory);

@@ -1,5 +1,6 @@
 // The samplers: each with its settings, when it does anything, and what it does to the tokens that
-// may be drawn. A new one is a struct here, named in AllSamplers and kDefaultChain.
+// may be drawn. A new one is a struct here, named in AllSamplers and kDefaultChain. kOnDevice says
+// whether a device draws with it, too (ops/cuda/draw_token.h).
 #pragma once
 
 #include <algorithm>
@@ -39,6 +40,11 @@ struct Candidates {
   // At equal logits the lower id comes first.
   static bool likelier(const Candidate& a, const Candidate& b) {
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+  }
+  double highest_logit() const {
+    double found = list.front().logit;
+    for (const auto& one : list) found = std::max(found, one.logit);
+    return found;
   }
   void find_weights() {
     weights.resize(list.size());
@@ -81,6 +87,7 @@ struct Temperature {
   double temperature = 1.0;
 
   static constexpr std::string_view kName = "temperature";
+  static constexpr bool kOnDevice = true;
   static constexpr auto fields() {
     return std::tuple{Field<Temperature, double>{"temperature", &Temperature::temperature,
                                                  "divides the logits; 0 = greedy", 0, 100}};
@@ -99,6 +106,7 @@ struct TopK {
   std::int64_t top_k = 0;
 
   static constexpr std::string_view kName = "top_k";
+  static constexpr bool kOnDevice = true;
   static constexpr auto fields() {
     return std::tuple{Field<TopK, std::int64_t>{
         "top_k", &TopK::top_k, "keep only the k most likely tokens; 0 = all", 0, 1 << 24}};
@@ -118,6 +126,7 @@ struct TopP {
   double top_p = 1.0;
 
   static constexpr std::string_view kName = "top_p";
+  static constexpr bool kOnDevice = true;
   static constexpr auto fields() {
     return std::tuple{Field<TopP, double>{
         "top_p", &TopP::top_p, "keep the most likely tokens that together reach this probability",
@@ -134,6 +143,7 @@ struct MinP {
   double min_p = 0.0;
 
   static constexpr std::string_view kName = "min_p";
+  static constexpr bool kOnDevice = true;
   static constexpr auto fields() {
     return std::tuple{Field<MinP, double>{
         "min_p", &MinP::min_p,
@@ -141,10 +151,7 @@ struct MinP {
   }
   bool active() const { return min_p > 0; }
   void apply(Candidates& candidates, const SamplerMemory&) const {
-    const double highest =
-        std::min_element(candidates.list.begin(), candidates.list.end(), Candidates::likelier)
-            ->logit;
-    const double least = highest + std::log(min_p);
+    const double least = candidates.highest_logit() + std::log(min_p);
     std::erase_if(candidates.list, [&](const Candidate& one) { return one.logit < least; });
   }
 };
@@ -154,6 +161,7 @@ struct Typical {
   double typical_p = 1.0;
 
   static constexpr std::string_view kName = "typical";
+  static constexpr bool kOnDevice = false;
   static constexpr auto fields() {
     return std::tuple{renamed(
         "typical",
@@ -189,6 +197,7 @@ struct Penalties {
   double penalty_decay = 1.0;
 
   static constexpr std::string_view kName = "penalties";
+  static constexpr bool kOnDevice = true;
   static constexpr auto fields() {
     using D = Field<Penalties, double>;
     return std::tuple{
