@@ -271,6 +271,8 @@ template <class Run>
 void SessionBatch::guarded(Member& member, const Run& run) {
   try {
     run();
+  } catch (const FileError&) {  // of the output
+    throw;
   } catch (...) {
     member.error = std::current_exception();
     member.more = false;
@@ -282,14 +284,8 @@ void SessionBatch::append(const std::vector<Member*>& members, std::span<const f
   for (std::size_t i = 0; i < members.size(); ++i) {
     auto& member = *members[i];
     if (member.error) continue;
-    try {
-      member.more = member.draw->append(logits.subspan(i * V, V), member.show);
-    } catch (const FileError&) {  // of the output
-      throw;
-    } catch (const Error&) {
-      member.error = std::current_exception();
-      member.more = false;
-    }
+    guarded(member,
+            [&] { member.more = member.draw->append(logits.subspan(i * V, V), member.show); });
   }
 }
 

@@ -154,7 +154,7 @@ class SessionBatch {
   std::vector<Member> ended();
 
  private:
-  // Calls run(), whose errors are the member's.
+  // Calls run(), whose errors are the member's, but for those of the output.
   template <class Run>
   static void guarded(Member& member, const Run& run);
   // Appends what the members chose, in order; `logits` (members, V) where they chose from them.

@@ -3,13 +3,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <vector>
 
 #include "rwkvx/ops/cuda/call.h"
 #include "rwkvx/ops/cuda/draw_token.h"
+#include "rwkvx/ops/cuda/upload.h"
 
 namespace rwkvx {
 namespace cuda {
@@ -65,10 +65,8 @@ void Settings::add(const DrawRequest& request, std::int64_t usable) {
 
 template <class Value>
 at::Tensor bytes_of(const std::vector<Value>& values, const at::Tensor& like) {
-  const auto count = static_cast<std::int64_t>(values.size() * sizeof(Value));
-  const auto here = at::empty({count}, at::TensorOptions(at::kByte).pinned_memory(like.is_cuda()));
-  if (count > 0) std::memcpy(here.mutable_data_ptr(), values.data(), static_cast<size_t>(count));
-  return here.to(like.device(), /*non_blocking=*/true);
+  return cuda::upload(values.data(), {static_cast<std::int64_t>(values.size() * sizeof(Value))},
+                      at::kByte, like.device());
 }
 
 }  // namespace

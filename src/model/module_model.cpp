@@ -102,13 +102,9 @@ class ModuleModel : public LanguageModel {
       if (!kernels || !row.matrix || row.part == kEmbeddingPart || matrix.numel() == 0) continue;
       if (found->dtype != DType::kBF16 && !is_quantized(*found)) continue;
       matrix.set_data(matrix.detach().to(torch::kBFloat16));
-      bfloat16_ = true;
-    }
-    if (!model_->integers.empty())
-      precision_ = "int8";
-    else if (bfloat16_)
       precision_ = "bf16";
-    bfloat16_ = bfloat16_ || !model_->integers.empty();
+    }
+    if (!model_->integers.empty()) precision_ = "int8";
     model_->to(device);
   }
   std::int64_t vocab_size() const override { return model_->config().vocab_size; }
@@ -217,7 +213,8 @@ class ModuleModel : public LanguageModel {
   static ModuleSequence& of(SequenceState& state) { return static_cast<ModuleSequence&>(state); }
   MixedPrecision precision_guard() const {
     // On the CPU without `everywhere` it does nothing.
-    return bfloat16_ ? MixedPrecision(device_, /*everywhere=*/true) : MixedPrecision(c10::kCPU);
+    return precision_ != "f32" ? MixedPrecision(device_, /*everywhere=*/true)
+                               : MixedPrecision(c10::kCPU);
   }
   static at::Tensor on_host(const at::Tensor& rows) {
     return rows.to(torch::kCPU, torch::kFloat32).contiguous();
@@ -279,8 +276,7 @@ class ModuleModel : public LanguageModel {
   // On a device a call of few tokens is waiting above all.
   static constexpr std::int64_t kDeviceChunk = 4096, kLogitRows = 1024;
   c10::Device device_;
-  bool bfloat16_ = false;  // matrix products compute in it
-  std::string precision_ = "f32";
+  std::string precision_ = "f32";  // of others matrix products compute in bfloat16
   mutable Rwkv model_;
 };
 

@@ -11,6 +11,7 @@
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/ops/cuda/call.h"
 #include "rwkvx/ops/cuda/cross_entropy.h"
+#include "rwkvx/ops/cuda/upload.h"
 
 namespace rwkvx {
 namespace cuda {
@@ -104,13 +105,8 @@ class DeviceEnds : public PassEnds {
     targets_ = targets_.index_select(0, picked_);
     weights_ = weights_.index_select(0, picked_);
   }
-  template <class Value>
-  at::Tensor on_device(const Value* values, int64_t count, at::ScalarType type) const {
-    // Pinned memory is copied while the processor goes on; LibTorch keeps it until that is done.
-    const bool pinned = tools_.place.device.is_cuda();
-    const auto here = at::empty({count}, at::TensorOptions(type).pinned_memory(pinned));
-    std::copy_n(values, count, here.mutable_data_ptr<Value>());
-    return here.to(tools_.place.device, /*non_blocking=*/true);
+  at::Tensor on_device(const void* values, int64_t count, at::ScalarType type) const {
+    return cuda::upload(values, {count}, type, tools_.place.device);
   }
   std::tuple<at::Tensor, at::Tensor, at::Tensor> norm(const at::Tensor& x,
                                                       const NormParameters& of) const {

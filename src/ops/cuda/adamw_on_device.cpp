@@ -1,9 +1,9 @@
 #include "rwkvx/ops/cuda/adamw_on_device.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "rwkvx/ops/cuda/call.h"
+#include "rwkvx/ops/cuda/upload.h"
 
 namespace rwkvx::cuda {
 
@@ -25,11 +25,8 @@ void add_pieces(std::vector<AdamwPiece>& pieces, const AdamwPiece& parameter) {
 }
 
 at::Tensor piece_table(const std::vector<AdamwPiece>& pieces, const at::Tensor& like) {
-  const auto bytes = static_cast<std::int64_t>(pieces.size() * sizeof(AdamwPiece));
-  const auto table = at::empty({bytes}, at::kByte);
-  if (bytes > 0)
-    std::memcpy(table.mutable_data_ptr(), pieces.data(), static_cast<std::size_t>(bytes));
-  return table.to(like.device());
+  return upload(pieces.data(), {static_cast<std::int64_t>(pieces.size() * sizeof(AdamwPiece))},
+                at::kByte, like.device());
 }
 
 void adamw_step(AdamwCall call, const at::Tensor& table, const at::Tensor& x,

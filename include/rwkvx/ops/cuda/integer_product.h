@@ -33,16 +33,10 @@ RWKVX_HOST_DEVICE std::int64_t integer_product_tasks(const IntegerProductCall<Va
          ((call.outputs + kProductOutputs - 1) / kProductOutputs);
 }
 
-// kProductInputs weights as floats; `aligned` where all rows begin at a multiple of as many bytes.
-RWKVX_HOST_DEVICE void load_weights(const std::int8_t* weights, bool aligned, float* values) {
+// kProductInputs weights, at a multiple of as many bytes, as floats.
+RWKVX_HOST_DEVICE void load_weights(const std::int8_t* weights, float* values) {
   std::uint32_t bits = 0;
-  if (aligned) {
-    memcpy(&bits, __builtin_assume_aligned(weights, kProductInputs), sizeof bits);
-  } else {
-    RWKVX_UNROLL
-    for (int j = 0; j < kProductInputs; ++j)
-      bits |= static_cast<std::uint32_t>(static_cast<std::uint8_t>(weights[j])) << (8 * j);
-  }
+  memcpy(&bits, __builtin_assume_aligned(weights, kProductInputs), sizeof bits);
   bits ^= 0x80808080u;  // q + 128
   RWKVX_UNROLL
   for (int j = 0; j < kProductInputs; ++j) {
@@ -60,12 +54,11 @@ RWKVX_HOST_DEVICE void integer_product_task(const IntegerProductCall<Value>& cal
   const std::int64_t groups = (call.outputs + kProductOutputs - 1) / kProductOutputs,
                      N = call.inputs, m = task % groups * kProductOutputs,
                      row = task / groups * kProductRows;
-  const bool aligned = N % kProductInputs == 0;
+  const bool whole = N % kProductInputs == 0;  // all rows begin and end with whole words
   float sums[kProductRows][kProductOutputs] = {};
   for (std::int64_t n = lanes.index() * kProductInputs; n < N;
        n += Lanes::kCount * kProductInputs) {
     float w[kProductOutputs][kProductInputs] = {}, column[kProductInputs];
-    const bool whole = n + kProductInputs <= N;
     RWKVX_UNROLL
     for (int j = 0; j < kProductInputs; ++j)
       column[j] = n + j >= N                      ? 0.0f
@@ -76,7 +69,7 @@ RWKVX_HOST_DEVICE void integer_product_task(const IntegerProductCall<Value>& cal
       if (m + o >= call.outputs) continue;
       const std::int8_t* own = call.weights + (m + o) * N + n;
       if (whole) {
-        load_weights(own, aligned, w[o]);
+        load_weights(own, w[o]);
       } else {
         RWKVX_UNROLL
         for (int j = 0; j < kProductInputs; ++j)
