@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "train/update_rule.h"
 
@@ -14,7 +16,7 @@ namespace rwkvx {
 class Ema {
  public:
   // Parameters by their names, kept by reference; `changed` is called where swap() changed them.
-  Ema(NamedTensors parameters, double decay, std::function<void()> changed);
+  Ema(const NamedTensors& parameters, double decay, std::function<void()> changed);
   // After step number `step`, from 1.
   void update(std::int64_t step);
   // Exchanges the averages and the weights, bit for bit.
@@ -25,8 +27,8 @@ class Ema {
   NamedTensors state() const;
 
  private:
-  NamedTensors parameters_;
-  std::vector<at::Tensor> averages_;
+  std::vector<std::string> names_;  // "ema.NAME"
+  std::vector<at::Tensor> weights_, averages_;
   double decay_;
   std::function<void()> changed_;
 };
