@@ -59,6 +59,11 @@ void TrainingConfig::check(const std::string& where) const {
                       "rollback needs checkpoints to go back to; set save_every above 0");
   if (grad_checkpoint == GradCheckpoint::kBlock && operators != Operators::kFused)
     throw ConfigError(where + ".grad_checkpoint", "block needs operators = fused");
+  if (cuda_graph && operators != Operators::kFused)
+    throw ConfigError(where + ".cuda_graph", "true needs operators = fused");
+  if (cuda_graph && dropout > 0)
+    throw ConfigError(where + ".cuda_graph",
+                      "true needs dropout = 0, as what is dropped changes with every batch");
   if (adapter != TrainAdapter::kNone && !freeze.empty())
     throw ConfigError(where + ".freeze",
                       "cannot be combined with adapter = " + enum_name(adapter) +

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 
+#include "model/decoding_pass.h"
 #include "model/draw_on_device.h"
 #include "rwkvx/base/threads.h"
 #include "rwkvx/cores/parameters.h"
@@ -32,7 +33,7 @@ void for_tensors(const Use& use, ModelState& first, States&... others) {
 }
 
 // One of the sequences that were computed together, whose states stay together until some of them
-// go on with others. Calls replace states, they never change their tensors.
+// go on with others. Calls replace states; they never change tensors that a sequence still has.
 class ModuleSequence : public SequenceState {
  public:
   explicit ModuleSequence(ModelState start)
@@ -106,6 +107,9 @@ class ModuleModel : public LanguageModel {
     }
     if (!model_->integers.empty()) precision_ = "int8";
     model_->to(device);
+    const PassPlace place{device, precision_ == "f32" ? torch::kFloat : torch::kBFloat16, kernels};
+    if (kernels && TrainingPass::supports(config, place))
+      decoding_ = std::make_unique<DecodingPass>(model_, place);
   }
   std::int64_t vocab_size() const override { return model_->config().vocab_size; }
   std::int64_t n_embd() const override { return model_->config().n_embd; }
@@ -200,7 +204,7 @@ class ModuleModel : public LanguageModel {
                      std::span<TokenLogprob> drawn) override {
     if (tokens.empty()) return;
     const torch::NoGradGuard no_grad;
-    const auto logits = step_together(tokens, states).squeeze(1).to(torch::kFloat32).contiguous();
+    const auto logits = step_together(tokens, states).to(torch::kFloat32).contiguous();
     draw_on_device(logits, requests, usable, drawn);
   }
   std::int64_t chunk() const override { return device_.is_cpu() ? Engine::kChunk : kDeviceChunk; }
@@ -229,24 +233,31 @@ class ModuleModel : public LanguageModel {
         .unsqueeze(0)
         .to(device_);
   }
-  // Logits (R, 1, V).
+  // Logits (R, V), which the next call may write over.
   at::Tensor step_together(std::span<const TokenId> tokens,
                            std::span<SequenceState* const> states) {
-    const auto mixed = precision_guard();
-    auto together = stacked(states);
-    auto logits = model_->forward(ids_of(tokens).t(), together);
-    const auto stack = std::make_shared<const ModelState>(std::move(together));
+    const auto before = stacked(states);
+    std::shared_ptr<const ModelState> after;
+    at::Tensor logits;
+    if (decoding_ != nullptr) {
+      logits = decoding_->step(tokens, before, after);
+    } else {
+      const auto mixed = precision_guard();
+      auto together = *before;
+      logits = model_->forward(ids_of(tokens).t(), together).squeeze(1);
+      after = std::make_shared<const ModelState>(std::move(together));
+    }
     for (std::size_t i = 0; i < states.size(); ++i)
-      of(*states[i]).stack = stack, of(*states[i]).row = static_cast<std::int64_t>(i);
+      of(*states[i]).stack = after, of(*states[i]).row = static_cast<std::int64_t>(i);
     return logits;
   }
   // The states of sequences as one of a batch: as they lie where all of a stack go on together.
-  static ModelState stacked(std::span<SequenceState* const> states) {
+  static std::shared_ptr<const ModelState> stacked(std::span<SequenceState* const> states) {
     const auto& stack = of(*states.front()).stack;
     bool same = stack->t.size(0) == static_cast<std::int64_t>(states.size());
     for (std::size_t i = 0; same && i < states.size(); ++i)
       same = of(*states[i]).stack == stack && of(*states[i]).row == static_cast<std::int64_t>(i);
-    if (same) return *stack;
+    if (same) return stack;
     std::vector<ModelState> all;
     for (auto* state : states) all.push_back(of(*state).state());
     ModelState together = all.front();
@@ -262,7 +273,7 @@ class ModuleModel : public LanguageModel {
     }
     std::size_t i = 0;
     for_tensors([&](at::Tensor& tensor) { tensor = torch::cat(rows[i++]); }, together);
-    return together;
+    return std::make_shared<const ModelState>(std::move(together));
   }
   // Calls run(ids (1, T), state) for pieces of bounded length.
   template <class Run>
@@ -278,6 +289,7 @@ class ModuleModel : public LanguageModel {
   c10::Device device_;
   std::string precision_ = "f32";  // of others matrix products compute in bfloat16
   mutable Rwkv model_;
+  std::unique_ptr<DecodingPass> decoding_;  // with kernels for what the model has
 };
 
 }  // namespace

@@ -35,10 +35,11 @@ class Ends : public PassEnds {
         logits_(at::empty({rows_, V_})),
         normalized_(at::empty({rows_, C_})) {}
 
-  void embed(const TrainingBatch& batch, const at::Tensor& x) override;
+  void begin(const TrainingBatch& batch, int64_t tokens) override;
+  void embed(const at::Tensor& x) override;
   void embed_backward(const at::Tensor& gradient) override;
-  void head(const TrainingBatch& batch, double scale, const at::Tensor& x,
-            const at::Tensor& gradient) override;
+  void head(double scale, const at::Tensor& x, const at::Tensor& gradient) override;
+  at::Tensor logits(const at::Tensor& x) override;
   LossSum loss() const override { return loss_; }
 
  private:
@@ -47,9 +48,9 @@ class Ends : public PassEnds {
   // to <- gradient of the norm's input rows; may be dy.
   void norm_backward(const NormParameters& norm, const float* from, const float* dy, int64_t count,
                      float* to);
-  void cross_entropy(const at::Tensor& rows, const TrainingBatch& batch, int64_t begin,
-                     int64_t count, double scale, double* losses);
-  void pick(const TrainingBatch& batch);
+  void cross_entropy(const at::Tensor& rows, int64_t begin, int64_t count, double scale,
+                     double* losses);
+  void pick();
   int64_t row_of(int64_t i) const { return all_rows_ ? i : picked_[static_cast<size_t>(i)]; }
   const float* gathered(const float* from, int64_t begin, int64_t count);
 
@@ -58,9 +59,9 @@ class Ends : public PassEnds {
   double l2wrap_;
   int64_t C_, V_, rows_;
   std::size_t loss_op_, norm_op_;
-  int64_t used_ = 0;  // tokens of the batch
+  const TrainingBatch* batch_ = nullptr;
+  int64_t used_ = 0;  // its tokens
   double loss_ = 0;
-  const std::int64_t* inputs_ = nullptr;
   std::vector<int64_t> picked_;
   bool all_rows_ = true;
   at::Tensor embedded_, logits_, normalized_, picked_x_;
@@ -85,13 +86,16 @@ void Ends::norm_backward(const NormParameters& norm, const float* from, const fl
   tools_.add_partial_sums(tasks, 2, C_, {{0, norm.weight}, {1, norm.bias}});
 }
 
-void Ends::embed(const TrainingBatch& batch, const at::Tensor& x) {
-  used_ = x.size(0);
-  inputs_ = batch.inputs;
+void Ends::begin(const TrainingBatch& batch, int64_t tokens) {
+  batch_ = &batch;
+  used_ = tokens;
+}
+
+void Ends::embed(const at::Tensor& x) {
   const float* table = read(model_.emb);
   PassTools::in_parallel(used_, 64, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i)
-      std::memcpy(data(embedded_) + i * C_, table + inputs_[i] * C_,
+      std::memcpy(data(embedded_) + i * C_, table + batch_->inputs[i] * C_,
                   static_cast<size_t>(C_) * sizeof(float));
   });
   tools_.drop(embedded_.narrow(0, 0, used_), 0, 0);
@@ -107,15 +111,16 @@ void Ends::embed_backward(const at::Tensor& gradient) {
   // By channels, so that tokens that occur twice never meet in two threads.
   PassTools::in_parallel(C_, 16, [&](int64_t first, int64_t last) {
     for (int64_t i = 0; i < used_; ++i)
-      add_to(grad + inputs_[i] * C_ + first, read(gradient) + i * C_ + first, last - first);
+      add_to(grad + batch_->inputs[i] * C_ + first, read(gradient) + i * C_ + first, last - first);
   });
 }
 
 // Losses of rows [begin, begin + count) of those that have one, times their weights; the rows of
 // logits become their gradients times `scale`.
-void Ends::cross_entropy(const at::Tensor& rows, const TrainingBatch& batch, int64_t begin,
-                         int64_t count, double scale, double* losses) {
+void Ends::cross_entropy(const at::Tensor& rows, int64_t begin, int64_t count, double scale,
+                         double* losses) {
   const Timed timed(tools_, loss_op_);
+  const auto& batch = *batch_;
   PassTools::in_parallel(count, 8, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t row = row_of(begin + i);
@@ -128,12 +133,12 @@ void Ends::cross_entropy(const at::Tensor& rows, const TrainingBatch& batch, int
 }
 
 // The rows that have a loss: all, or those whose weight is not 0.
-void Ends::pick(const TrainingBatch& batch) {
+void Ends::pick() {
   picked_.clear();
-  all_rows_ = batch.weights == nullptr;
+  all_rows_ = batch_->weights == nullptr;
   if (all_rows_) return;
   for (int64_t i = 0; i < used_; ++i)
-    if (batch.weights[i] != 0) picked_.push_back(i);
+    if (batch_->weights[i] != 0) picked_.push_back(i);
   if (!picked_x_.defined()) picked_x_ = at::empty({rows_, C_});
 }
 
@@ -146,9 +151,8 @@ const float* Ends::gathered(const float* from, int64_t begin, int64_t count) {
   return read(picked_x_);
 }
 
-void Ends::head(const TrainingBatch& batch, double scale, const at::Tensor& x,
-                const at::Tensor& gradient) {
-  pick(batch);
+void Ends::head(double scale, const at::Tensor& x, const at::Tensor& gradient) {
+  pick();
   const int64_t wanted = all_rows_ ? used_ : static_cast<int64_t>(picked_.size());
   std::vector<double> losses(static_cast<size_t>(wanted));
   if (!all_rows_ && scale != 0) gradient.zero_();
@@ -158,7 +162,7 @@ void Ends::head(const TrainingBatch& batch, double scale, const at::Tensor& x,
     const float* from = gathered(read(x), begin, count);
     norm_forward(model_.ln_out, from, count, data(normal));
     tools_.linear(out, normal, model_.head);
-    cross_entropy(out, batch, begin, count, scale, losses.data() + begin);
+    cross_entropy(out, begin, count, scale, losses.data() + begin);
     if (scale == 0) continue;
     tools_.add_weight_gradient(model_.head, out, normal);
     // Where rows were gathered, their gradients take the place of what the head took.
@@ -172,6 +176,13 @@ void Ends::head(const TrainingBatch& batch, double scale, const at::Tensor& x,
   }
   loss_ = 0;
   for (const double one : losses) loss_ += one;
+}
+
+at::Tensor Ends::logits(const at::Tensor& x) {
+  auto normal = at::empty_like(x), all = at::empty({used_, V_});
+  norm_forward(model_.ln_out, read(x), used_, data(normal));
+  tools_.linear(all, normal, model_.head);
+  return all;
 }
 
 }  // namespace
@@ -192,7 +203,9 @@ double pass_ends_floats(const ModelConfig& config, std::int64_t tokens, const Pa
   const auto real = [](std::int64_t value) { return static_cast<double>(value); };
   const double C = real(config.n_embd), rows = real(head_rows_of(config, tokens, place)),
                share = real(static_cast<std::int64_t>(at::elementSize(place.type))) / sizeof(float);
-  return real(tokens) * C + rows * share * (real(logits_width(config, place)) + C);
+  // On a device also the ids of inputs and targets, and those of inputs sorted, with their places.
+  const double ids = place.kernels ? 4 * real(tokens) * sizeof(std::int64_t) / sizeof(float) : 0;
+  return real(tokens) * C + rows * share * (real(logits_width(config, place)) + C) + ids;
 }
 
 std::unique_ptr<PassEnds> make_ends(const PassEndsSetup& setup) {

@@ -12,13 +12,16 @@ namespace rwkvx {
 class PassEnds {
  public:
   virtual ~PassEnds() = default;
-  // x (N, C) <- the embedded tokens, normalized.
-  virtual void embed(const TrainingBatch& batch, const at::Tensor& x) = 0;
+  // What follows is of this batch, of `tokens` tokens, which lives as long.
+  virtual void begin(const TrainingBatch& batch, std::int64_t tokens) = 0;
+  // x (tokens, C) <- the embedded tokens, normalized.
+  virtual void embed(const at::Tensor& x) = 0;
   // From x's gradient, which it may write over.
   virtual void embed_backward(const at::Tensor& gradient) = 0;
   // The losses of the tokens behind x; with scale, x's gradient times it.
-  virtual void head(const TrainingBatch& batch, double scale, const at::Tensor& x,
-                    const at::Tensor& gradient) = 0;
+  virtual void head(double scale, const at::Tensor& x, const at::Tensor& gradient) = 0;
+  // (tokens, V), of the type of activations, from x; the next call may write over it.
+  virtual at::Tensor logits(const at::Tensor& x) = 0;
   // The sum of the weighted losses of the last head().
   virtual LossSum loss() const = 0;
 };

@@ -11,6 +11,7 @@
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/ops/cuda/call.h"
 #include "rwkvx/ops/cuda/cross_entropy.h"
+#include "rwkvx/ops/cuda/elementwise_call.h"
 #include "rwkvx/ops/cuda/upload.h"
 
 namespace rwkvx {
@@ -40,14 +41,19 @@ class DeviceEnds : public PassEnds {
     const auto options = at::device(tools_.place.device).dtype(tools_.place.type);
     logits_ = at::empty({rows_, logits_width(setup.model.config(), tools_.place)}, options);
     to_x_ = at::empty({rows_, C_}, options);
+    tokens_ = at::empty({4 * setup.tokens}, options.dtype(at::kLong));
   }
 
-  void embed(const TrainingBatch& batch, const at::Tensor& x) override {
-    const int64_t used = x.size(0);
-    inputs_ = on_device(batch.inputs, used, at::kLong);
-    targets_ = on_device(batch.targets, used, at::kLong);
+  // Where a batch's tokens lie depends on their number alone, so that a graph finds them.
+  void begin(const TrainingBatch& batch, int64_t used) override {
+    const auto tokens = tokens_.narrow(0, 0, 4 * used).view({4, used});
+    cuda::upload_to(tokens, told(batch, used).data());
+    inputs_ = tokens[0], targets_ = tokens[1], ids_ = tokens[2], order_ = tokens[3];
     weights_ = batch.weights == nullptr ? at::Tensor() : on_device(batch.weights, used, at::kFloat);
     pick(batch.weights, used);
+  }
+
+  void embed(const at::Tensor& x) override {
     embedded_ = at::index_select(model_.emb, 0, inputs_);
     tools_.drop(embedded_, 0, 0);
     const auto [y, mean, scale] = norm(embedded_, model_.ln0);
@@ -59,12 +65,13 @@ class DeviceEnds : public PassEnds {
     const auto to = norm_backward(gradient, embedded_, mean_, scale_, model_.ln0);
     if (!model_.emb.grad().defined()) return;
     tools_.drop(to, 0, 0);
-    // Which sorts, so that the sums have an order.
-    model_.emb.grad().index_put_({inputs_}, to, /*accumulate=*/true);
+    cuda::for_each(cuda::EmbeddingGradient{ids_.const_data_ptr<int64_t>(),
+                                           order_.const_data_ptr<int64_t>(), PassTools::read(to),
+                                           PassTools::data(model_.emb.grad()), to.size(0), C_},
+                   to);
   }
 
-  void head(const TrainingBatch&, double scale, const at::Tensor& x,
-            const at::Tensor& gradient) override {
+  void head(double scale, const at::Tensor& x, const at::Tensor& gradient) override {
     const int64_t wanted = picked_.defined() ? picked_.size(0) : x.size(0);
     const auto losses = at::empty({wanted}, x.options().dtype(at::kDouble));
     auto all = gradient;
@@ -91,9 +98,32 @@ class DeviceEnds : public PassEnds {
     loss_ = losses.sum();
   }
 
+  at::Tensor logits(const at::Tensor& x) override {
+    const auto all = x.size(0) <= rows_ ? logits_.narrow(0, 0, x.size(0)).narrow(1, 0, V_)
+                                        : at::empty({x.size(0), V_}, logits_.options());
+    tools_.linear(all, tools_.operand(std::get<0>(norm(x, model_.ln_out))), model_.head);
+    return all;
+  }
+
   LossSum loss() const override { return LossSum(loss_); }
 
  private:
+  // A batch's inputs; where it has targets, these, then its inputs sorted and the place of each.
+  std::vector<int64_t> told(const TrainingBatch& batch, int64_t used) const {
+    std::vector<int64_t> all(batch.inputs, batch.inputs + used);
+    all.resize(static_cast<size_t>(4 * used));
+    if (batch.targets == nullptr) return all;
+    std::copy_n(batch.targets, used, all.begin() + used);
+    std::vector<int64_t> places(static_cast<size_t>(V_) + 1);  // of the first token of each id
+    for (int64_t i = 0; i < used; ++i) ++places[static_cast<size_t>(batch.inputs[i]) + 1];
+    for (size_t id = 1; id < places.size(); ++id) places[id] += places[id - 1];
+    for (int64_t i = 0; i < used; ++i) {
+      const auto place = places[static_cast<size_t>(batch.inputs[i])]++;
+      all[static_cast<size_t>(2 * used + place)] = batch.inputs[i];
+      all[static_cast<size_t>(3 * used + place)] = i;
+    }
+    return all;
+  }
   // The rows that have a loss, where not all have one.
   void pick(const float* weights, int64_t used) {
     picked_ = at::Tensor();
@@ -140,7 +170,8 @@ class DeviceEnds : public PassEnds {
   PassTools& tools_;
   double l2wrap_;
   int64_t C_, V_, rows_;
-  at::Tensor inputs_;                      // of the batch, (tokens)
+  at::Tensor tokens_;
+  at::Tensor inputs_, ids_, order_;        // of the batch, (tokens); sorted, and from where
   at::Tensor targets_, weights_, picked_;  // of its rows that have a loss
   at::Tensor embedded_, mean_, scale_;
   at::Tensor logits_, to_x_, loss_;

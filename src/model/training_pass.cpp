@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <vector>
 
+#include "model/batch_graph.h"
 #include "model/pass_ends.h"
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/modules/core_modules.h"
 #include "rwkvx/modules/shift.h"
+#include "rwkvx/ops/cuda/upload.h"
 
 namespace rwkvx {
 namespace {
@@ -18,6 +20,10 @@ namespace {
 // groups stay in cache between operators, but make slower matrix products: measured at C = 768,
 // 1 << 20 was the faster by a few per cent.
 constexpr int64_t kGroupFloats = 1 << 20;
+
+// Batches of a form that train kernel by kernel, so that libraries are ready, before the next one
+// is recorded.
+constexpr int kBatchesBeforeGraph = 2;
 
 // A device has no cache to keep a group in, and enough to do in a whole batch alone.
 int64_t group_of(const ModelConfig& config, int64_t tokens, int64_t longest,
@@ -52,8 +58,11 @@ struct TrainingPass::Impl {
         core(fused_core(config, options_.place)),
         options(options_),
         limits(limits_of(config, tokens, longest_, options)),
-        tools(core.pass_operators, options.place) {
+        tools(core.pass_operators, options.place),
+        graph(options.place.device, kBatchesBeforeGraph) {
+    parameters = model.parameters();
     tools.keep_copy = options.keep_copy;
+    tools.integers = options.integers;
     const int64_t N = tokens;
     L = config.n_layer, C = config.n_embd, V = config.vocab_size;
     const auto make = [&](at::IntArrayRef shape) {
@@ -105,8 +114,11 @@ struct TrainingPass::Impl {
     return all;
   }
 
+  // What a call wants of a batch.
+  enum class Wanted { kStates, kLogits, kLoss, kGradients };
+
   // Checks the batch and prepares what its blocks share.
-  void begin(const TrainingBatch& batch) {
+  void begin(const TrainingBatch& batch, Wanted wanted) {
     auto& all = tools.sequences;
     all = batch.sequences;
     TORCH_CHECK(!all.empty(), "TrainingPass: a batch without sequences");
@@ -124,19 +136,28 @@ struct TrainingPass::Impl {
       tools.equal =
           tools.equal && one.tokens == all.front().tokens && one.position == all.front().position;
     }
-    for (int64_t i = 0; i < used; ++i)
-      TORCH_CHECK(batch.inputs[i] >= 0 && batch.inputs[i] < V && batch.targets[i] >= 0 &&
-                      batch.targets[i] < V,
-                  "TrainingPass: token ", batch.inputs[i], " or target ", batch.targets[i],
-                  " is outside the vocabulary of ", V);
-    find_positions(lowest, highest - lowest);
+    const auto known = [&](const int64_t* tokens) {
+      return std::all_of(tokens, tokens + used, [&](int64_t id) { return id >= 0 && id < V; });
+    };
+    TORCH_CHECK(known(batch.inputs) && (batch.targets == nullptr || known(batch.targets)),
+                "TrainingPass: a token is outside the vocabulary of ", V);
+    TORCH_CHECK(batch.targets != nullptr || wanted < Wanted::kLoss,
+                "TrainingPass: a loss needs targets");
+    tools.keeps = wanted == Wanted::kGradients;
+    tools.phi_by_sequence = options.place.kernels && wanted == Wanted::kLogits &&
+                            all.size() == static_cast<size_t>(used);
+    if (tools.phi_by_sequence)
+      find_own_positions();
+    else
+      find_positions(lowest, highest - lowest);
     tools.dropout = batch.dropout, tools.dropout_key = batch.dropout_key;
     tools.dropout_first = batch.first_token * C;
     states = batch.states;
     TORCH_CHECK(
         !options.place.kernels || (states.grad_after == nullptr && states.grad_before == nullptr),
         "TrainingPass: gradients of states are computed on the CPU alone");
-    for (const auto& block : blocks) block->begin();
+    ends->begin(batch, used);
+    tools.read_matrices();
   }
 
   // The position features of positions start .. start + count, unless they are the last batch's.
@@ -148,23 +169,84 @@ struct TrainingPass::Impl {
       tools.phi = tools.phi.squeeze(0).contiguous().to(options.place.device);  // (P, F)
   }
 
-  // What a call wants of a batch.
-  enum class Wanted { kStates, kLoss, kGradients };
+  // Those of each sequence's only token, at a place of their own.
+  void find_own_positions() {
+    const auto count = static_cast<int64_t>(tools.sequences.size());
+    auto positions = at::empty({count}, at::kLong);
+    for (int64_t b = 0; b < count; ++b)
+      positions[b] = tools.sequences[static_cast<size_t>(b)].position;
+    const auto found = shift_positions(config, positions, 1, at::kFloat);  // (count or 1, 1, F)
+    tools.phi = at::Tensor(), tools.phi_start = -1;
+    if (!found.defined()) return;
+    const int64_t F = found.size(2);
+    if (!own_phi.defined())
+      own_phi = at::empty({limits.tokens, F}, at::device(options.place.device));
+    tools.phi = own_phi.narrow(0, 0, count);
+    cuda::upload_to(tools.phi,
+                    found.squeeze(1).expand({count, F}).contiguous().const_data_ptr<float>());
+  }
+
   LossSum run(const TrainingBatch& batch, Wanted wanted, double scale,
               const std::function<void(std::int64_t)>& complete = {}) {
     const at::NoGradGuard no_grad;
-    begin(batch);
-    tools.read_matrices();
+    begin(batch, wanted);
+    if (wanted != Wanted::kGradients || complete || !fits_graph(batch)) {
+      compute(wanted, scale, complete);
+      return wanted == Wanted::kStates ? LossSum() : ends->loss();
+    }
+    const auto work = [this, wanted, scale] {
+      compute(wanted, scale);
+      return ends->loss().on(options.place.device);
+    };
+    return LossSum(graph.run({tools.sequences, scale, places()}, tools.phi, work).clone());
+  }
+
+  at::Tensor logits(const TrainingBatch& batch, BatchGraph* with) {
+    const at::NoGradGuard no_grad;
+    begin(batch, Wanted::kLogits);
+    const auto work = [this] { return compute(Wanted::kLogits, 0); };
+    if (with == nullptr || !tools.phi_by_sequence) return work();
+    auto form = BatchForm{{{0, used, 0}}, 0, places()};
+    for (const auto* state : {states.before, static_cast<const ModelState*>(states.after)})
+      for (const auto& layer : state == nullptr ? std::vector<LayerState>() : state->layers)
+        for (const auto& tensor : layer) form.places.push_back(tensor.const_data_ptr());
+    return with->run(form, tools.phi, work);
+  }
+
+  // Whether nothing changes from one batch to the next but tokens.
+  bool fits_graph(const TrainingBatch& batch) const {
+    return options.graph && options.place.kernels && batch.dropout == 0 &&
+           batch.weights == nullptr && batch.states.before == nullptr &&
+           batch.states.after == nullptr;
+  }
+
+  // Where all lies that is learned, and its gradients.
+  std::vector<const void*> places() const {
+    std::vector<const void*> all;
+    const auto add = [&](const at::Tensor& one) {
+      all.push_back(one.const_data_ptr());
+      all.push_back(one.grad().defined() ? one.grad().const_data_ptr() : nullptr);
+    };
+    for (const auto& parameter : parameters) add(parameter);
+    for (const auto& [matrix, adapter] : tools.adapters) add(adapter.a), add(adapter.b);
+    return all;
+  }
+
+  // What begin() prepared; logits where they are wanted. Waits for nothing, and depends on
+  // sequences, `wanted`, `scale`, the places of states and the numbers in memory, and on dropout.
+  at::Tensor compute(Wanted wanted, double scale,
+                     const std::function<void(std::int64_t)>& complete = {}) {
+    for (const auto& block : blocks) block->begin();
     const auto rows_of = [&](const at::Tensor& all) { return all.narrow(0, 0, used); };
-    ends->embed(batch, rows_of(x.front()));
+    ends->embed(rows_of(x.front()));
     const auto all = groups();
     for (int64_t l = 0; l < L; ++l)
       for (const auto& group : all)
         blocks[static_cast<size_t>(l)]->forward(rows(l, group, /*advance=*/true));
-    if (wanted == Wanted::kStates) return 0;
-    ends->head(batch, wanted == Wanted::kGradients ? scale : 0, rows_of(x.back()),
-               rows_of(gradient));
-    if (wanted == Wanted::kLoss) return ends->loss();
+    if (wanted == Wanted::kStates) return {};
+    if (wanted == Wanted::kLogits) return ends->logits(rows_of(x.back()));
+    ends->head(wanted == Wanted::kGradients ? scale : 0, rows_of(x.back()), rows_of(gradient));
+    if (wanted == Wanted::kLoss) return {};
     for (int64_t l = L - 1; l >= 0; --l) {
       for (const auto& group : all) {
         auto& block = *blocks[static_cast<size_t>(l)];
@@ -175,10 +257,11 @@ struct TrainingPass::Impl {
       if (complete) complete(l);
     }
     ends->embed_backward(rows_of(gradient));
-    return ends->loss();
+    return {};
   }
 
   RwkvImpl& model;
+  std::vector<at::Tensor> parameters;
   ModelConfig config;
   const CoreModules& core;
   TrainingPassOptions options;
@@ -186,12 +269,14 @@ struct TrainingPass::Impl {
   int64_t L = 0, C = 0, V = 0;
   int64_t used = 0;  // tokens of the batch
   PassTools tools;
+  BatchGraph graph;
   PassStates states;
   std::unique_ptr<PassEnds> ends;
   std::vector<std::unique_ptr<BlockPass>> blocks;
   std::vector<at::Tensor> x;     // (N, C), input of each block, then of ln_out
   std::vector<at::Tensor> kept;  // of each block, or one for all
   at::Tensor gradient;           // (N, C)
+  at::Tensor own_phi;            // (N, F), made where it is wanted
   at::Tensor scratch, shared;
 };
 
@@ -226,6 +311,7 @@ TrainingPass::TrainingPass(RwkvImpl& model, std::int64_t tokens, std::int64_t lo
 TrainingPass::~TrainingPass() = default;
 
 const OperatorSeconds& TrainingPass::seconds() const { return impl_->tools.seconds; }
+std::int64_t TrainingPass::graphs_started() const { return impl_->graph.started(); }
 TrainingBatch TrainingBatch::of_rows(const std::int64_t* inputs, const std::int64_t* targets,
                                      std::int64_t B, std::int64_t T) {
   TrainingBatch batch;
@@ -246,6 +332,9 @@ LossSum TrainingPass::loss(const TrainingBatch& batch) {
 }
 void TrainingPass::advance(const TrainingBatch& batch) {
   impl_->run(batch, Impl::Wanted::kStates, 0);
+}
+at::Tensor TrainingPass::logits(const TrainingBatch& batch, BatchGraph* graph) {
+  return impl_->logits(batch, graph);
 }
 void TrainingPass::add_adapter(const at::Tensor& matrix, const PassAdapter& adapter) {
   impl_->tools.adapters[matrix.unsafeGetTensorImpl()] = adapter;

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "rwkvx/ops/cuda/call.h"
+#include "rwkvx/ops/cuda/elementwise_call.h"
 #include "rwkvx/ops/cuda/integer_product.h"
 #include "rwkvx/ops/precision.h"
 
@@ -45,7 +45,6 @@ IntegerMatrix::IntegerMatrix(const WeightMatrix& matrix, c10::Device device) {
   scales_ = copied(matrix.scales, {M}, at::kFloat, device);
   column_scales_ = copied(matrix.column_scales, {N}, at::kFloat, device);
   if (wide == 0) return;
-  wide_first_here_.assign(matrix.wide.first, matrix.wide.first + M + 1);
   wide_first_ = copied(matrix.wide.first, {M + 1}, at::kInt, device);
   wide_columns_ = copied(matrix.wide.columns, {wide}, at::kInt, device);
   wide_values_ = copied(matrix.wide.values, {wide}, at::kFloat, device);
@@ -57,40 +56,53 @@ at::Tensor IntegerMatrix::product(const at::Tensor& x) const {
   auto shape = x.sizes().vec();
   shape.back() = M;
   const auto y = at::empty({rows_of_x.size(0), M}, x.options());
-  if (rows_of_x.size(0) > kMostRows) {
+  product_to(y, rows_of_x);
+  return y.view(shape);
+}
+
+void IntegerMatrix::product_to(const at::Tensor& y, const at::Tensor& x) const {
+  const auto M = values_.size(0), N = values_.size(1);
+  if (x.size(0) > kMostRows) {
     for (std::int64_t begin = 0; begin < M; begin += kRowsAtATime) {
       const auto count = std::min(kRowsAtATime, M - begin);
-      y.narrow(1, begin, count).copy_(at::mm(rows_of_x, rows(begin, count, x.scalar_type()).t()));
+      y.narrow(1, begin, count).copy_(at::mm(x, rows(begin, count, x.scalar_type()).t()));
     }
-    return y.view(shape);
+    return;
+  }
+  if (!y.is_contiguous() || !x.is_contiguous()) {
+    y.copy_(product(x));
+    return;
   }
   cuda::with_type(x.scalar_type(), [&]<class Value>() {
     cuda::run(
         cuda::IntegerProductCall<Value>{
-            rows_of_x.size(0), M, N, cuda::data<std::int8_t>(values_), cuda::data<float>(scales_),
+            x.size(0), M, N, cuda::data<std::int8_t>(values_), cuda::data<float>(scales_),
             cuda::data<float>(column_scales_), cuda::data<std::int32_t>(wide_first_),
             cuda::data<std::int32_t>(wide_columns_), cuda::data<float>(wide_values_),
-            cuda::data<Value>(rows_of_x), cuda::mutable_data<Value>(y)},
+            cuda::data<Value>(x), cuda::mutable_data<Value>(y)},
         y);
   });
-  return y.view(shape);
 }
 
 // Rows [begin, begin + count) as floats of a type.
 at::Tensor IntegerMatrix::rows(std::int64_t begin, std::int64_t count, at::ScalarType type) const {
-  auto w = values_.narrow(0, begin, count).to(at::kFloat);
-  w.mul_(scales_.narrow(0, begin, count).unsqueeze(1));
-  if (column_scales_.defined()) w.mul_(column_scales_);
-  if (wide_first_.defined()) {
-    const auto first = wide_first_here_[static_cast<std::size_t>(begin)],
-               last = wide_first_here_[static_cast<std::size_t>(begin + count)];
-    const auto lengths = wide_first_.narrow(0, begin, count + 1).diff().to(at::kLong);
-    const auto own = at::repeat_interleave(at::arange(count, lengths.options()), lengths, 0,
-                                           /*output_size=*/last - first);
-    w.index_put_({own, wide_columns_.narrow(0, first, last - first).to(at::kLong)},
-                 wide_values_.narrow(0, first, last - first));
-  }
-  return w.to(type);
+  const std::int64_t N = values_.size(1);
+  auto w = at::empty({count, N}, scales_.options().dtype(type));
+  cuda::with_type(type, [&]<class Value>() {
+    auto* to = cuda::mutable_data<Value>(w);
+    cuda::for_each(cuda::UnpackIntegers<Value>{cuda::data<std::int8_t>(values_) + begin * N,
+                                               cuda::data<float>(scales_) + begin,
+                                               cuda::data<float>(column_scales_), N, to},
+                   w);
+    if (wide_first_.defined())
+      cuda::run(
+          cuda::Elementwise<cuda::UnpackWide<Value>>{
+              {cuda::data<std::int32_t>(wide_first_) + begin,
+               cuda::data<std::int32_t>(wide_columns_), cuda::data<float>(wide_values_), N, to},
+              count},
+          w);
+  });
+  return w;
 }
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& matrix, const IntegerMatrices* integers) {

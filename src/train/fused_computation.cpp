@@ -61,6 +61,7 @@ class Fused : public Computation {
     options.sequences = most_;
     options.place = limits.place;
     options.keep_copy = keep_copy;
+    options.graph = config.cuda_graph;
     bytes_ = TrainingPass::buffer_bytes(model_->config(), tokens_, longest_, options);
     pass_ = std::make_unique<TrainingPass>(*model_, tokens_, longest_, options);
     const auto parameters = model_->named_parameters();

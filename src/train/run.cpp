@@ -156,6 +156,18 @@ bool Run::bfloat16() const {
   return uses_bfloat16(enum_name(config_.train.precision), device_, "train.precision");
 }
 
+// Why none of this run's batches can be one graph though that is wanted; else "".
+std::string Run::no_graph() const {
+  const auto& c = config_.train;
+  if (!c.cuda_graph || device_.is_cpu()) return "";
+  if (!fused_) return "the reference modules train this model";
+  if (data_.weighted) return "which tokens have a loss changes from batch to batch";
+  if (c.segment_tokens > 0 && c.segment_tokens < c.ctx_len) return "states are carried on";
+  if (ranks_ != nullptr && c.grad_accum_steps == 1)
+    return "gradients are summed over processes while they are found";
+  return "";
+}
+
 // The next batch of the step in progress.
 const TokenBatch& Run::next_batch() {
   const auto& batch = ahead_->get(step_next_);
@@ -323,6 +335,8 @@ TrainResult Run::train(const TrainOptions& options) {
     if (const auto note = slow_training_note(config_.model, pass_place()); !note.empty())
       log_warning("train.operators: " + note);
 
+  if (const auto why = no_graph(); !why.empty() && !quiet_)
+    log_warning("train.cuda_graph: " + why + ", so batches go kernel by kernel");
   if ((c.max_tokens > 0 || c.epochs > 0) && !quiet_)
     log_info("the run ends after " + budget_.text() + ", which sets the length of the schedule");
   if (!quiet_ && ranks_ != nullptr)

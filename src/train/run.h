@@ -102,6 +102,7 @@ class Run {
   bool asked_to_stop() const;
   bool bfloat16() const;
   PassPlace pass_place() const;
+  std::string no_graph() const;
   const TokenBatch& next_batch();
   LossSum gradients();
   double gradients_of_ranks();

@@ -53,9 +53,11 @@ class TrainingWork : public Work {
       pass_ = std::make_unique<TrainingPass>(
           *model_, B * T, T,
           TrainingPassOptions{config_.grad_checkpoint == GradCheckpoint::kBlock, config_.l2wrap, B,
-                              place, [this](const at::Tensor& matrix, const at::Tensor& copy) {
+                              place,
+                              [this](const at::Tensor& matrix, const at::Tensor& copy) {
                                 return optimizer_->keep_copy(matrix, copy);
-                              }});
+                              },
+                              config_.cuda_graph});
     } else {
       modules_ = module_computation(model_, config_, {});
     }
@@ -172,7 +174,8 @@ std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
   for (const auto& kind : options.kinds) {
     series.push_back({kind, {}, {}, 0});
     works.push_back(make_work(kind, config, device));
-    works.back()->step();
+    // A graph is recorded at the third step.
+    for (int i = 0; i < (config.train.cuda_graph ? 3 : 1); ++i) works.back()->step();
     before.push_back(works.back()->operators());
   }
   const InterruptGuard guard;

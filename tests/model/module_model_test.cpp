@@ -1,6 +1,7 @@
 #include "rwkvx/model/module_model.h"
 
 #include <gtest/gtest.h>
+#include <torch/types.h>
 
 #include <algorithm>
 #include <cmath>
@@ -71,6 +72,10 @@ TEST(DeviceModel, ComputesWithWhatAFileHolds) {
     config.n_layer = 2, config.n_embd = 64, config.vocab_size = 50, config.head_size = 16;
     Rwkv model(config);
     model->initialize(1, 0.5);
+    for (auto& parameter : model->parameters()) {  // matrices that start at zero
+      const torch::NoGradGuard no_grad;
+      parameter += torch::randn(parameter.sizes()) * 0.05;
+    }
     write_safetensors(folder / "model.safetensors", weight_views(*model).views);
     const auto source = open_tensors(folder / "model.safetensors");
     std::vector<TokenId> tokens;
@@ -103,7 +108,7 @@ TEST(DeviceModel, ComputesWithWhatAFileHolds) {
       engine->prefill(tokens, *here, wanted.data());
       device->prefill(tokens, *there, found.data());
       near("the prompt");
-      for (const TokenId token : {3, 1, 4}) {
+      for (const TokenId token : {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8}) {
         SequenceState *const own[] = {here.get()}, *const other[] = {there.get()};
         engine->step({&token, 1}, own, wanted.data());
         device->step({&token, 1}, other, found.data());

@@ -63,6 +63,48 @@ void check_elementwise(std::int64_t count) {
   check("dropout", y);
 }
 
+void check_embedding(std::int64_t rows, std::int64_t vocab, std::int64_t C) {
+  std::printf("gradient of an embedding, %lld x %lld rows of %lld\n", static_cast<long long>(rows),
+              static_cast<long long>(vocab), static_cast<long long>(C));
+  Array<std::int64_t> ids(rows), order(rows);
+  for (std::int64_t i = 0; i < rows; ++i) {
+    ids.set(i, static_cast<float>(i * vocab / rows));
+    order.set(i, static_cast<float>(rows - 1 - i));
+  }
+  ids.upload(), order.upload();
+  Array<float> gradients(rows * C, -1, 1), to(vocab * C, -1, 1);
+  run_everywhere(rows * C, [&](Side s) {
+    return EmbeddingGradient{ids.at(s), order.at(s), gradients.at(s), to.at(s), rows, C};
+  });
+  check("its sum", to);
+}
+
+template <class Value>
+void check_unpacking(std::int64_t rows, std::int64_t N) {
+  std::printf("int8 weights as floats in %s, %lld x %lld\n", type_name<Value>(),
+              static_cast<long long>(rows), static_cast<long long>(N));
+  std::vector<std::int8_t> integers;
+  for (std::int64_t i = 0; i < rows * N; ++i)
+    integers.push_back(static_cast<std::int8_t>(i * 71 % 255 - 127));
+  std::vector<std::int32_t> one_each{0}, places;
+  for (std::int32_t i = 0; i < rows; ++i) {
+    one_each.push_back(i + 1);
+    places.push_back(i * 5 % static_cast<std::int32_t>(N));
+  }
+  Array<std::int8_t> weights(rows * N);
+  Array<float> scales(rows, 0.01f, 0.1f), column_scales(N, 0.5f, 2), wide(rows, 3, 9);
+  Array<std::int32_t> first(rows + 1), columns(rows);
+  weights.set_all(integers), first.set_all(one_each), columns.set_all(places);
+  Array<Value> to(rows * N);
+  run_everywhere(rows * N, [&](Side s) {
+    return UnpackIntegers<Value>{weights.at(s), scales.at(s), column_scales.at(s), N, to.at(s)};
+  });
+  run_everywhere(rows, [&](Side s) {
+    return UnpackWide<Value>{first.at(s), columns.at(s), wide.at(s), N, to.at(s)};
+  });
+  check("weights", to);
+}
+
 template <class Value>
 void check_cross_entropy(std::int64_t rows, std::int64_t vocab, float scale) {
   const std::int64_t stride = (vocab + 63) / 64 * 64;
@@ -267,6 +309,7 @@ void check_type() {
   check_integer_product<Value>(1, 1027, 768);
   check_integer_product<Value>(9, 33, 70);
   check_integer_product<Value>(16, 3, 1);
+  check_unpacking<Value>(100, 77);
   for (const bool first : {false, true}) {
     check_heads<Value>(1, 3, 16, first);
     check_heads<Value>(33, 2, 64, first);
@@ -279,6 +322,9 @@ void check_type() {
 void check_pass() {
   check_type<float>();
   check_type<Bf16>();
+  check_embedding(1, 1, 5);
+  check_embedding(100, 7, 96);
+  check_embedding(8'192, 300, 768);
   check_adamw(20'000);
   check_draw(700);
   check_draw(65'536);

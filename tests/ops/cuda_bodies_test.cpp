@@ -150,5 +150,22 @@ TEST(CudaBodies, ElementwiseStepsAreTheCpus) {
   EXPECT_TRUE(at::equal(found, wanted));
 }
 
+TEST(CudaBodies, RowsOfOneTokenAreAddedInTheirOrder) {
+  at::manual_seed(4);
+  const int64_t C = 5, V = 7;
+  for (const int64_t rows : {1, 8, 100}) {
+    // Of two tokens more than are under way together, of others none.
+    const auto inputs = at::randint(2, {rows}, at::kLong) * 4 + 1;
+    const auto gradients = at::randn({rows, C}), start = at::randn({V, C});
+    const auto [ids, order] = inputs.sort(std::optional(true));
+    auto found = start.clone(), wanted = start.clone();
+    run(cuda::EmbeddingGradient{ids.const_data_ptr<int64_t>(), order.const_data_ptr<int64_t>(),
+                                data(gradients), data(found), rows, C},
+        rows * C);
+    for (int64_t i = 0; i < rows; ++i) wanted[inputs[i].item<int64_t>()] += gradients[i];
+    EXPECT_TRUE(at::equal(found, wanted)) << rows;
+  }
+}
+
 }  // namespace
 }  // namespace rwkvx

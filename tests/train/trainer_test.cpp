@@ -132,6 +132,40 @@ TEST(Trainer, ADeviceIsReadAsRarelyAsTheLogIsWritten) {
   EXPECT_EQ(validated, validations);
 }
 
+// With validations between them, averages that take the weights' place there, and a rest of the data.
+TEST(Trainer, BatchesThatAreStartedAsAWholeLeaveTheSameRun) {
+  const ScratchDirectory folder;
+  const KernelBodies bodies("bf16");
+  auto one_by_one = tiny(folder, "one"), whole = tiny(folder, "whole");
+  for (auto* config : {&one_by_one, &whole}) {
+    config->train.max_steps = 12, config->train.eval_every = 5, config->train.ema_decay = 0.9;
+    config->train.grad_accum_steps = 2;
+  }
+  whole.train.cuda_graph = true;
+  train(one_by_one, quiet());
+  train(whole, quiet());
+  const auto wanted = log_lines(one_by_one), found = log_lines(whole);
+  ASSERT_EQ(found.size(), wanted.size());
+  for (std::size_t i = 0; i < wanted.size(); ++i)
+    for (const char* field : {"loss", "valid_loss", "grad_norm"})
+      if (wanted[i].contains(field)) {
+        EXPECT_EQ(found[i][field], wanted[i][field]) << i << " " << field;
+      }
+}
+
+TEST(Trainer, ACudaGraphHasNoDropoutAndNoModules) {
+  const ScratchDirectory folder;
+  auto config = tiny(folder);
+  config.train.cuda_graph = true;
+  config.train.dropout = 0.1;
+  EXPECT_THAT([&] { config.train.check("train"); },
+              testing::ThrowsMessage<ConfigError>(HasSubstr("train.cuda_graph: true needs dropout")));
+  config.train.dropout = 0;
+  config.train.operators = Operators::kReference;
+  EXPECT_THAT([&] { config.train.check("train"); },
+              testing::ThrowsMessage<ConfigError>(HasSubstr("needs operators = fused")));
+}
+
 TEST(Trainer, RefusesAnUnknownTypeOfKernelBodies) {
   const ScratchDirectory folder;
   const KernelBodies bodies("fp8");

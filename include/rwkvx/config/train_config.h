@@ -234,6 +234,7 @@ struct TrainingConfig {
   std::int64_t keep_last = 2;
   Operators operators = Operators::kFused;
   GradCheckpoint grad_checkpoint = GradCheckpoint::kNone;
+  bool cuda_graph = false;
   std::int64_t threads = 0;
   std::string device = "auto";
   Precision precision = Precision::kAuto;
@@ -359,6 +360,11 @@ struct TrainingConfig {
         Field<C, GradCheckpoint>{
             "grad_checkpoint", &C::grad_checkpoint,
             "block: keep only each block's input and recompute the rest; less memory, slower"},
+        added(Field<C, bool>{
+            "cuda_graph", &C::cuda_graph,
+            "on a GPU: record the work of a batch once and start it as a whole, which small models "
+            "gain from; batches of other lengths, with masked tokens or dropout go kernel by "
+            "kernel"}),
         I{"threads", &C::threads, "CPU threads; 0 = automatic", 0, 1024},
         Field<C, std::string>{"device", &C::device,
                               "auto, cpu or cuda:N; auto = the first GPU that this build can use, "

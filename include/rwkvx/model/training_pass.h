@@ -19,6 +19,7 @@
 
 namespace rwkvx {
 
+class BatchGraph;
 class RwkvImpl;
 
 // What the matrix products' library and its threads take beside the buffers once they work.
@@ -30,12 +31,18 @@ struct TrainingPassOptions {
   std::int64_t sequences = 0;      // of a batch at most; 0: as many of the longest as there is room
   PassPlace place = {};            // where the model is
   KeepCopy keep_copy = {};
+  // With a device's kernels: what batches of one form do is recorded and started as a whole. A form
+  // is the lengths and positions of the sequences; batches with weights, states, dropout or
+  // `complete` go on kernel by kernel.
+  bool graph = false;
+  // For passes without gradients; see PassTools.
+  const IntegerMatrices* integers = nullptr;
 };
 
 // Sequences one after the other, which do not see each other.
 struct TrainingBatch {
   const std::int64_t* inputs = nullptr;   // (tokens)
-  const std::int64_t* targets = nullptr;  // (tokens)
+  const std::int64_t* targets = nullptr;  // (tokens); null where no loss is wanted
   const float* weights = nullptr;         // (tokens), of the losses; null: all 1
   std::vector<PassSequence> sequences;
   PassStates states = {};  // of all sequences; ModelState::t is not read
@@ -80,6 +87,9 @@ class TrainingPass {
   LossSum loss(const TrainingBatch& batch);
   // No loss at all: the states behind the sequences.
   void advance(const TrainingBatch& batch);
+  // No loss either: (tokens, V), of the type of activations, which the next call may write over.
+  // `graph`: of batches of one token each, what such a batch does may be recorded there.
+  at::Tensor logits(const TrainingBatch& batch, BatchGraph* graph = nullptr);
   // Adds scale b a to a matrix of the model in everything that is computed from now on.
   void add_adapter(const at::Tensor& matrix, const PassAdapter& adapter);
 
@@ -91,6 +101,8 @@ class TrainingPass {
                std::int64_t T);
   // Seconds by operator, summed over all calls so far.
   const OperatorSeconds& seconds() const;
+  // Batches that were started as a whole so far.
+  std::int64_t graphs_started() const;
 
  private:
   struct Impl;

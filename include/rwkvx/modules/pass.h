@@ -17,6 +17,7 @@
 
 #include "rwkvx/config/model_config.h"
 #include "rwkvx/modules/state.h"
+#include "rwkvx/ops/integer_matrix.h"
 
 namespace rwkvx {
 
@@ -62,6 +63,7 @@ int64_t kept_states(const PassLimits& limits, int64_t segment);
 // with `position`. Sequences lie one after the other.
 struct PassSequence {
   std::int64_t begin = 0, tokens = 0, position = 0;
+  bool operator==(const PassSequence&) const = default;
 };
 
 // States of the sequences of a batch, and their gradients; null where there are none.
@@ -123,6 +125,10 @@ class PassTools {
   bool equal = true;  // all sequences have the same length and position
   at::Tensor phi;
   int64_t phi_start = 0;
+  // Whether a backward pass comes. Kernels write nothing for it where none does.
+  bool keeps = true;
+  // With kernels: phi has a row for each sequence, which are of one token each, wherever it stands.
+  bool phi_by_sequence = false;
   // Dropout of the residual stream: the share of zeros, and what its random numbers depend on.
   double dropout = 0;
   std::uint64_t dropout_key = 0;
@@ -130,6 +136,8 @@ class PassTools {
   // Low-rank additions to matrices, by the matrix.
   std::unordered_map<const c10::TensorImpl*, PassAdapter> adapters;
   KeepCopy keep_copy;
+  // Matrices that are held as integers, for passes without gradients; null: none.
+  const IntegerMatrices* integers = nullptr;
   // Memory for one task's sums; grows.
   std::vector<float> parts;
   OperatorSeconds seconds;
@@ -153,7 +161,7 @@ class PassTools {
 
   // The number of states kept before each sequence, and of all at the end.
   std::vector<std::int64_t> kept_before(std::int64_t segment) const;
-  // Sequences first .. first + count as runs.
+  // Sequences first .. first + count as runs, whatever their positions where phi_by_sequence.
   std::vector<PassRun> runs(std::int64_t first, std::int64_t count) const;
   // Zeros a share of rows of the residual stream, the same for the same batch, `site` and `first`,
   // the place of the first number, and scales the others up. `site`: 0 behind the embedding, then

@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <unordered_map>
-#include <vector>
 
 #include "rwkvx/kernels/weight_matrix.h"
 
@@ -20,13 +19,14 @@ class IntegerMatrix {
   // x (…, N) W^T -> (…, M), in x's type: float32 or bfloat16. A few rows meet the integers as they
   // are; for more, rows of W become floats of that type a part at a time.
   at::Tensor product(const at::Tensor& x) const;
+  // The same from x (R, N) to y (R, M) of that type.
+  void product_to(const at::Tensor& y, const at::Tensor& x) const;
 
  private:
   at::Tensor rows(std::int64_t begin, std::int64_t count, at::ScalarType type) const;
 
   at::Tensor values_, scales_, column_scales_;
   at::Tensor wide_first_, wide_columns_, wide_values_;  // undefined where there are none
-  std::vector<std::int32_t> wide_first_here_;           // on the processor
 };
 
 // By the parameter that each stands for.

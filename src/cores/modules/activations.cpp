@@ -1,7 +1,7 @@
 #include "cores/modules/activations.h"
 
-#include "cores/modules/elementwise_call.h"
 #include "rwkvx/kernels/activation.h"
+#include "rwkvx/ops/cuda/elementwise_call.h"
 
 namespace rwkvx {
 

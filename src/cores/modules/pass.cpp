@@ -5,10 +5,10 @@
 
 #include <cstdlib>
 
-#include "cores/modules/elementwise_call.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/splitmix64.h"
 #include "rwkvx/kernels/activation.h"
+#include "rwkvx/ops/cuda/elementwise_call.h"
 
 namespace rwkvx {
 
@@ -73,7 +73,8 @@ std::vector<PassRun> PassTools::runs(std::int64_t first, std::int64_t count) con
   std::vector<PassRun> all;
   for (std::int64_t b = first; b < first + count; ++b) {
     const auto& one = sequences[static_cast<size_t>(b)];
-    if (all.empty() || all.back().tokens != one.tokens || all.back().position != one.position)
+    if (all.empty() || all.back().tokens != one.tokens ||
+        (all.back().position != one.position && !phi_by_sequence))
       all.push_back({b, 0, one.begin, one.tokens, one.position});
     ++all.back().count;
   }
@@ -133,6 +134,9 @@ void add_product(at::Tensor grad, const at::Tensor& dout, const at::Tensor& a, d
 
 void PassTools::linear(const at::Tensor& out, const at::Tensor& a, const at::Tensor& w) {
   const Timed timed(*this, 0);
+  if (integers != nullptr)
+    if (const auto found = integers->find(w.unsafeGetTensorImpl()); found != integers->end())
+      return found->second.product_to(out, a);
   auto target = out;
   at::mm_out(target, a, matrix(w).t());
   if (const auto* adapter = adapter_of(w))

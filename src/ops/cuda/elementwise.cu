@@ -34,7 +34,10 @@ RWKVX_STEP(Tanh)
 RWKVX_STEP(TanhAdjoint)
 RWKVX_STEP(Sigmoid)
 RWKVX_STEP(SigmoidAdjoint)
+RWKVX_STEP(UnpackIntegers)
+RWKVX_STEP(UnpackWide)
 #undef RWKVX_STEP
 template std::string launch(const Elementwise<Dropout>& call, CUstream_st*);
+template std::string launch(const Elementwise<EmbeddingGradient>& call, CUstream_st*);
 
 }  // namespace rwkvx::cuda

@@ -6,12 +6,19 @@
 
 namespace rwkvx::cuda {
 
+void upload_to(const at::Tensor& to, const void* from) {
+  // Pinned memory is copied while the processor goes on; LibTorch keeps it until that is done.
+  const auto here = at::empty(
+      to.sizes(), at::TensorOptions(to.scalar_type()).pinned_memory(to.device().is_cuda()));
+  if (here.numel() > 0) std::memcpy(here.mutable_data_ptr(), from, here.nbytes());
+  to.copy_(here, /*non_blocking=*/true);
+}
+
 at::Tensor upload(const void* from, at::IntArrayRef shape, at::ScalarType type,
                   c10::Device device) {
-  // Pinned memory is copied while the processor goes on; LibTorch keeps it until that is done.
-  const auto here = at::empty(shape, at::TensorOptions(type).pinned_memory(device.is_cuda()));
-  if (here.numel() > 0) std::memcpy(here.mutable_data_ptr(), from, here.nbytes());
-  return here.to(device, /*non_blocking=*/true);
+  auto to = at::empty(shape, at::TensorOptions(type).device(device));
+  upload_to(to, from);
+  return to;
 }
 
 }  // namespace rwkvx::cuda

@@ -1,5 +1,6 @@
 // The elementwise steps between a block's matrix products, for one number: the formulas of
-// kernels/activation.h. Value is float or Bf16; the residual stream and its gradient are float.
+// kernels/activation.h; dropout, the embedding's gradient, and int8 weights as floats. Value is
+// float or Bf16; the residual stream and its gradient are float.
 #pragma once
 
 #include <string>
@@ -123,6 +124,58 @@ struct Dropout {
   }
 };
 
+// Weights that are held in int8 (kernels/weight_matrix.h) as floats: for number i of (rows, N).
+template <class Value>
+struct UnpackIntegers {
+  const std::int8_t* weights;  // (rows, N)
+  const float* scales;         // (rows)
+  const float* column_scales;  // (N); null: all 1
+  std::int64_t N;
+  Value* to;  // (rows, N)
+  RWKVX_HOST_DEVICE void at(std::int64_t i) const {
+    const float value = static_cast<float>(weights[i]) * scales[i / N];
+    store(to, i, column_scales == nullptr ? value : value * column_scales[i % N]);
+  }
+};
+// Then those that stay floats, of row i.
+template <class Value>
+struct UnpackWide {
+  const std::int32_t* first;  // (rows + 1)
+  const std::int32_t* columns;
+  const float* values;
+  std::int64_t N;
+  Value* to;  // (rows, N)
+  RWKVX_HOST_DEVICE void at(std::int64_t i) const {
+    for (std::int32_t j = first[i]; j < first[i + 1]; ++j) store(to, i * N + columns[j], values[j]);
+  }
+};
+
+// Adds the gradients of embedded tokens, (rows, C), to that of the embedding, (vocabulary, C): for
+// number i of (rows, C). Tokens are sorted by id, and the first of an id adds up the rows of all,
+// one after the other, so that the sum has an order.
+struct EmbeddingGradient {
+  const std::int64_t* ids;    // (rows), ascending
+  const std::int64_t* order;  // (rows): the row that each is of; ascending where ids are equal
+  const float* gradients;     // (rows, C)
+  float* to;                  // (vocabulary, C)
+  std::int64_t rows, C;
+  RWKVX_HOST_DEVICE void at(std::int64_t i) const {
+    constexpr int kAhead = 8;  // rows that are on their way from memory together
+    const std::int64_t first = i / C, c = i % C, id = ids[first];
+    if (first > 0 && ids[first - 1] == id) return;
+    float sum = to[id * C + c];
+    for (std::int64_t next = first; next < rows && ids[next] == id; next += kAhead) {
+      float row[kAhead];
+      RWKVX_UNROLL
+      for (int j = 0; j < kAhead; ++j)
+        row[j] = next + j < rows && ids[next + j] == id ? gradients[order[next + j] * C + c] : 0.0f;
+      RWKVX_UNROLL
+      for (int j = 0; j < kAhead; ++j) sum += row[j];
+    }
+    to[id * C + c] = sum;
+  }
+};
+
 // at(i) for i of 0 .. count.
 template <class Step>
 struct Elementwise {
@@ -131,7 +184,7 @@ struct Elementwise {
 };
 
 // Starts it on the GPU: pointers are the device's, the work is queued on `stream`. "" or what CUDA
-// said about the launch. There for every step above with float and with Bf16.
+// said about the launch. There for every step above, with float and with Bf16 where it has a Value.
 template <class Step>
 std::string launch(const Elementwise<Step>& call, CUstream_st* stream);
 

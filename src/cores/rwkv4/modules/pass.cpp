@@ -217,7 +217,7 @@ void Pass::wkv_on_device(const PassRows& rows, const Kept& keep) const {
       call.y = cuda::mutable_data<Value>(keep.y) + at;
       call.state_in = state_of(rows.before, run.first);
       call.state_out = state_of(rows.after, run.first);
-      call.kept = wkv_of(keep, run.first);
+      if (tools_.keeps) call.kept = wkv_of(keep, run.first);
       run_wkv(call, keep.k);
     });
 }

@@ -299,9 +299,10 @@ void Pass::heads_on_device(const PassRows& rows, const Kept& keep, const Scratch
       call.r = cuda::data<Value>(keep.r) + begin, call.d = read(own.d) + local;
       call.k = at(1), call.v = at(2), call.z = at(3), call.b = at(4);
       call.state_in = state_of(rows.before, run.first, 0);
-      call.state_out = data(keep.after) + run.first * cells;
+      call.state_out = tools_.keeps || rows.after == nullptr ? data(keep.after) + run.first * cells
+                                                             : state_of(rows.after, run.first, 0);
       call.y = cuda::mutable_data<Value>(keep.y) + begin;
-      call.kept = kept_of(keep, run.first, 0), call.sa = data(keep.sa) + begin;
+      if (tools_.keeps) call.kept = kept_of(keep, run.first, 0), call.sa = data(keep.sa) + begin;
       cuda::run(call, keep.r);
     }
     cuda::run(cuda::HeadAfterCall<Value>{head_inputs<Value>(rows, keep),
@@ -310,7 +311,7 @@ void Pass::heads_on_device(const PassRows& rows, const Kept& keep, const Scratch
                                          cuda::mutable_data<Value>(keep.out) + rows.begin * C},
               keep.r);
   });
-  if (rows.after == nullptr) return;
+  if (rows.after == nullptr || !tools_.keeps) return;
   const auto after = (*rows.after)[static_cast<std::size_t>(places_.wkv)];
   after.narrow(0, rows.first, rows.count)
       .view({rows.count, cells})

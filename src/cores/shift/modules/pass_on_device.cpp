@@ -22,8 +22,12 @@ cuda::ShiftMixInputs<float> ShiftPass::inputs(const PassRows& rows, const PassRu
   in.B = run.count, in.T = run.tokens, in.C = C_;
   in.taps = site.taps, in.mixes = site.mixes, in.mix_before = site.mix_before;
   in.a = read(normal_) + (run.begin - rows.begin) * C_;
-  if (factors_.defined())
-    in.m = read(factors_) + (run.position - tools_.phi_start) * factors_.size(1);
+  if (factors_.defined()) {
+    const int64_t K = factors_.size(1);
+    in.m =
+        read(factors_) + (tools_.phi_by_sequence ? run.first : run.position - tools_.phi_start) * K;
+    if (tools_.phi_by_sequence) in.m_stride = K;
+  }
   in.conv = site.conv;
   in.gate_x = site.gate_x, in.gate_s = site.gate_s, in.gate_b = site.gate_b;
   in.ring = state_of(rows.before, places_.ring, run.first);

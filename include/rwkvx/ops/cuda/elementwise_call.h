@@ -1,4 +1,4 @@
-// How an elementwise step of ops/cuda/elementwise.h is called.
+// How an elementwise step (ops/cuda/elementwise.h) is called.
 #pragma once
 
 #include "rwkvx/ops/cuda/call.h"

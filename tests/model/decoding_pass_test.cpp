@@ -1,0 +1,122 @@
+#include "model/decoding_pass.h"
+
+#include <gtest/gtest.h>
+#include <torch/types.h>
+
+#include <vector>
+
+#include "rwkvx/modules/device.h"
+#include "support/tensors.h"
+
+namespace rwkvx {
+namespace {
+
+using Stack = DecodingPass::Stack;
+
+Rwkv model_of(const std::string& core, const char* switches, c10::Device device) {
+  const auto config = config_from_json<ModelConfig>({{"core", core},
+                                                     {"n_layer", 3},
+                                                     {"n_embd", 64},
+                                                     {"head_size", core == "rwkv7" ? 16 : 64},
+                                                     {"vocab_size", 29},
+                                                     {"shift", nlohmann::json::parse(switches)}},
+                                                    "model");
+  Rwkv model(config);
+  const torch::NoGradGuard no_grad;
+  torch::manual_seed(3);
+  model->initialize(1, 1e-2);
+  for (auto& parameter : model->parameters()) parameter += torch::randn(parameter.sizes()) * 0.1;
+  model->to(device);
+  return model;
+}
+
+std::vector<TokenId> tokens_of(std::size_t count, int step) {
+  std::vector<TokenId> tokens;
+  for (std::size_t i = 0; i < count; ++i)
+    tokens.push_back(static_cast<TokenId>((7 * static_cast<int>(i) + 5 * step) % 29));
+  return tokens;
+}
+
+at::Tensor ids(const std::vector<TokenId>& tokens, c10::Device device) {
+  return torch::tensor(std::vector<int64_t>(tokens.begin(), tokens.end()), torch::kInt64)
+      .view({-1, 1})
+      .to(device);
+}
+
+// Sequences that have come to different places.
+Stack starts(Rwkv& model, int64_t count, c10::Device device) {
+  const torch::NoGradGuard no_grad;
+  ModelState all;
+  for (int64_t i = 0; i < count; ++i) {
+    auto one = model->start(1);
+    torch::manual_seed(static_cast<std::uint64_t>(i));
+    model->forward(torch::randint(29, {1, 1 + 3 * i}, torch::kInt64).to(device), one);
+    if (i == 0) {
+      all = one;
+      continue;
+    }
+    all.t = torch::cat({all.t, one.t});
+    for (std::size_t l = 0; l < all.layers.size(); ++l)
+      for (std::size_t j = 0; j < all.layers[l].size(); ++j)
+        all.layers[l][j] = torch::cat({all.layers[l][j], one.layers[l][j]});
+  }
+  return std::make_shared<const ModelState>(std::move(all));
+}
+
+void check(const std::string& core, const char* switches, c10::Device device) {
+  SCOPED_TRACE(core + " " + switches);
+  const torch::NoGradGuard no_grad;
+  auto model = model_of(core, switches, device);
+  DecodingPass pass(model, {device, torch::kFloat, /*kernels=*/true});
+  auto stack = starts(model, 3, device);
+  auto wanted = *stack;
+  Stack kept;
+  std::vector<at::Tensor> kept_numbers;
+  for (int step = 0; step < 44; ++step) {
+    SCOPED_TRACE(step);
+    if (step == 28) {  // the last sequence ends, and the others go on
+      ModelState rest = wanted;
+      rest.t = rest.t.narrow(0, 0, 2).clone();
+      for (auto& layer : rest.layers)
+        for (auto& tensor : layer) tensor = tensor.narrow(0, 0, 2).clone();
+      wanted = rest;
+      stack = std::make_shared<const ModelState>(rest);
+      EXPECT_GE(pass.graphs_started(), 2);
+    }
+    if (step == 8) {  // somebody wants to come back to here
+      kept = stack;
+      for (const auto& layer : stack->layers)
+        for (const auto& tensor : layer) kept_numbers.push_back(tensor.clone());
+    }
+    const auto tokens = tokens_of(static_cast<std::size_t>(stack->t.size(0)), step);
+    const auto logits = model->forward(ids(tokens, device), wanted).squeeze(1);
+    Stack after;
+    test::expect_near_in_norm(pass.step(tokens, stack, after).cpu(), logits.cpu(), 1e-5);
+    stack = after;
+    EXPECT_TRUE(torch::equal(stack->t, wanted.t));
+    for (std::size_t l = 0; l < wanted.layers.size(); ++l)
+      for (std::size_t i = 0; i < wanted.layers[l].size(); ++i)
+        test::expect_near_in_norm(stack->layers[l][i].cpu(), wanted.layers[l][i].cpu(), 1e-5,
+                                  "state " + std::to_string(i), 1e-6);
+  }
+  auto number = kept_numbers.begin();
+  for (const auto& layer : kept->layers)
+    for (const auto& tensor : layer) EXPECT_TRUE(torch::equal(tensor, *number++));
+  EXPECT_GE(pass.graphs_started(), 1);
+}
+
+TEST(DecodingPass, GivesTheModulesLogitsAndStates) {
+  for (const char* core : {"rwkv4", "rwkv7"})
+    for (const char* switches : {R"({"kind": "none"})", R"({})", R"({"sites": "a", "pos": "sin"})",
+                                 R"({"kernel": 1})", R"({"ablation": "gate_only"})"})
+      check(core, switches, c10::kCPU);
+}
+
+TEST(CudaDecodingPass, GivesTheModulesLogitsAndStatesOnTheGpu) {
+  const auto device = find_device("auto", "test");
+  if (device.is_cpu()) GTEST_SKIP() << "no GPU that this build has kernels for";
+  for (const char* core : {"rwkv4", "rwkv7"}) check(core, "{}", device);
+}
+
+}  // namespace
+}  // namespace rwkvx
