@@ -132,7 +132,8 @@ TEST(Trainer, ADeviceIsReadAsRarelyAsTheLogIsWritten) {
   EXPECT_EQ(validated, validations);
 }
 
-// With validations between them, averages that take the weights' place there, and a rest of the data.
+// With validations between them, averages that take the weights' place there, and a rest of the
+// data.
 TEST(Trainer, BatchesThatAreStartedAsAWholeLeaveTheSameRun) {
   const ScratchDirectory folder;
   const KernelBodies bodies("bf16");
@@ -158,8 +159,9 @@ TEST(Trainer, ACudaGraphHasNoDropoutAndNoModules) {
   auto config = tiny(folder);
   config.train.cuda_graph = true;
   config.train.dropout = 0.1;
-  EXPECT_THAT([&] { config.train.check("train"); },
-              testing::ThrowsMessage<ConfigError>(HasSubstr("train.cuda_graph: true needs dropout")));
+  EXPECT_THAT(
+      [&] { config.train.check("train"); },
+      testing::ThrowsMessage<ConfigError>(HasSubstr("train.cuda_graph: true needs dropout")));
   config.train.dropout = 0;
   config.train.operators = Operators::kReference;
   EXPECT_THAT([&] { config.train.check("train"); },

@@ -39,6 +39,20 @@ HWY_INLINE void ForEach(std::int64_t first, std::int64_t last, const Run& run) {
   ForEachOf<float>(first, last, run, run);
 }
 
+// Of loops down a column, whose rows lie so far apart that the CPU does not see what comes next:
+// asks for the numbers `at` places from each array, which need not be there. Into the second cache,
+// as rows a power of two apart share few places of the first.
+constexpr std::int64_t kRowsAhead = 16;
+template <class... Arrays>
+HWY_INLINE void AskAhead(std::int64_t at, const Arrays*... arrays) {
+  // Within a function that is not inlined GCC takes it for nothing.
+  (__builtin_prefetch(
+       reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(arrays) +
+                                     static_cast<std::uintptr_t>(at) * sizeof(Arrays)),
+       0, 2),
+   ...);
+}
+
 // Highway's Min, Max and comparisons leave open what they make of NaN; these let it through.
 template <class D, class V = hn::VFromD<D>>
 HWY_INLINE V AtMost(D d, V x, double limit) {

@@ -265,6 +265,7 @@ void ForwardChannels(D d, const WkvForward<Real>& call, std::int64_t c) {
       hn::StoreU(state.n, d, rows + 2 * call.channels + c);
     }
     const std::int64_t i = t * call.stride + c;
+    AskAhead(i + kRowsAhead * call.stride, call.k, call.v, call.r, call.y);
     const V v = hn::LoadU(d, call.v + i);
     V p = state.p, q = state.q, own;
     WkvStep<D> careful;
@@ -309,6 +310,7 @@ void BackwardChannels(D d, const WkvBackward<Real>& call, std::int64_t c) {
     for (std::int64_t t = begin; t < end; ++t) {  // the states before each step, once more
       const std::int64_t i = t * call.stride + c;
       const std::size_t at = static_cast<std::size_t>(t - begin) * lanes;
+      AskAhead(i - kWkvSegment * call.stride, call.k, call.v, call.r, call.grad_y, call.grad_k);
       hn::Store(state.p, d, p + at);
       hn::Store(state.q, d, q + at);
       WkvStep<D> step;

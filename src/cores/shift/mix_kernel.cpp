@@ -111,10 +111,31 @@ template <int K, bool kGated>
 struct Kernel {
   static constexpr int kRows = K > 0 ? K : 1;
 
+  // The mixes of a token's b with that of the token before, to place `at` of each z.
+  template <class D, class V = hn::VFromD<D>>
+  static HWY_INLINE void Mix(D d, const ShiftMixSite& site, V before, V b, std::int64_t at,
+                             std::int64_t c, float* const* z) {
+    const V from = site.mix_before ? b : before, to = site.mix_before ? before : b;
+    const V step = hn::Sub(to, from);
+    for (int i = 0; i < site.mixes; ++i)
+      hn::StoreU(hn::MulAdd(step, hn::LoadU(d, site.mix[i] + c), from), d, z[i] + at);
+  }
+
   static void Forward(const ShiftMixSite& site, const ShiftMixSequence& sequence,
                       std::int64_t first, std::int64_t last, float* const* z) {
     Tile& tile = ThreadTile();
     NormalizeRows(site, sequence, first - K - 1, last, tile);
+    // Rows in order are what the CPU reads ahead of best; along columns, taps stay in registers.
+    if constexpr (K == 0) {
+      for (std::int64_t t = first; t < last; ++t)
+        ForEach(0, site.channels, [&](auto d, std::int64_t c) {
+          const Column<K, kGated, decltype(d)> column(d, c, site, sequence, tile);
+          const auto b = column.A(t);
+          const auto before = t > 0 ? column.A(t - 1) : hn::LoadU(d, sequence.prev + c);
+          Mix(d, site, before, b, t * site.channels + c, c, z);
+        });
+      return;
+    }
     ForEach(0, site.channels, [&](auto d, std::int64_t c) {
       using V = hn::VFromD<decltype(d)>;
       const Column<K, kGated, decltype(d)> column(d, c, site, sequence, tile);
@@ -126,11 +147,8 @@ struct Kernel {
         for (int j = kRows - 1; j > 0; --j) a[j] = a[j - 1];
         a[0] = column.A(t);
         const V b = column.B(t, a, nullptr, nullptr);
-        const V from = site.mix_before ? b : before, to = site.mix_before ? before : b;
-        const V step = hn::Sub(to, from);
-        for (int i = 0; i < site.mixes; ++i)
-          hn::StoreU(hn::MulAdd(step, hn::LoadU(d, site.mix[i] + c), from), d,
-                     z[i] + t * site.channels + c);
+        for (int i = 0; i < site.mixes; ++i) AskAhead((t + kRowsAhead) * site.channels + c, z[i]);
+        Mix(d, site, before, b, t * site.channels + c, c, z);
         before = b;
       }
     });
@@ -204,6 +222,7 @@ struct Kernel {
         V grad = t == T - 1 && state.prev_after != nullptr ? hn::LoadU(d, state.prev_after + c)
                                                            : hn::Zero(d);  // of b_t
         for (int i = 0; i < site.mixes; ++i) {
+          AskAhead((t - kRowsAhead) * C + c, dz[i]);
           const V now = hn::LoadU(d, dz[i] + t * C + c);
           grad = hn::MulAdd(now, mix[i], hn::MulAdd(later[i], hn::Sub(one, mix[i]), grad));
           if (inside) sum_mix[i] = hn::MulAdd(now, step, sum_mix[i]);
