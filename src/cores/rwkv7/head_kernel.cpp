@@ -19,8 +19,10 @@ HWY_BEFORE_NAMESPACE();
 namespace rwkvx::rwkv7 {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+using rwkvx::HWY_NAMESPACE::AskAhead;
 using rwkvx::HWY_NAMESPACE::ExpBelow;
 using rwkvx::HWY_NAMESPACE::ForEach;
+using rwkvx::HWY_NAMESPACE::kRowsAhead;
 using rwkvx::HWY_NAMESPACE::MeanScale;
 using rwkvx::HWY_NAMESPACE::MomentsOf;
 using rwkvx::HWY_NAMESPACE::Sigmoid;
@@ -76,6 +78,8 @@ HeadRows RowsOf(HeadRows all, std::int64_t at) {
   return all;
 }
 
+constexpr std::int64_t kLine = 16;  // numbers of a line of the cache
+
 // What the recurrence takes of tokens first .. first + count. r stays where it is unless
 // `for_adjoint`.
 void FindInputs(const HeadWeights& weights, const HeadRows& rows, std::int64_t first,
@@ -83,6 +87,10 @@ void FindInputs(const HeadWeights& weights, const HeadRows& rows, std::int64_t f
   const std::int64_t N = weights.size;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t at = (first + i) * rows.stride, own = i * N;
+    // Segments of tokens follow each other, in the adjoint from the last to the first.
+    const std::int64_t ahead = at + (for_adjoint ? -kRowsAhead : kRowsAhead) * rows.stride;
+    for (std::int64_t c = 0; c < N; c += kLine)
+      AskAhead(ahead + c, rows.k, rows.w, rows.a, rows.v, rows.r, rows.g, rows.share, rows.v_first);
     const hn::ScalableTag<float> full;
     auto squares = hn::Zero(full);
     float rest = 0;
@@ -321,6 +329,8 @@ void Backward(const HeadBackward& call, std::int64_t head) {
     FindInputs(weights, rows, first, count, /*for_adjoint=*/true, own);
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t row = (first + i) * stride;
+      for (std::int64_t c = 0; c < N; c += kLine)
+        AskAhead(at + row - kRowsAhead * stride + c, call.y, call.grad_out);
       OutputAdjoint(weights, call, rows.g + row, call.y + at + row, call.grad_out + at + row, i,
                     own, call.grad_g + at + row, sums);
     }
