@@ -172,9 +172,10 @@ struct TrainingPass::Impl {
   // Those of each sequence's only token, at a place of their own.
   void find_own_positions() {
     const auto count = static_cast<int64_t>(tools.sequences.size());
-    auto positions = at::empty({count}, at::kLong);
-    for (int64_t b = 0; b < count; ++b)
-      positions[b] = tools.sequences[static_cast<size_t>(b)].position;
+    const auto positions = at::empty({count}, at::kLong);
+    std::transform(tools.sequences.begin(), tools.sequences.end(),
+                   positions.mutable_data_ptr<int64_t>(),
+                   [](const PassSequence& one) { return one.position; });
     const auto found = shift_positions(config, positions, 1, at::kFloat);  // (count or 1, 1, F)
     tools.phi = at::Tensor(), tools.phi_start = -1;
     if (!found.defined()) return;

@@ -41,6 +41,7 @@ IntegerMatrix::IntegerMatrix(const WeightMatrix& matrix, c10::Device device) {
   const auto M = matrix.rows, N = matrix.columns, wide = matrix.wide_count();
   TORCH_CHECK(matrix.type == WeightType::kInt8 && !matrix.panels,
               "IntegerMatrix: wanted int8, row after row");
+  TORCH_CHECK(N < (std::int64_t{1} << 31) / kRowsAtATime, "IntegerMatrix: ", N, " columns");
   values_ = copied(matrix.values, {M, N}, at::kChar, device);
   scales_ = copied(matrix.scales, {M}, at::kFloat, device);
   column_scales_ = copied(matrix.column_scales, {N}, at::kFloat, device);

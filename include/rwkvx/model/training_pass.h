@@ -3,7 +3,8 @@
 // The same mathematics as Rwkv's forward and LibTorch's gradients, which the tests hold it to: all
 // that is not a matrix product happens in a few passes over memory (cores/*/modules/pass.h),
 // activations that are cheap to compute again are not kept, and no step allocates. On a device with
-// that device's kernels, where small temporary tensors come from LibTorch's allocator.
+// that device's kernels, where small temporary tensors come from LibTorch's allocator; the forward
+// half decodes there, too (model/decoding_pass.h).
 #pragma once
 
 #include <cstdint>

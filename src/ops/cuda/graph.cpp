@@ -7,6 +7,8 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
+
+#include <optional>
 #endif
 
 namespace rwkvx::cuda {
@@ -22,14 +24,21 @@ class WorkItself : public Graph {
 };
 
 #ifdef RWKVX_CUDA
+// Where this thread records: of the default stream nothing can be. Always the same, as libraries
+// keep memory for each stream that they have seen.
+c10::cuda::CUDAStream stream_aside(c10::Device device) {
+  thread_local std::optional<c10::cuda::CUDAStream> stream;
+  if (!stream || stream->device() != device)
+    stream = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index());
+  return *stream;
+}
+
 class Recorded : public Graph {
  public:
   Recorded(c10::Device device, const std::function<void()>& work) : device_(device) {
     const c10::cuda::CUDAGuard guard(device);
     c10::cuda::device_synchronize();
-    // Of the default stream nothing can be recorded.
-    const c10::cuda::CUDAStreamGuard aside(
-        c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index()));
+    const c10::cuda::CUDAStreamGuard aside(stream_aside(device));
     // Other threads go on using the device meanwhile.
     graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
     try {
@@ -39,6 +48,14 @@ class Recorded : public Graph {
       throw;
     }
     graph_.capture_end();
+  }
+  // What was started comes to its end first, as it is in the graph's memory.
+  ~Recorded() override {
+    try {
+      const c10::cuda::CUDAGuard guard(device_);
+      c10::cuda::device_synchronize();
+    } catch (const c10::Error&) {  // has been told where it happened
+    }
   }
   void start() override {
     const c10::cuda::CUDAGuard guard(device_);

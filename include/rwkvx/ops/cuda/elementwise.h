@@ -124,7 +124,8 @@ struct Dropout {
   }
 };
 
-// Weights that are held in int8 (kernels/weight_matrix.h) as floats: for number i of (rows, N).
+// Weights that are held in int8 (kernels/weight_matrix.h) as floats: for number i of (rows, N),
+// which are less than 2^31, as a GPU takes long to divide larger numbers.
 template <class Value>
 struct UnpackIntegers {
   const std::int8_t* weights;  // (rows, N)
@@ -133,8 +134,10 @@ struct UnpackIntegers {
   std::int64_t N;
   Value* to;  // (rows, N)
   RWKVX_HOST_DEVICE void at(std::int64_t i) const {
-    const float value = static_cast<float>(weights[i]) * scales[i / N];
-    store(to, i, column_scales == nullptr ? value : value * column_scales[i % N]);
+    const auto place = static_cast<std::uint32_t>(i), width = static_cast<std::uint32_t>(N);
+    const std::uint32_t row = place / width;
+    const float value = static_cast<float>(weights[i]) * scales[row];
+    store(to, i, column_scales == nullptr ? value : value * column_scales[place - row * width]);
   }
 };
 // Then those that stay floats, of row i.

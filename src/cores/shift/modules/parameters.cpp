@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
+
 #include "cores/shift/gate_forms.h"
 #include "cores/shift/layout.h"
 #include "cores/shift/positions.h"
@@ -27,14 +29,15 @@ at::Tensor position_features(Position position, const at::Tensor& t, std::int64_
               "position_features: t must be (B) int64 on the CPU, got ", t.sizes());
   const auto& form = position_form(position);
   TORCH_CHECK(form.append != nullptr, "position_features: that form has none");
-  const bool shared = t.size(0) > 0 && (t == t[0]).all().item<bool>();
+  const auto starts = t.contiguous();
+  const auto* start = starts.const_data_ptr<int64_t>();
+  const auto other = [&](int64_t one) { return one != *start; };
+  const bool shared = t.size(0) > 0 && std::none_of(start, start + t.size(0), other);
   const int64_t B = shared ? 1 : t.size(0);
   std::vector<double> rows;
   rows.reserve(static_cast<size_t>(B * T * form.features));
-  for (int64_t b = 0; b < B; ++b) {
-    const auto first = t[b].item<int64_t>();
-    for (int64_t i = 0; i < T; ++i) form.append(static_cast<double>(first + i), rows);
-  }
+  for (int64_t b = 0; b < B; ++b)
+    for (int64_t i = 0; i < T; ++i) form.append(static_cast<double>(start[b] + i), rows);
   return at::tensor(rows, at::kDouble).view({B, T, form.features});
 }
 
