@@ -18,13 +18,7 @@ constexpr int kStepsBeforeGraph = 4;
 
 struct DecodingPass::Slot {
   Slot(const ModelState& like, c10::Device device)
-      : state(std::make_shared<ModelState>()), graph(device, kStepsBeforeGraph) {
-    state->t = at::empty_like(like.t);
-    for (const auto& layer : like.layers) {
-      auto& own = state->layers.emplace_back();
-      for (const auto& tensor : layer) own.push_back(at::empty_like(tensor));
-    }
-  }
+      : state(std::make_shared<ModelState>(zeros_like(like))), graph(device, kStepsBeforeGraph) {}
   std::shared_ptr<ModelState> state;
   BatchGraph graph;
 };

@@ -21,10 +21,6 @@ namespace {
 // 1 << 20 was the faster by a few per cent.
 constexpr int64_t kGroupFloats = 1 << 20;
 
-// Batches of a form that train kernel by kernel, so that libraries are ready, before the next one
-// is recorded.
-constexpr int kBatchesBeforeGraph = 2;
-
 // A device has no cache to keep a group in, and enough to do in a whole batch alone.
 int64_t group_of(const ModelConfig& config, int64_t tokens, int64_t longest,
                  const PassPlace& place) {
@@ -208,9 +204,11 @@ struct TrainingPass::Impl {
     const auto work = [this] { return compute(Wanted::kLogits, 0); };
     if (with == nullptr || !tools.phi_by_sequence) return work();
     auto form = BatchForm{{{0, used, 0}}, 0, places()};
-    for (const auto* state : {states.before, static_cast<const ModelState*>(states.after)})
-      for (const auto& layer : state == nullptr ? std::vector<LayerState>() : state->layers)
+    for (const ModelState* state : {states.before, static_cast<const ModelState*>(states.after)}) {
+      if (state == nullptr) continue;
+      for (const auto& layer : state->layers)
         for (const auto& tensor : layer) form.places.push_back(tensor.const_data_ptr());
+    }
     return with->run(form, tools.phi, work);
   }
 

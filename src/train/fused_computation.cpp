@@ -18,15 +18,6 @@ struct PassPart {
   std::vector<float> weights;
 };
 
-ModelState like(const ModelState& state) {
-  ModelState other;
-  for (const auto& layer : state.layers) {
-    auto& own = other.layers.emplace_back();
-    for (const auto& tensor : layer) own.push_back(torch::zeros_like(tensor));
-  }
-  return other;
-}
-
 // The states of some of the sequences, and back.
 ModelState pick(const ModelState& all, const at::Tensor& which) {
   ModelState some;
@@ -98,7 +89,7 @@ class Fused : public Computation {
       }
       const auto which = sequences_of(part);
       const auto before = pick(states, which);
-      auto after = like(before);
+      auto after = zeros_like(before);
       part.batch.states = {&before, &after, nullptr, nullptr};
       sum += pass_->loss(part.batch);
       put(states, which, after);
@@ -198,7 +189,8 @@ class Fused : public Computation {
     for (auto& part : parts) {
       const auto which = sequences_of(part);
       const auto before = pick(states, which);
-      auto after = like(before), grad_before = learned_ != nullptr ? like(before) : ModelState();
+      auto after = zeros_like(before),
+           grad_before = learned_ != nullptr ? zeros_like(before) : ModelState();
       part.batch.states = {&before, &after, nullptr, learned_ != nullptr ? &grad_before : nullptr};
       sum += pass_->loss_and_gradients(part.batch, scale,
                                        &part == &parts.back() ? complete : Complete());
@@ -221,16 +213,16 @@ class Fused : public Computation {
       const auto which = sequences_of(parts[i]);
       before.push_back(pick(states, which));
       if (i + 1 == parts.size()) break;
-      auto after = like(before.back());
+      auto after = zeros_like(before.back());
       parts[i].batch.states = {&before.back(), &after, nullptr, nullptr};
       pass_->advance(parts[i].batch);
       put(states, which, after);
     }
-    auto grads = like(states);
+    auto grads = zeros_like(states);
     LossSum sum;
     for (std::size_t i = parts.size(); i-- > 0;) {
       const auto which = sequences_of(parts[i]);
-      auto after = like(before[i]), grad_before = like(before[i]);
+      auto after = zeros_like(before[i]), grad_before = zeros_like(before[i]);
       const auto grad_after = pick(grads, which);
       parts[i].batch.states = {&before[i], &after, &grad_after, &grad_before};
       sum += pass_->loss_and_gradients(parts[i].batch, scale, i == 0 ? complete : Complete());

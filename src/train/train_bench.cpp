@@ -174,8 +174,9 @@ std::vector<TrainBenchSeries> bench_training(const TrainConfig& config,
   for (const auto& kind : options.kinds) {
     series.push_back({kind, {}, {}, 0});
     works.push_back(make_work(kind, config, device));
-    // A graph is recorded at the third step.
-    for (int i = 0; i < (config.train.cuda_graph ? 3 : 1); ++i) works.back()->step();
+    // The first one warms up; the last of these is recorded where there are graphs.
+    const int warming = 1 + (config.train.cuda_graph ? kBatchesBeforeGraph : 0);
+    for (int i = 0; i < warming; ++i) works.back()->step();
     before.push_back(works.back()->operators());
   }
   const InterruptGuard guard;

@@ -6,29 +6,13 @@
 #include <vector>
 
 #include "rwkvx/modules/device.h"
+#include "support/pass_models.h"
 #include "support/tensors.h"
 
 namespace rwkvx {
 namespace {
 
 using Stack = DecodingPass::Stack;
-
-Rwkv model_of(const std::string& core, const char* switches, c10::Device device) {
-  const auto config = config_from_json<ModelConfig>({{"core", core},
-                                                     {"n_layer", 3},
-                                                     {"n_embd", 64},
-                                                     {"head_size", core == "rwkv7" ? 16 : 64},
-                                                     {"vocab_size", 29},
-                                                     {"shift", nlohmann::json::parse(switches)}},
-                                                    "model");
-  Rwkv model(config);
-  const torch::NoGradGuard no_grad;
-  torch::manual_seed(3);
-  model->initialize(1, 1e-2);
-  for (auto& parameter : model->parameters()) parameter += torch::randn(parameter.sizes()) * 0.1;
-  model->to(device);
-  return model;
-}
 
 std::vector<TokenId> tokens_of(std::size_t count, int step) {
   std::vector<TokenId> tokens;
@@ -66,7 +50,9 @@ Stack starts(Rwkv& model, int64_t count, c10::Device device) {
 void check(const std::string& core, const char* switches, c10::Device device) {
   SCOPED_TRACE(core + " " + switches);
   const torch::NoGradGuard no_grad;
-  auto model = model_of(core, switches, device);
+  Rwkv model(config_of(switches, {1, 1, 64, 29}, core));
+  disturb(*model);
+  model->to(device);
   DecodingPass pass(model, {device, torch::kFloat, /*kernels=*/true});
   auto stack = starts(model, 3, device);
   auto wanted = *stack;

@@ -5,6 +5,7 @@
 
 #include "rwkvx/model/rwkv.h"
 #include "rwkvx/modules/device.h"
+#include "support/pass_models.h"
 #include "support/tensors.h"
 
 namespace rwkvx {
@@ -12,44 +13,9 @@ namespace {
 
 using test::expect_near_in_norm;
 
-struct Shape {
-  int64_t B, T, C, V;
-};
-
-ModelConfig config_of(const std::string& switches, const Shape& shape,
-                      const std::string& core = "rwkv4") {
-  auto json = nlohmann::json{{"core", core},
-                             {"n_layer", 3},
-                             {"n_embd", shape.C},
-                             {"vocab_size", shape.V},
-                             {"dim_ffn", 3 * shape.C}};
-  if (core == "rwkv7")
-    json.update({{"head_size", shape.C % 16 == 0 ? 16 : 8},
-                 {"decay_rank", 5},
-                 {"iclr_rank", 6},
-                 {"value_rank", 7},
-                 {"gate_rank", 9}});
-  json["shift"] = nlohmann::json::parse(switches);
-  return config_from_json<ModelConfig>(json, "model");
-}
-
-void disturb(RwkvImpl& model) {
-  const torch::NoGradGuard no_grad;
-  torch::manual_seed(9);
-  model.initialize(1, 1e-2);
-  for (auto& parameter : model.parameters()) parameter += torch::randn(parameter.sizes()) * 0.1;
-}
-
-// With the kernels of a device, whose bodies run on the CPU.
-TrainingPassOptions on_device(at::ScalarType type = at::kFloat) {
-  TrainingPassOptions options;
-  options.place = {at::kCPU, type, /*kernels=*/true};
-  return options;
-}
-
 // The fused pass in float32 against the modules and LibTorch's gradients in float64.
-void check(const std::string& switches, const Shape& shape, const TrainingPassOptions& options = {},
-           const std::string& core = "rwkv4") {
+void check(const std::string& switches, const BatchShape& shape,
+           const TrainingPassOptions& options = {}, const std::string& core = "rwkv4") {
   SCOPED_TRACE(switches + " T " + std::to_string(shape.T) + " " + core +
                (options.place.kernels ? " on a device" : "") +
                (options.checkpoint_blocks ? " checkpointed" : ""));
@@ -131,104 +97,24 @@ TEST(CudaTrainingPass, GivesTheModulesLossAndGradientsOnTheGpu) {
     }
 }
 
-// A model, batches of random tokens for it, and the steps that follow from them.
-struct Steps {
-  Steps(const ModelConfig& config, const TrainingPassOptions& options)
-      : V(config.vocab_size), model(config) {
-    disturb(*model);
-    model->to(options.place.device);
-    for (auto& parameter : model->parameters())
-      parameter.mutable_grad() = torch::zeros_like(parameter);
-    pass = std::make_unique<TrainingPass>(*model, 2 * 20, 20, options);
-  }
-  // The loss of B sequences of T tokens, of which the parameters learn.
-  double learn(int64_t B, int64_t T, int seed, double scale = 1) {
-    const auto [inputs, targets] = draw(B, T, seed);
-    const double loss = pass->loss_and_gradients(inputs.const_data_ptr<int64_t>(),
-                                                 targets.const_data_ptr<int64_t>(), B, T, scale);
-    const torch::NoGradGuard no_grad;
-    for (auto& parameter : model->parameters()) {
-      parameter.sub_(parameter.grad(), 0.05);
-      parameter.mutable_grad().zero_();
-    }
-    return loss;
-  }
-  double loss(int64_t B, int64_t T, int seed) {
-    const auto [inputs, targets] = draw(B, T, seed);
-    return pass->loss(inputs.const_data_ptr<int64_t>(), targets.const_data_ptr<int64_t>(), B, T);
-  }
-  std::pair<at::Tensor, at::Tensor> draw(int64_t B, int64_t T, int seed) const {
-    torch::manual_seed(seed);
-    return {torch::randint(V, {B * T}, torch::kInt64), torch::randint(V, {B * T}, torch::kInt64)};
-  }
-  int64_t V;
-  Rwkv model;
-  std::unique_ptr<TrainingPass> pass;
-};
-
-void check_graphs(c10::Device device, double tolerance) {
-  for (const char* core : {"rwkv4", "rwkv7"}) {
-    SCOPED_TRACE(core);
-    auto options = on_device();
-    options.place.device = device;
-    const auto config = config_of("{}", {2, 20, 64, 29}, core);
-    Steps wanted(config, options);
-    options.graph = true;
-    Steps found(config, options);
-    int seed = 0;
-    const auto learn = [&](int64_t B, int64_t T, double scale, std::int64_t graphs) {
-      SCOPED_TRACE(++seed);
-      const double loss = wanted.learn(B, T, seed, scale);
-      EXPECT_NEAR(found.learn(B, T, seed, scale), loss, tolerance * loss);
-      EXPECT_EQ(found.pass->graphs_started(), graphs);
-    };
-    learn(2, 20, 1, 0), learn(2, 20, 1, 0);
-    learn(2, 20, 1, 1), learn(2, 20, 1, 2);
-    // Other batches go between, and leave the graph what it needs.
-    EXPECT_NEAR(found.loss(2, 11, 99), wanted.loss(2, 11, 99), tolerance * 10);
-    learn(1, 20, 1, 2), learn(2, 13, 1, 2), learn(2, 20, 0.5, 2);
-    learn(2, 20, 1, 3);
-    // Another form that stays gets a graph in place of the first one's.
-    learn(2, 13, 1, 3), learn(2, 13, 1, 3), learn(2, 13, 1, 4), learn(2, 20, 1, 4);
-    learn(2, 13, 1, 5);
-    // Parameters that lie elsewhere are not those that were recorded.
-    for (auto& parameter : found.model->parameters()) {
+// Of the states behind them as well; the next call may write over what the first one gave.
+TEST(TrainingPass, LogitsAreTheModules) {
+  for (const char* core : {"rwkv4", "rwkv7"})
+    for (const auto& options : {TrainingPassOptions{}, on_device()}) {
+      Rwkv model(config_of("{}", {2, 7, 32, 29}, core));
+      disturb(*model);
+      const auto inputs = torch::randint(29, {2, 7}, torch::kInt64);
+      auto wanted = model->start(2), found = model->start(2);
       const torch::NoGradGuard no_grad;
-      parameter.set_data(parameter.detach().clone());
+      const auto logits = model->forward(inputs, wanted).view({14, 29});
+      TrainingPass pass(*model, 14, 7, options);
+      auto batch = TrainingBatch::of_rows(inputs.const_data_ptr<int64_t>(), nullptr, 2, 7);
+      batch.states.after = &found;
+      expect_near_in_norm(pass.logits(batch), logits, 1e-5);
+      for (std::size_t l = 0; l < wanted.layers.size(); ++l)
+        for (std::size_t i = 0; i < wanted.layers[l].size(); ++i)
+          expect_near_in_norm(found.layers[l][i], wanted.layers[l][i], 1e-5, core, 1e-6);
     }
-    learn(2, 13, 1, 5), learn(2, 13, 1, 5), learn(2, 13, 1, 6);
-    const auto all = wanted.model->named_parameters();
-    for (const auto& item : found.model->named_parameters())
-      expect_near_in_norm(item.value().detach().cpu(), all[item.key()].detach().cpu(), tolerance,
-                          item.key());
-  }
-}
-
-TEST(TrainingPass, BatchesOfOneFormAreStartedAsAWhole) { check_graphs(at::kCPU, 0); }
-
-TEST(CudaTrainingPass, BatchesOfOneFormAreStartedAsAWholeOnTheGpu) {
-  const auto device = find_device("auto", "test");
-  if (device.is_cpu()) GTEST_SKIP() << "no GPU that this build has kernels for";
-  check_graphs(device, 1e-5);
-}
-
-TEST(TrainingPass, WhatChangesWithABatchIsNotRecorded) {
-  auto options = on_device();
-  options.graph = true;
-  Steps steps(config_of("{}", {2, 20, 16, 29}), options);
-  const auto [inputs, targets] = steps.draw(2, 20, 1);
-  const std::vector<float> weights(40, 1);
-  auto batch = TrainingBatch::of_rows(inputs.const_data_ptr<int64_t>(),
-                                      targets.const_data_ptr<int64_t>(), 2, 20);
-  auto weighted = batch, dropped = batch, stated = batch;
-  weighted.weights = weights.data();
-  dropped.dropout = 0.1;
-  auto after = steps.model->start(2);
-  stated.states.after = &after;
-  for (const auto* one : {&weighted, &dropped, &stated})
-    for (int i = 0; i < 4; ++i) steps.pass->loss_and_gradients(*one, 1);
-  for (int i = 0; i < 4; ++i) steps.pass->loss_and_gradients(batch, 1, [](std::int64_t) {});
-  EXPECT_EQ(steps.pass->graphs_started(), 0);
 }
 
 // Of the gradients of all parameters together, as those of single ones are small beside rounding.
@@ -368,14 +254,6 @@ TEST(TrainingPass, DocumentsOfAPackedBatchDoNotSeeEachOther) {
         twins.expect_equal_gradients(0.5);
         EXPECT_NEAR(pass.loss(packed.batch), wanted, 1e-5 * wanted);
       }
-}
-
-// Tensors like a state's, of zeros.
-ModelState zeros_like(const ModelState& state) {
-  ModelState zeros = state;
-  for (auto& layer : zeros.layers)
-    for (auto& tensor : layer) tensor = torch::zeros_like(tensor);
-  return zeros;
 }
 
 // A sequence cut at `cuts`, the gradient walking back through the states, against the whole one.
@@ -591,7 +469,7 @@ TEST(TrainingPass, StatesOnADeviceAreTheCpus) {
 }
 
 TEST(TrainingPass, TakesBatchesSmallerThanItWasMadeFor) {
-  const Shape shape{4, 30, 16, 19};
+  const BatchShape shape{4, 30, 16, 19};
   Rwkv model(config_of("{}", shape));
   disturb(*model);
   TrainingPass pass(*model, 120, 30, {});

@@ -26,6 +26,10 @@ class RwkvImpl;
 // What the matrix products' library and its threads take beside the buffers once they work.
 inline constexpr double kProductsWorkspaceBytes = 16e6;
 
+// Batches of a form that train kernel by kernel, so that libraries are ready, before the next one
+// is recorded; see TrainingPassOptions::graph.
+inline constexpr int kBatchesBeforeGraph = 2;
+
 struct TrainingPassOptions {
   bool checkpoint_blocks = false;  // keep only each block's input, and run the block again
   double l2wrap = 0;               // see TrainingConfig

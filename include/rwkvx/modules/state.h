@@ -18,4 +18,7 @@ struct ModelState {
   bool differentiable = false;
 };
 
+// Zeros where `state` has its numbers.
+ModelState zeros_like(const ModelState& state);
+
 }  // namespace rwkvx
