@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/log.h"
 
 namespace rwkvx {
 
@@ -41,6 +42,12 @@ int visible_gpus(const std::filesystem::path& root) {
       fs::exists(root / "usr/lib/wsl/lib/libcuda.so.1", ignored))
     return 1;  // Windows' Linux shows its GPU by another device
   return count;
+}
+
+std::string device_for_generating(const std::string& setting, int visible) {
+  if (setting != "auto") return setting;
+  if (visible > 0) log_info("device: cpu; --device cuda takes the GPU");
+  return "cpu";
 }
 
 DeviceNote device_note(const DeviceName& setting, const std::string& chosen, int visible,

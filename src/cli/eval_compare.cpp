@@ -52,7 +52,7 @@ ordered_json comparison_json(const Comparison& comparison) {
                                    {"high", paired.high},
                                    {"effect_size", number(paired.effect_size)},
                                    {"p_bootstrap", paired.p_bootstrap},
-                                   {"p_randomisation", paired.p_randomization},
+                                   {"p_randomization", paired.p_randomization},
                                    {"p_holm", item.p_holm},
                                    {"samples", paired.samples}});
     if (const auto& one = item.right_by_one)

@@ -15,6 +15,7 @@
 #include "cli/settings.h"
 #include "cli/torch_part.h"
 #include "cli/write_out.h"
+#include "rwkvx/base/device_name.h"
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/input.h"
 #include "rwkvx/base/interrupt.h"
@@ -348,12 +349,13 @@ void add_generate_command(CLI::App& app) {
   command->add_option("--batch", flags->batch.slots, "sequences decoded together [16]")
       ->type_name("N")
       ->check(at_least(1));
-  add_machine_flags(*command, flags->generator);
+  add_machine_flags(*command, flags->generator, "auto (the CPU), cpu or cuda:N [auto]");
   command->footer(
       "Example:\n"
       "  rwkvx generate --model runs/mine --prompt \"To be\" --max-new-tokens 100 \\\n"
       "    --temperature 0.8 --top-p 0.9 --stop \"THE END\" --seed 1");
   command->callback([command, flags, given] {
+    flags->generator.device = device_for_generating(flags->generator.device);
     hand_over_for_device(flags->generator.device, "--device");
     run_generate(*command, *flags, *given);
   });

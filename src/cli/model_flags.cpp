@@ -64,11 +64,11 @@ void refuse_adapter_file(const std::string& option, const std::string& output,
                      {{adapters.option, parse_adapter_use(file, adapters.option).path}});
 }
 
-void add_machine_flags(CLI::App& command, GeneratorOptions& options) {
+void add_machine_flags(CLI::App& command, GeneratorOptions& options, const char* device_help) {
   command.add_option("--threads", options.threads, "CPU threads; 0 = automatic [0]")
       ->type_name("N")
       ->check(at_least(0));
-  command.add_option("--device", options.device, "auto, cpu or cuda:N [auto]")->type_name("NAME");
+  command.add_option("--device", options.device, device_help)->type_name("NAME");
 }
 
 }  // namespace rwkvx

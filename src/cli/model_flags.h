@@ -27,6 +27,8 @@ void check_adapter_flags(const CLI::App& command, const AdapterChoice& adapters)
 void refuse_adapter_file(const std::string& option, const std::string& output,
                          const AdapterChoice& adapters);
 // --threads and --device.
-void add_machine_flags(CLI::App& command, GeneratorOptions& options);
+inline constexpr const char* kDeviceHelp = "auto, cpu or cuda:N [auto]";
+void add_machine_flags(CLI::App& command, GeneratorOptions& options,
+                       const char* device_help = kDeviceHelp);
 
 }  // namespace rwkvx

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <bit>
 
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/log.h"
@@ -38,17 +39,40 @@ DecodingPass::Slot& DecodingPass::free_slot(const Stack& before) {
   return *slots_.emplace_back(std::make_unique<Slot>(*before, place_.device));
 }
 
+std::unique_ptr<TrainingPass> DecodingPass::pass_for(std::int64_t sequences, std::int64_t tokens) {
+  TrainingPassOptions options;
+  options.gradients = false;
+  options.sequences = sequences;
+  options.place = place_;
+  options.keep_copy = [](const at::Tensor&, const at::Tensor&) { return true; };  // nobody writes
+  options.integers = &model_->integers;
+  return std::make_unique<TrainingPass>(*model_, sequences * tokens, tokens, options);
+}
+
+at::Tensor DecodingPass::features(std::span<const TokenId> tokens, ModelState& state) {
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  if (count > longest_) {
+    prompts_.reset();
+    longest_ = static_cast<std::int64_t>(std::bit_ceil(tokens.size()));
+    prompts_ = pass_for(1, longest_);
+  }
+  const std::vector<std::int64_t> ids(tokens.begin(), tokens.end());
+  auto after = zeros_like(state);
+  after.t.copy_(state.t + count);
+  TrainingBatch batch;
+  batch.inputs = ids.data();
+  batch.sequences = {{0, count, state.t.item<std::int64_t>()}};
+  batch.states.before = &state, batch.states.after = &after;
+  auto features = prompts_->features(batch);
+  state = std::move(after);
+  return features;
+}
+
 at::Tensor DecodingPass::step(std::span<const TokenId> tokens, const Stack& before, Stack& after) {
   const auto rows = static_cast<std::int64_t>(tokens.size());
   if (rows > most_) {
     slots_.clear();  // whose graphs are those of the pass that was
-    TrainingPassOptions options;
-    options.checkpoint_blocks = true;  // buffers of one block alone
-    options.sequences = rows;
-    options.place = place_;
-    options.keep_copy = [](const at::Tensor&, const at::Tensor&) { return true; };  // nobody writes
-    options.integers = &model_->integers;
-    pass_ = std::make_unique<TrainingPass>(*model_, rows, 1, options);
+    pass_ = pass_for(rows, 1);
     most_ = rows;
   }
   auto& slot = free_slot(before);

@@ -141,36 +141,30 @@ class ModuleModel : public LanguageModel {
   }
   void prefill(std::span<const TokenId> tokens, SequenceState& state, float* logits) override {
     const torch::NoGradGuard no_grad;
-    const auto mixed = precision_guard();
     at::Tensor features;
-    for_chunks(tokens, state, [&](const at::Tensor& ids, ModelState& own) {
-      features = model_->features(ids, own);
-    });
-    if (logits != nullptr) copy_out(model_->logits(features.select(1, -1)), logits);
+    for_chunks(tokens, state, [&](const at::Tensor& rows) { features = rows; });
+    if (logits != nullptr) copy_out(logits_of(features.narrow(0, -1, 1)), logits);
   }
   void prefill_all(std::span<const TokenId> tokens, SequenceState& state,
                    const UseLogits& use) override {
     const torch::NoGradGuard no_grad;
-    const auto mixed = precision_guard();
     std::int64_t first = 0;
-    for_chunks(tokens, state, [&](const at::Tensor& ids, ModelState& own) {
-      const auto logits = on_host(model_->forward(ids, own));
+    for_chunks(tokens, state, [&](const at::Tensor& features) {
+      const auto logits = on_host(logits_of(features));
       use(first, {logits.const_data_ptr<float>(), static_cast<std::size_t>(logits.numel())});
-      first += ids.size(1);
+      first += features.size(0);
     });
   }
   // The softmax and what is looked up in it stay on the device.
   void prefill_losses(std::span<const TokenId> tokens, std::span<const TokenId> next,
                       SequenceState& state, std::span<double> losses) override {
     const torch::NoGradGuard no_grad;
-    const auto mixed = precision_guard();
     const auto targets = ids_of(next).squeeze(0);
     std::int64_t first = 0;
-    for_chunks(tokens, state, [&](const at::Tensor& ids, ModelState& own) {
-      const auto features = model_->features(ids, own).squeeze(0);  // (T, C)
+    for_chunks(tokens, state, [&](const at::Tensor& features) {
       for (std::int64_t begin = 0; begin < features.size(0); begin += kLogitRows) {
         const auto count = std::min(kLogitRows, features.size(0) - begin);
-        const auto logits = model_->logits(features.narrow(0, begin, count)).to(torch::kFloat32);
+        const auto logits = logits_of(features.narrow(0, begin, count)).to(torch::kFloat32);
         const auto found = at::cross_entropy_loss(logits, targets.narrow(0, first + begin, count),
                                                   {}, at::Reduction::None)
                                .to(torch::kCPU, torch::kFloat64)
@@ -183,12 +177,11 @@ class ModuleModel : public LanguageModel {
   void prefill_features(std::span<const TokenId> tokens, SequenceState& state,
                         const UseLogits& use) override {
     const torch::NoGradGuard no_grad;
-    const auto mixed = precision_guard();
     std::int64_t first = 0;
-    for_chunks(tokens, state, [&](const at::Tensor& ids, ModelState& own) {
-      const auto rows = on_host(model_->features(ids, own));
+    for_chunks(tokens, state, [&](const at::Tensor& features) {
+      const auto rows = on_host(features);
       use(first, {rows.const_data_ptr<float>(), static_cast<std::size_t>(rows.numel())});
-      first += ids.size(1);
+      first += rows.size(0);
     });
   }
   // All sequences together, as one batch of one token each.
@@ -275,13 +268,23 @@ class ModuleModel : public LanguageModel {
     for_tensors([&](at::Tensor& tensor) { tensor = torch::cat(rows[i++]); }, together);
     return std::make_shared<const ModelState>(std::move(together));
   }
-  // Calls run(ids (1, T), state) for pieces of bounded length.
+  at::Tensor logits_of(const at::Tensor& features) const {
+    const auto mixed = precision_guard();
+    return model_->logits(features);
+  }
+  // (T, C), normalized; the state goes on.
+  at::Tensor features_of(std::span<const TokenId> tokens, ModelState& own) const {
+    if (decoding_ != nullptr) return decoding_->features(tokens, own);
+    const auto mixed = precision_guard();
+    return model_->features(ids_of(tokens), own).squeeze(0);
+  }
+  // Calls run(features (T, C)) for pieces of bounded length; the state goes on.
   template <class Run>
   void for_chunks(std::span<const TokenId> tokens, SequenceState& state, const Run& run) const {
     const auto most = static_cast<std::size_t>(chunk());
     auto own = of(state).state();
     for (std::size_t begin = 0; begin < tokens.size(); begin += most)
-      run(ids_of(tokens.subspan(begin, std::min(tokens.size() - begin, most))), own);
+      run(features_of(tokens.subspan(begin, std::min(tokens.size() - begin, most)), own));
     of(state) = ModuleSequence(std::move(own));
   }
   // On a device a call of few tokens is waiting above all.

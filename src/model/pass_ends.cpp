@@ -39,6 +39,7 @@ class Ends : public PassEnds {
   void embed(const at::Tensor& x) override;
   void embed_backward(const at::Tensor& gradient) override;
   void head(double scale, const at::Tensor& x, const at::Tensor& gradient) override;
+  at::Tensor features(const at::Tensor& x) override;
   at::Tensor logits(const at::Tensor& x) override;
   LossSum loss() const override { return loss_; }
 
@@ -178,10 +179,15 @@ void Ends::head(double scale, const at::Tensor& x, const at::Tensor& gradient) {
   for (const double one : losses) loss_ += one;
 }
 
-at::Tensor Ends::logits(const at::Tensor& x) {
-  auto normal = at::empty_like(x), all = at::empty({used_, V_});
+at::Tensor Ends::features(const at::Tensor& x) {
+  auto normal = at::empty_like(x);
   norm_forward(model_.ln_out, read(x), used_, data(normal));
-  tools_.linear(all, normal, model_.head);
+  return normal;
+}
+
+at::Tensor Ends::logits(const at::Tensor& x) {
+  auto all = at::empty({used_, V_});
+  tools_.linear(all, features(x), model_.head);
   return all;
 }
 

@@ -18,8 +18,10 @@ class PassEnds {
   virtual void embed(const at::Tensor& x) = 0;
   // From x's gradient, which it may write over.
   virtual void embed_backward(const at::Tensor& gradient) = 0;
-  // The losses of the tokens behind x; with scale, x's gradient times it.
+  // The losses of the tokens behind x; with scale, x's gradient times it, else that is not read.
   virtual void head(double scale, const at::Tensor& x, const at::Tensor& gradient) = 0;
+  // (tokens, C), x normalized for the head.
+  virtual at::Tensor features(const at::Tensor& x) = 0;
   // (tokens, V), of the type of activations, from x; the next call may write over it.
   virtual at::Tensor logits(const at::Tensor& x) = 0;
   // The sum of the weighted losses of the last head().

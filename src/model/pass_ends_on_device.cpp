@@ -38,10 +38,7 @@ class DeviceEnds : public PassEnds {
         C_(setup.model.config().n_embd),
         V_(setup.model.config().vocab_size),
         rows_(head_rows_of(setup.model.config(), setup.tokens, setup.tools.place)) {
-    const auto options = at::device(tools_.place.device).dtype(tools_.place.type);
-    logits_ = at::empty({rows_, logits_width(setup.model.config(), tools_.place)}, options);
-    to_x_ = at::empty({rows_, C_}, options);
-    tokens_ = at::empty({4 * setup.tokens}, options.dtype(at::kLong));
+    tokens_ = at::empty({4 * setup.tokens}, at::device(tools_.place.device).dtype(at::kLong));
   }
 
   // Where a batch's tokens lie depends on their number alone, so that a graph finds them.
@@ -75,6 +72,7 @@ class DeviceEnds : public PassEnds {
     const int64_t wanted = picked_.defined() ? picked_.size(0) : x.size(0);
     const auto losses = at::empty({wanted}, x.options().dtype(at::kDouble));
     auto all = gradient;
+    make_logits();
     if (picked_.defined() && scale != 0) all.zero_();
     for (int64_t begin = 0; begin < wanted; begin += rows_) {
       const int64_t count = std::min(rows_, wanted - begin);
@@ -98,16 +96,26 @@ class DeviceEnds : public PassEnds {
     loss_ = losses.sum();
   }
 
+  at::Tensor features(const at::Tensor& x) override { return std::get<0>(norm(x, model_.ln_out)); }
+
   at::Tensor logits(const at::Tensor& x) override {
+    make_logits();
     const auto all = x.size(0) <= rows_ ? logits_.narrow(0, 0, x.size(0)).narrow(1, 0, V_)
                                         : at::empty({x.size(0), V_}, logits_.options());
-    tools_.linear(all, tools_.operand(std::get<0>(norm(x, model_.ln_out))), model_.head);
+    tools_.linear(all, tools_.operand(features(x)), model_.head);
     return all;
   }
 
   LossSum loss() const override { return LossSum(loss_); }
 
  private:
+  // Once they are wanted: features need none.
+  void make_logits() {
+    if (logits_.defined()) return;
+    const auto options = at::device(tools_.place.device).dtype(tools_.place.type);
+    logits_ = at::empty({rows_, logits_width(model_.config(), tools_.place)}, options);
+    to_x_ = at::empty({rows_, C_}, options);
+  }
   // A batch's inputs; where it has targets, these, then its inputs sorted and the place of each.
   std::vector<int64_t> told(const TrainingBatch& batch, int64_t used) const {
     std::vector<int64_t> all(batch.inputs, batch.inputs + used);

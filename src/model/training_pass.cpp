@@ -34,6 +34,11 @@ PassLimits limits_of(const ModelConfig& config, int64_t tokens, int64_t longest,
           options.place};
 }
 
+// Blocks whose activations are in memory at a time.
+int64_t kept_sets(const ModelConfig& config, const TrainingPassOptions& options) {
+  return options.checkpoint_blocks || !options.gradients ? 1 : config.n_layer;
+}
+
 const CoreModules& fused_core(const ModelConfig& config, const PassPlace& place) {
   const auto lacking = TrainingPass::lacks(config, place);
   TORCH_CHECK(lacking.empty(), "TrainingPass: the fused operators do not have ", lacking);
@@ -64,11 +69,10 @@ struct TrainingPass::Impl {
     const auto make = [&](at::IntArrayRef shape) {
       return at::empty(shape, at::device(options.place.device));
     };
-    gradient = make({N, C});
-    for (int64_t l = 0; l <= L; ++l) x.push_back(make({N, C}));
+    if (options.gradients) gradient = make({N, C});
+    for (int64_t l = 0; l < (options.gradients ? L + 1 : 2); ++l) x.push_back(make({N, C}));
     const auto floats = core.pass_floats(config, limits);
-    const int64_t sets = options.checkpoint_blocks ? 1 : L;
-    for (int64_t l = 0; l < sets; ++l) kept.push_back(make({floats.kept}));
+    for (int64_t l = 0; l < kept_sets(config, options); ++l) kept.push_back(make({floats.kept}));
     scratch = make({floats.scratch});
     shared = make({floats.shared});
     const PassEndsSetup setup{model, tools, options, N};
@@ -77,16 +81,21 @@ struct TrainingPass::Impl {
       blocks.push_back(core.pass({config, l, model.block_ptr(l), limits, tools}));
   }
 
+  // What layers share takes turns.
+  static const at::Tensor& of_layer(const std::vector<at::Tensor>& all, int64_t l) {
+    return all[static_cast<size_t>(l) % all.size()];
+  }
+
   // Block `l` of a group of sequences.
   PassRows rows(int64_t l, const Group& group, bool advance) const {
     PassRows rows{group.first,
                   group.count,
                   group.begin,
                   group.tokens,
-                  x[static_cast<size_t>(l)],
-                  advance ? x[static_cast<size_t>(l + 1)] : at::Tensor(),
+                  of_layer(x, l),
+                  advance ? of_layer(x, l + 1) : at::Tensor(),
                   gradient,
-                  PassTools::data(kept[static_cast<size_t>(options.checkpoint_blocks ? 0 : l)]),
+                  PassTools::data(of_layer(kept, l)),
                   PassTools::data(scratch),
                   PassTools::data(shared)};
     const auto layer = [&](auto* state) {
@@ -111,7 +120,7 @@ struct TrainingPass::Impl {
   }
 
   // What a call wants of a batch.
-  enum class Wanted { kStates, kLogits, kLoss, kGradients };
+  enum class Wanted { kStates, kFeatures, kLogits, kLoss, kGradients };
 
   // Checks the batch and prepares what its blocks share.
   void begin(const TrainingBatch& batch, Wanted wanted) {
@@ -139,6 +148,8 @@ struct TrainingPass::Impl {
                 "TrainingPass: a token is outside the vocabulary of ", V);
     TORCH_CHECK(batch.targets != nullptr || wanted < Wanted::kLoss,
                 "TrainingPass: a loss needs targets");
+    TORCH_CHECK(options.gradients || wanted < Wanted::kGradients,
+                "TrainingPass: made without memory for gradients");
     tools.keeps = wanted == Wanted::kGradients;
     tools.phi_by_sequence = options.place.kernels && wanted == Wanted::kLogits &&
                             all.size() == static_cast<size_t>(used);
@@ -212,6 +223,12 @@ struct TrainingPass::Impl {
     return with->run(form, tools.phi, work);
   }
 
+  at::Tensor features(const TrainingBatch& batch) {
+    const at::NoGradGuard no_grad;
+    begin(batch, Wanted::kFeatures);
+    return compute(Wanted::kFeatures, 0);
+  }
+
   // Whether nothing changes from one batch to the next but tokens.
   bool fits_graph(const TrainingBatch& batch) const {
     return options.graph && options.place.kernels && batch.dropout == 0 &&
@@ -231,8 +248,9 @@ struct TrainingPass::Impl {
     return all;
   }
 
-  // What begin() prepared; logits where they are wanted. Waits for nothing, and depends on
-  // sequences, `wanted`, `scale`, the places of states and the numbers in memory, and on dropout.
+  // What begin() prepared; features or logits where they are wanted. Waits for nothing, and depends
+  // on sequences, `wanted`, `scale`, the places of states and the numbers in memory, and on
+  // dropout.
   at::Tensor compute(Wanted wanted, double scale,
                      const std::function<void(std::int64_t)>& complete = {}) {
     for (const auto& block : blocks) block->begin();
@@ -243,9 +261,14 @@ struct TrainingPass::Impl {
       for (const auto& group : all)
         blocks[static_cast<size_t>(l)]->forward(rows(l, group, /*advance=*/true));
     if (wanted == Wanted::kStates) return {};
-    if (wanted == Wanted::kLogits) return ends->logits(rows_of(x.back()));
-    ends->head(wanted == Wanted::kGradients ? scale : 0, rows_of(x.back()), rows_of(gradient));
-    if (wanted == Wanted::kLoss) return {};
+    const auto last = rows_of(of_layer(x, L));
+    if (wanted == Wanted::kFeatures) return ends->features(last);
+    if (wanted == Wanted::kLogits) return ends->logits(last);
+    if (wanted == Wanted::kLoss) {
+      ends->head(0, last, at::Tensor());
+      return {};
+    }
+    ends->head(scale, last, rows_of(gradient));
     for (int64_t l = L - 1; l >= 0; --l) {
       for (const auto& group : all) {
         auto& block = *blocks[static_cast<size_t>(l)];
@@ -272,9 +295,10 @@ struct TrainingPass::Impl {
   PassStates states;
   std::unique_ptr<PassEnds> ends;
   std::vector<std::unique_ptr<BlockPass>> blocks;
-  std::vector<at::Tensor> x;     // (N, C), input of each block, then of ln_out
+  // (N, C), input of each block, then of ln_out; without gradients two that take turns.
+  std::vector<at::Tensor> x;
   std::vector<at::Tensor> kept;  // of each block, or one for all
-  at::Tensor gradient;           // (N, C)
+  at::Tensor gradient;           // (N, C), with gradients
   at::Tensor own_phi;            // (N, F), made where it is wanted
   at::Tensor scratch, shared;
 };
@@ -298,9 +322,9 @@ double TrainingPass::buffer_bytes(const ModelConfig& config, std::int64_t tokens
   const double N = real(tokens), L = real(config.n_layer), C = real(config.n_embd);
   const auto floats = fused_core(config, options.place)
                           .pass_floats(config, limits_of(config, tokens, longest, options));
-  const double all = N * C * (L + 2) + (options.checkpoint_blocks ? 1 : L) * real(floats.kept) +
-                     real(floats.scratch) + real(floats.shared) +
-                     pass_ends_floats(config, tokens, options.place);
+  const double all = N * C * (options.gradients ? L + 2 : 2) +
+                     real(kept_sets(config, options)) * real(floats.kept) + real(floats.scratch) +
+                     real(floats.shared) + pass_ends_floats(config, tokens, options.place);
   return all * sizeof(float);
 }
 
@@ -332,6 +356,7 @@ LossSum TrainingPass::loss(const TrainingBatch& batch) {
 void TrainingPass::advance(const TrainingBatch& batch) {
   impl_->run(batch, Impl::Wanted::kStates, 0);
 }
+at::Tensor TrainingPass::features(const TrainingBatch& batch) { return impl_->features(batch); }
 at::Tensor TrainingPass::logits(const TrainingBatch& batch, BatchGraph* graph) {
   return impl_->logits(batch, graph);
 }

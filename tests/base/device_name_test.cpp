@@ -79,6 +79,12 @@ TEST(DeviceNote, NamesTheChoiceWhereThereIsOne) {
   EXPECT_FALSE(device_note(automatic, "cuda:0", 1, "NVIDIA GPU", "").warning);
 }
 
+TEST(DeviceName, GeneratingTakesAGpuWhereItIsAskedFor) {
+  EXPECT_EQ(device_for_generating("auto", 0), "cpu");
+  EXPECT_EQ(device_for_generating("auto", 2), "cpu");
+  EXPECT_EQ(device_for_generating("cuda:1", 2), "cuda:1");
+}
+
 TEST(DeviceNote, WarnsOfAGpuThatIsLeftIdle) {
   const DeviceName automatic{"auto", 0};
   const auto one = device_note(automatic, "cpu", 1, "NVIDIA GPU", "the driver is too old");

@@ -56,10 +56,10 @@ TEST_F(EvalCompare, TellsABetterSystemFromAnEqualOne) {
   ASSERT_EQ(found["comparisons"].size(), 4U);
   const auto& first = found["comparisons"][0];
   EXPECT_EQ(first["b"], better);
-  EXPECT_EQ(first["p_randomisation"], 0.001);
+  EXPECT_EQ(first["p_randomization"], 0.001);
   EXPECT_EQ(first["p_holm"], 0.004);
   EXPECT_GT(first["low"].get<double>(), 0.15);
-  EXPECT_GT(found["comparisons"][2]["p_randomisation"].get<double>(), 0.05);
+  EXPECT_GT(found["comparisons"][2]["p_randomization"].get<double>(), 0.05);
   EXPECT_NEAR(first["mean_b"].get<double>(),
               found["systems"][1]["scores"]["rouge1"]["f1"].get<double>(), 1e-12);
   std::uint64_t samples = 0;

@@ -91,6 +91,38 @@ void check(const std::string& core, const char* switches, c10::Device device) {
   EXPECT_GE(pass.graphs_started(), 1);
 }
 
+// Prompts of one sequence, the longer ones in a pass of their own.
+void check_prompts(const std::string& core, const char* switches, c10::Device device) {
+  SCOPED_TRACE(core + " " + switches);
+  const torch::NoGradGuard no_grad;
+  Rwkv model(config_of(switches, {2, 1, 64, 29}, core));
+  disturb(*model);
+  model->to(device);
+  DecodingPass pass(model, {device, torch::kFloat, /*kernels=*/true});
+  auto state = model->start(1), wanted = model->start(1);
+  for (std::size_t count : {3, 40, 1, 17}) {
+    SCOPED_TRACE(count);
+    const auto before = state;
+    const auto first = before.layers.front().front().clone();
+    const auto tokens = tokens_of(count, 3);
+    const auto features = model->features(ids(tokens, device).t(), wanted).squeeze(0);
+    test::expect_near_in_norm(pass.features(tokens, state).cpu(), features.cpu(), 1e-5);
+    EXPECT_TRUE(torch::equal(state.t, wanted.t));
+    EXPECT_TRUE(torch::equal(before.layers.front().front(), first));
+    for (std::size_t l = 0; l < wanted.layers.size(); ++l)
+      for (std::size_t i = 0; i < wanted.layers[l].size(); ++i)
+        test::expect_near_in_norm(state.layers[l][i].cpu(), wanted.layers[l][i].cpu(), 1e-5,
+                                  "state " + std::to_string(i), 1e-6);
+  }
+}
+
+TEST(DecodingPass, GivesTheModulesFeaturesOfPrompts) {
+  for (const char* core : {"rwkv4", "rwkv7"})
+    for (const char* switches : {R"({"kind": "none"})", R"({})", R"({"pos": "sin"})",
+                                 R"({"kernel": 1})", R"({"ablation": "gate_only"})"})
+      check_prompts(core, switches, c10::kCPU);
+}
+
 TEST(DecodingPass, GivesTheModulesLogitsAndStates) {
   for (const char* core : {"rwkv4", "rwkv7"})
     for (const char* switches : {R"({"kind": "none"})", R"({})", R"({"sites": "a", "pos": "sin"})",
@@ -101,7 +133,10 @@ TEST(DecodingPass, GivesTheModulesLogitsAndStates) {
 TEST(CudaDecodingPass, GivesTheModulesLogitsAndStatesOnTheGpu) {
   const auto device = find_device("auto", "test");
   if (device.is_cpu()) GTEST_SKIP() << "no GPU that this build has kernels for";
-  for (const char* core : {"rwkv4", "rwkv7"}) check(core, "{}", device);
+  for (const char* core : {"rwkv4", "rwkv7"}) {
+    check(core, "{}", device);
+    check_prompts(core, "{}", device);
+  }
 }
 
 }  // namespace

@@ -21,6 +21,10 @@ DeviceName parse_device_name(const std::string& text, const std::string& where);
 // driver, less what CUDA_VISIBLE_DEVICES hides. `root` is where /proc and /dev are looked for.
 int visible_gpus(const std::filesystem::path& root = "/");
 
+// What a setting means for generating text: "auto" is the CPU there, as nobody has measured yet
+// where a GPU wins. Says so where there is one.
+std::string device_for_generating(const std::string& setting, int visible = visible_gpus());
+
 // What a command says about its choice of a device: nothing where there is no GPU to choose, a
 // warning with its reason where "auto" left a GPU idle.
 struct DeviceNote {

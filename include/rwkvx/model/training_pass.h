@@ -42,6 +42,7 @@ struct TrainingPassOptions {
   bool graph = false;
   // For passes without gradients; see PassTools.
   const IntegerMatrices* integers = nullptr;
+  bool gradients = true;  // false: none are asked for, so one block's activations will do
 };
 
 // Sequences one after the other, which do not see each other.
@@ -92,7 +93,9 @@ class TrainingPass {
   LossSum loss(const TrainingBatch& batch);
   // No loss at all: the states behind the sequences.
   void advance(const TrainingBatch& batch);
-  // No loss either: (tokens, V), of the type of activations, which the next call may write over.
+  // No loss either: (tokens, C) before the head, normalized.
+  at::Tensor features(const TrainingBatch& batch);
+  // And behind it: (tokens, V), of the type of activations, which the next call may write over.
   // `graph`: of batches of one token each, what such a batch does may be recorded there.
   at::Tensor logits(const TrainingBatch& batch, BatchGraph* graph = nullptr);
   // Adds scale b a to a matrix of the model in everything that is computed from now on.
