@@ -83,7 +83,7 @@ struct Panels {
 //   kColumns     columns whose products are summed before the sum is added to that of the columns
 //                before them: rounding errors grow with the parts rather than with the columns,
 //                exact sums fit, and a part of the operands stays in the nearest cache
-//   kTurnBytes   of a panel, for which Part() takes a turn of `ahead`
+//   kTurnBytes   of a panel, for which Part() takes kTurns turns of `ahead`
 //   Part<P, S>(panels, i, c, end, sums, ahead)
 //                sums (P panels' vectors of rows, S) <- the products of the panels with vectors
 //                from i on, of columns c .. end, c being a multiple of kColumns
@@ -91,6 +91,7 @@ struct Panels {
 
 // Weights that floats are multiplied with, of a column and the next one.
 struct Float32 {
+  static constexpr int kTilePanels = kWholePanel ? 2 : 1, kTileVectors = kWholePanel ? 6 : 3;
   static constexpr std::int64_t kColumnBytes = 64;
   template <int kOdd>
   static HWY_INLINE VF Load(const std::byte* column) {
@@ -98,6 +99,8 @@ struct Float32 {
   }
 };
 struct BFloat16 {
+  // Whose panels are half as long, so that three of them and the next three stay in the cache.
+  static constexpr int kTilePanels = kWholePanel ? 3 : 1, kTileVectors = kWholePanel ? 8 : 3;
   static constexpr std::int64_t kColumnBytes = 32;
   template <int kOdd>
   static HWY_INLINE VF Load(const std::byte* column) {
@@ -107,14 +110,18 @@ struct BFloat16 {
   }
 };
 
-// Even and odd columns have sums of their own.
+// Even and odd columns have sums of their own, which are made side by side where the registers hold
+// them all, else one after the other.
 template <class Weights>
 class FloatKernel {
  public:
-  static constexpr int kTilePanels = kWholePanel ? 2 : 1, kTileVectors = kWholePanel ? 6 : 3;
+  static constexpr int kTilePanels = Weights::kTilePanels, kTileVectors = Weights::kTileVectors;
   static constexpr int kOnePanels = kWholePanel ? 4 : 2;
   static constexpr std::int64_t kColumns = 256;
   static constexpr std::int64_t kTurnBytes = 2 * Weights::kColumnBytes;
+  template <int P, int S>
+  static constexpr bool kSideBySide = 2 * P* kParts* S <= (kWholePanel ? 24 : 12);
+  static constexpr std::int64_t kTurns = kSideBySide<kTilePanels, kTileVectors> ? 1 : 2;
 
   FloatKernel(std::int64_t columns, const float* x) : x_(x), N_(columns) {}
 
@@ -122,16 +129,20 @@ class FloatKernel {
   HWY_INLINE void Part(const Panels& panels, std::int64_t i, std::int64_t c, std::int64_t end,
                        VF (&sums)[P * kParts][S], A& ahead) const {
     VF odd[P * kParts][S];
-    for (int v = 0; v < P * kParts; ++v)
-      for (int s = 0; s < S; ++s) sums[v][s] = odd[v][s] = hn::Zero(F());
     const float* x = x_ + i * N_;
     const std::byte* at = panels.first + c * Weights::kColumnBytes;
-    for (; c + 2 <= end; c += 2, at += kTurnBytes) {
-      ahead.Turn();
-      Column<0>(panels, at, x + c, sums);
-      Column<1>(panels, at, x + c + 1, odd);
+    if constexpr (kSideBySide<P, S>) {
+      Clear(sums), Clear(odd);
+      for (; c + 2 <= end; c += 2, at += kTurnBytes) {
+        ahead.Turn();
+        Column<0>(panels, at, x + c, sums);
+        Column<1>(panels, at, x + c + 1, odd);
+      }
+      if (c < end) Column<0>(panels, at, x + c, sums);
+    } else {
+      EverySecond<0>(panels, at, x, c, end, sums, ahead);
+      EverySecond<1>(panels, at, x, c, end, odd, ahead);
     }
-    if (c < end) Column<0>(panels, at, x + c, sums);
     for (int v = 0; v < P * kParts; ++v)
       for (int s = 0; s < S; ++s) sums[v][s] = hn::Add(sums[v][s], odd[v][s]);
   }
@@ -139,6 +150,24 @@ class FloatKernel {
   HWY_INLINE VF Finish(const std::byte*, int, std::int64_t, VF sum) const { return sum; }
 
  private:
+  template <int V, int S>
+  static HWY_INLINE void Clear(VF (&sums)[V][S]) {
+    for (auto& row : sums)
+      for (auto& sum : row) sum = hn::Zero(F());
+  }
+  template <int kOdd, int V, int S, class A>
+  HWY_INLINE void EverySecond(const Panels& panels, const std::byte* at, const float* x,
+                              std::int64_t c, std::int64_t end, VF (&result)[V][S],
+                              A& ahead) const {
+    VF sums[V][S];  // of its own, so that it stays in registers
+    Clear(sums);
+    for (c += kOdd; c < end; c += 2, at += kTurnBytes) {
+      ahead.Turn();
+      Column<kOdd>(panels, at, x + c, sums);
+    }
+    for (int v = 0; v < V; ++v)
+      for (int s = 0; s < S; ++s) result[v][s] = sums[v][s];
+  }
   template <int kOdd, int V, int S>
   HWY_INLINE void Column(const Panels& panels, const std::byte* at, const float* x,
                          VF (&sums)[V][S]) const {
@@ -215,7 +244,7 @@ class Int8Kernel {
   static constexpr int kTileVectors = kWholePanel ? 8 : RWKVX_X86 ? 4 : 2;
   static constexpr int kOnePanels = kWholePanel ? 4 : RWKVX_X86 ? 2 : 1;
   static constexpr std::int64_t kColumns = 512;  // 512 * 127 * 32767 < 2^31
-  static constexpr std::int64_t kTurnBytes = kLine;
+  static constexpr std::int64_t kTurnBytes = kLine, kTurns = 1;
 
   Int8Kernel(std::int64_t columns, const std::byte* quantized)
       : x_(quantized), layout_(WeightType::kInt8, columns) {}
@@ -321,10 +350,10 @@ template <bool kDot>
 class Int4Kernel {
  public:
   static constexpr int kTilePanels = kWholePanel ? 2 : 1;
-  static constexpr int kTileVectors = RWKVX_X86 ? 4 : 1;
+  static constexpr int kTileVectors = kWholePanel ? 6 : RWKVX_X86 ? 4 : 1;
   static constexpr int kOnePanels = kWholePanel ? 4 : RWKVX_X86 ? 2 : 1;
   static constexpr std::int64_t kColumns = 512;
-  static constexpr std::int64_t kTurnBytes = kInt4PanelBlock / 8;
+  static constexpr std::int64_t kTurnBytes = kInt4PanelBlock / 8, kTurns = 1;
 
   Int4Kernel(std::int64_t columns, const std::byte* quantized)
       : x_(quantized), layout_(WeightType::kInt4, columns) {}

@@ -155,7 +155,8 @@ void MultiplySeveral(const Kernel& kernel, const WeightMatrix& matrix, std::int6
   const auto multiply = [&](auto some, std::int64_t panel) HWY_ATTR {
     const Panels panels{matrix.values + panel * bytes, bytes};
     // The next panels come bit by bit while all vectors are multiplied with these.
-    const std::int64_t step = (some.value * Kernel::kTurnBytes + tiles - 1) / tiles;
+    const std::int64_t turns = tiles * Kernel::kTurns;
+    const std::int64_t step = (some.value * Kernel::kTurnBytes + turns - 1) / turns;
     const auto times = [&](auto ahead) HWY_ATTR {
       PanelsTimesAll<some.value>(kernel, panels, N, count, ahead, all, panel * kPanelRows, results);
     };
@@ -166,6 +167,8 @@ void MultiplySeveral(const Kernel& kernel, const WeightMatrix& matrix, std::int6
   };
   std::int64_t panel = first;
   for (; panel + P <= last; panel += P) multiply(std::integral_constant<int, P>(), panel);
+  if constexpr (P > 2)
+    for (; panel + 2 <= last; panel += 2) multiply(std::integral_constant<int, 2>(), panel);
   for (; panel < last; ++panel) multiply(std::integral_constant<int, 1>(), panel);
 }
 
