@@ -120,7 +120,7 @@ class FloatKernel {
   static constexpr std::int64_t kColumns = 256;
   static constexpr std::int64_t kTurnBytes = 2 * Weights::kColumnBytes;
   template <int P, int S>
-  static constexpr bool kSideBySide = 2 * P* kParts* S <= (kWholePanel ? 24 : 12);
+  static constexpr bool kSideBySide = (2 * kParts) * (P * S) <= (kWholePanel ? 24 : 12);
   static constexpr std::int64_t kTurns = kSideBySide<kTilePanels, kTileVectors> ? 1 : 2;
 
   FloatKernel(std::int64_t columns, const float* x) : x_(x), N_(columns) {}

@@ -47,6 +47,14 @@ Stack starts(Rwkv& model, int64_t count, c10::Device device) {
   return std::make_shared<const ModelState>(std::move(all));
 }
 
+void expect_near(const ModelState& found, const ModelState& wanted) {
+  EXPECT_TRUE(torch::equal(found.t, wanted.t));
+  for (std::size_t l = 0; l < wanted.layers.size(); ++l)
+    for (std::size_t i = 0; i < wanted.layers[l].size(); ++i)
+      test::expect_near_in_norm(found.layers[l][i].cpu(), wanted.layers[l][i].cpu(), 1e-5,
+                                "state " + std::to_string(i), 1e-6);
+}
+
 void check(const std::string& core, const char* switches, c10::Device device) {
   SCOPED_TRACE(core + " " + switches);
   const torch::NoGradGuard no_grad;
@@ -79,11 +87,7 @@ void check(const std::string& core, const char* switches, c10::Device device) {
     Stack after;
     test::expect_near_in_norm(pass.step(tokens, stack, after).cpu(), logits.cpu(), 1e-5);
     stack = after;
-    EXPECT_TRUE(torch::equal(stack->t, wanted.t));
-    for (std::size_t l = 0; l < wanted.layers.size(); ++l)
-      for (std::size_t i = 0; i < wanted.layers[l].size(); ++i)
-        test::expect_near_in_norm(stack->layers[l][i].cpu(), wanted.layers[l][i].cpu(), 1e-5,
-                                  "state " + std::to_string(i), 1e-6);
+    expect_near(*stack, wanted);
   }
   auto number = kept_numbers.begin();
   for (const auto& layer : kept->layers)
@@ -107,12 +111,8 @@ void check_prompts(const std::string& core, const char* switches, c10::Device de
     const auto tokens = tokens_of(count, 3);
     const auto features = model->features(ids(tokens, device).t(), wanted).squeeze(0);
     test::expect_near_in_norm(pass.features(tokens, state).cpu(), features.cpu(), 1e-5);
-    EXPECT_TRUE(torch::equal(state.t, wanted.t));
+    expect_near(state, wanted);
     EXPECT_TRUE(torch::equal(before.layers.front().front(), first));
-    for (std::size_t l = 0; l < wanted.layers.size(); ++l)
-      for (std::size_t i = 0; i < wanted.layers[l].size(); ++i)
-        test::expect_near_in_norm(state.layers[l][i].cpu(), wanted.layers[l][i].cpu(), 1e-5,
-                                  "state " + std::to_string(i), 1e-6);
   }
 }
 
