@@ -26,8 +26,8 @@ void add_adapter_flags(CLI::App& command, AdapterChoice& adapters, const char* n
 void check_adapter_flags(const CLI::App& command, const AdapterChoice& adapters);
 void refuse_adapter_file(const std::string& option, const std::string& output,
                          const AdapterChoice& adapters);
-// --threads and --device.
 inline constexpr const char* kDeviceHelp = "auto, cpu or cuda:N [auto]";
+// --threads and --device.
 void add_machine_flags(CLI::App& command, GeneratorOptions& options,
                        const char* device_help = kDeviceHelp);
 
