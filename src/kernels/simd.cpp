@@ -69,23 +69,29 @@ const std::vector<InstructionSet>& instruction_sets() {
   return sets;
 }
 
+// Those of the CPU that are not disabled. While Highway looks for them it takes all that the CPU
+// has as chosen, so they are chosen again.
+std::int64_t choose_targets() {
+  const std::int64_t targets = hwy::SupportedTargets();
+  hwy::GetChosenTarget().Update(targets);
+  return targets;
+}
+
+void disable(std::int64_t targets, bool dot) {
+  hwy::DisableTargets(targets);
+  dot_allowed = dot;
+  choose_targets();
+}
+
 }  // namespace
 
 void choose_simd() {
   const char* given = std::getenv(kVariable);
   const std::string name = given == nullptr ? "" : given;
+  if (name.empty()) return disable(0, true);
   const auto& sets = instruction_sets();
-  if (name.empty()) {
-    hwy::DisableTargets(0);
-    dot_allowed = true;
-    return;
-  }
-  for (const auto& one : sets) {
-    if (one.name != name) continue;
-    hwy::DisableTargets(one.target - 1);
-    dot_allowed = one.dot;
-    return;
-  }
+  for (const auto& one : sets)
+    if (one.name == name) return disable(one.target - 1, one.dot);
   std::vector<std::string> names;
   for (const auto& one : sets) names.push_back(one.name);
   throw ConfigError(kVariable, "expected one of " + name_list(names) + ", got \"" + name + "\"" +
@@ -93,7 +99,7 @@ void choose_simd() {
 }
 
 std::string_view simd_name() {
-  const auto targets = hwy::SupportedTargets();
+  const auto targets = choose_targets();
   for (const auto& one : instruction_sets())
     if ((one.target & targets) != 0 && (!one.dot || uses_dot_instructions(is_wide(one.target))))
       return one.name;

@@ -3,6 +3,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <hwy/highway.h>
 
 #include <cstdlib>
 #include <string>
@@ -46,6 +47,17 @@ TEST_F(Simd, TheEnvironmentMayNameALesserSet) {
   }
   choose("");
   EXPECT_EQ(simd_name(), best);
+}
+
+TEST_F(Simd, WhatIsChosenStaysSoWhenItsNameIsAskedFor) {
+  choose("");
+  if (!simd_name().starts_with("avx")) GTEST_SKIP() << "this CPU has one instruction set";
+  const auto best = hwy::GetChosenTarget().GetIndex();
+  choose("scalar");
+  const auto scalar = hwy::GetChosenTarget().GetIndex();
+  EXPECT_NE(scalar, best);
+  EXPECT_EQ(simd_name(), "scalar");
+  EXPECT_EQ(hwy::GetChosenTarget().GetIndex(), scalar);
 }
 
 TEST_F(Simd, ANameThatDoesNotExistIsRefusedWithThoseThatDo) {
