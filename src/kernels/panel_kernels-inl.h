@@ -41,7 +41,7 @@ constexpr bool kWholePanel = kParts == 1;                      // and 32 registe
 constexpr std::int64_t kLine = 64;                             // bytes of a cache line
 
 // Holds a value in a register here. Left alone, the compiler makes a load a part of each
-// instruction that uses it, or moves multiplications ahead until registers run out.
+// instruction that uses it, or makes several products before it adds them, until registers run out.
 template <class V>
 HWY_INLINE V Held(V v) {
 #if RWKVX_X86
@@ -91,7 +91,7 @@ struct Panels {
 
 // Weights that floats are multiplied with, of a column and the next one.
 struct Float32 {
-  static constexpr int kTilePanels = kWholePanel ? 2 : 1, kTileVectors = kWholePanel ? 6 : 3;
+  static constexpr int kTilePanels = kWholePanel ? 2 : 1, kTileVectors = RWKVX_X86 ? 6 : 3;
   static constexpr std::int64_t kColumnBytes = 64;
   template <int kOdd>
   static HWY_INLINE VF Load(const std::byte* column) {
@@ -100,7 +100,8 @@ struct Float32 {
 };
 struct BFloat16 {
   // Whose panels are half as long, so that three of them and the next three stay in the cache.
-  static constexpr int kTilePanels = kWholePanel ? 3 : 1, kTileVectors = kWholePanel ? 8 : 3;
+  static constexpr int kTilePanels = kWholePanel ? 3 : 1;
+  static constexpr int kTileVectors = kWholePanel ? 8 : RWKVX_X86 ? 6 : 3;
   static constexpr std::int64_t kColumnBytes = 32;
   template <int kOdd>
   static HWY_INLINE VF Load(const std::byte* column) {
@@ -200,33 +201,43 @@ HWY_INLINE V32 Four(const void* from) {
 }
 
 // Sums of products of pairs of 16-bit numbers, exact.
+#if RWKVX_X86
 template <bool kDot>
 class PairSums {
  public:
-  HWY_INLINE void Start(V32 sum) { sum_ = sum, rest_ = hn::Zero(I32()); }
+  HWY_INLINE void Start(V32 sum) { sum_ = sum; }
   HWY_INLINE void Add(V16 w, V16 x) {
-#if RWKVX_X86
     if constexpr (kDot) {
       auto total = sum_.raw;
       asm(RWKVX_VEX "vpdpwssd %2, %1, %0" : "+v"(total) : "v"(w.raw), "v"(x.raw));
       sum_.raw = total;
       return;
     }
-#endif
+    auto none = hn::Zero(I32());
+    sum_ = Held(hn::ReorderWidenMulAccumulate(I32(), w, x, sum_, none));
+  }
+  HWY_INLINE V32 Total() const { return sum_; }
+
+ private:
+  V32 sum_;
+};
+#else
+template <bool kDot>
+class PairSums {
+ public:
+  HWY_INLINE void Start(V32 sum) { sum_ = sum, rest_ = hn::Zero(I32()); }
+  HWY_INLINE void Add(V16 w, V16 x) {
     sum_ = hn::ReorderWidenMulAccumulate(I32(), w, x, sum_, rest_);
   }
+  // Two products of each row, low rows first, lie side by side.
   HWY_INLINE V32 Total() const {
-#if RWKVX_X86
-    return sum_;
-#else
-    // Two products of each row, low rows first, lie side by side.
     return hn::Add(hn::ConcatEven(I32(), rest_, sum_), hn::ConcatOdd(I32(), rest_, sum_));
-#endif
   }
 
  private:
   V32 sum_, rest_;
 };
+#endif
 
 // Signed bytes of columns 0 and 1, or 2 and 3, of four as kInt8 has them in its panels.
 template <int kSecond>
@@ -241,7 +252,7 @@ template <bool kDot>
 class Int8Kernel {
  public:
   static constexpr int kTilePanels = kWholePanel ? 2 : 1;
-  static constexpr int kTileVectors = kWholePanel ? 8 : RWKVX_X86 ? 4 : 2;
+  static constexpr int kTileVectors = kWholePanel ? 8 : RWKVX_X86 ? 6 : 2;
   static constexpr int kOnePanels = kWholePanel ? 4 : RWKVX_X86 ? 2 : 1;
   static constexpr std::int64_t kColumns = 512;  // 512 * 127 * 32767 < 2^31
   static constexpr std::int64_t kTurnBytes = kLine, kTurns = 1;
@@ -260,18 +271,8 @@ class Int8Kernel {
     const std::byte* at = panels.first + kLine + 16 * c;
     for (; c < end; c += 4, at += kTurnBytes, x += 8) {
       ahead.Turn();
-      V16 first[V], second[V];
-      for (int v = 0; v < V; ++v) {
-        const auto four =
-            hn::LoadU(I32(), reinterpret_cast<const std::int32_t*>(at + panels.Rows(v)));
-        first[v] = Held(SignedPair<0>(four)), second[v] = Held(SignedPair<1>(four));
-      }
-      for (int s = 0; s < S; ++s) {
-        const auto in = hn::BitCast(I16(), Four(x + s * layout_.bytes));
-        for (int v = 0; v < V; ++v) exact[v][s].Add(first[v], in);
-        const auto next = hn::BitCast(I16(), Four(x + s * layout_.bytes + 4));
-        for (int v = 0; v < V; ++v) exact[v][s].Add(second[v], next);
-      }
+      Pair<0>(panels, at, x, exact);
+      Pair<1>(panels, at, x + 4, exact);
     }
     for (int v = 0; v < V; ++v)
       for (int s = 0; s < S; ++s) sums[v][s] = hn::ConvertTo(F(), exact[v][s].Total());
@@ -285,6 +286,20 @@ class Int8Kernel {
   }
 
  private:
+  // The first or the second two of four columns.
+  template <int kSecond, int V, int S>
+  HWY_INLINE void Pair(const Panels& panels, const std::byte* at, const std::byte* x,
+                       PairSums<kDot> (&exact)[V][S]) const {
+    V16 w[V];
+    for (int v = 0; v < V; ++v)
+      w[v] = Held(SignedPair<kSecond>(
+          hn::LoadU(I32(), reinterpret_cast<const std::int32_t*>(at + panels.Rows(v)))));
+    for (int s = 0; s < S; ++s) {
+      const auto in = hn::BitCast(I16(), Four(x + s * layout_.bytes));
+      for (int v = 0; v < V; ++v) exact[v][s].Add(w[v], in);
+    }
+  }
+
   const std::byte* x_;
   QuantizedLayout layout_;
 };
@@ -309,12 +324,11 @@ class GroupSums {
       return;
     }
     // Of two products, at most 2 * 15 * 127: eight fit into 16 bits.
-#if HWY_TARGET == HWY_AVX3
-    const V16 two{_mm512_maddubs_epi16(w.raw, x.raw)};
-#else
-    const V16 two{_mm256_maddubs_epi16(w.raw, x.raw)};
-#endif
-    sums_ = hn::Add(sums_, two);
+    auto total = sums_.raw, two = total;
+    asm("vpmaddubsw %3, %2, %1\n\tvpaddw %1, %0, %0"
+        : "+v"(total), "=&v"(two)
+        : "v"(w.raw), "v"(x.raw));
+    sums_.raw = total;
   }
   HWY_INLINE V32 Total(const std::byte* start) const {
     if constexpr (kDot) return hn::BitCast(I32(), sums_);
@@ -350,7 +364,7 @@ template <bool kDot>
 class Int4Kernel {
  public:
   static constexpr int kTilePanels = kWholePanel ? 2 : 1;
-  static constexpr int kTileVectors = kWholePanel ? 6 : RWKVX_X86 ? 4 : 1;
+  static constexpr int kTileVectors = RWKVX_X86 ? 6 : 1;
   static constexpr int kOnePanels = kWholePanel ? 4 : RWKVX_X86 ? 2 : 1;
   static constexpr std::int64_t kColumns = 512;
   static constexpr std::int64_t kTurnBytes = kInt4PanelBlock / 8, kTurns = 1;
