@@ -11,6 +11,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "rwkvx/base/progress.h"
+#include "rwkvx/base/threads.h"
 #include "rwkvx/checkpoint/model_source.h"
 #include "rwkvx/config/train_config.h"
 #include "rwkvx/cores/names.h"
@@ -49,6 +50,7 @@ void run_quantize(const CLI::App& command, const QuantizeFlags& flags) {
   if (fs::exists(flags.output))
     throw FileError(flags.output, "already exists; choose a new directory");
   const auto tokenizer = open_tokenizer(source, flags.tokenizer);
+  set_team_threads(flags.threads);
   CheckpointWriter writer(flags.output);
   const auto done = write_quantized(source.file, source.config, type, writer.path() / kWeightsFile);
   auto document = checkpoint_document(source, *tokenizer);

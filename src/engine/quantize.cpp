@@ -8,6 +8,7 @@
 #include "rwkvx/base/error.h"
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/formats/safetensors.h"
+#include "rwkvx/kernels/round_matrix.h"
 
 namespace rwkvx {
 namespace {

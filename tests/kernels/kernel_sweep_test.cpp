@@ -8,6 +8,7 @@
 #include "rwkvx/kernels/adamw.h"
 #include "rwkvx/kernels/norm.h"
 #include "rwkvx/kernels/product.h"
+#include "rwkvx/kernels/round_matrix.h"
 #include "support/sweep.h"
 
 namespace rwkvx {

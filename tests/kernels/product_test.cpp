@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "rwkvx/kernels/round_matrix.h"
 #include "rwkvx/kernels/simd.h"
 #include "support/instruction_sets.h"
 

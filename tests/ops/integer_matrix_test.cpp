@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "rwkvx/kernels/round_matrix.h"
 #include "support/tensors.h"
 
 namespace rwkvx {
