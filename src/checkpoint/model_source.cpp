@@ -326,6 +326,16 @@ std::unique_ptr<Tokenizer> open_tokenizer(const ModelSource& source, const fs::p
   // Models of bytes alone have no id that ends documents.
   if (tokenizer->kind() == "byte" && source.config.vocab_size == 256)
     return make_byte_tokenizer(/*document_end=*/false);
+  const auto& named = given.empty() ? source.tokenizer : given;
+  if (!source.tokenizer_hash.empty() && source.tokenizer_hash != tokenizer->hash())
+    throw CheckpointError((named.empty() ? source.path : named).string(),
+                          "is not the tokenizer that the model was trained with");
+  if (tokenizer->vocab_size() > source.config.vocab_size)
+    throw CheckpointError(source.path.string(), "has a vocabulary of " +
+                                                    std::to_string(source.config.vocab_size) +
+                                                    ", too small for its tokenizer's " +
+                                                    std::to_string(tokenizer->vocab_size()) +
+                                                    " ids; name the model's own with " + option);
   return tokenizer;
 }
 

@@ -30,14 +30,6 @@ Generator::Impl::Impl(const std::filesystem::path& path_, const GeneratorOptions
   const auto tokenizer_path = !options.tokenizer.empty()  ? options.tokenizer
                               : !source.tokenizer.empty() ? source.tokenizer
                                                           : source.path;
-  if (!source.tokenizer_hash.empty() && source.tokenizer_hash != tokenizer->hash())
-    throw CheckpointError(tokenizer_path.string(),
-                          "is not the tokenizer that the model was trained with");
-  if (tokenizer->vocab_size() > model->vocab_size())
-    throw CheckpointError(source.path.string(),
-                          "has a vocabulary of " + std::to_string(model->vocab_size()) +
-                              ", too small for its tokenizer's " +
-                              std::to_string(tokenizer->vocab_size()) + " ids");
   // A vocabulary is often filled up to a multiple of 64 or 128.
   constexpr std::int64_t kUsualPadding = 128;
   const auto padded = (tokenizer->vocab_size() + kUsualPadding - 1) / kUsualPadding * kUsualPadding;

@@ -216,6 +216,14 @@ TEST_F(EngineCommands, QuantizedWeightsGenerateAndAreScored) {
   expect_refused(run_program({"quantize", path("int8"), path("again"), "--type", "int4"}), 3,
                  "quantized already");
   expect_refused(run_program({"quantize", path("run"), path("x"), "--type", "int3"}), 2, "int3");
+  const auto quantize = [&](const std::string& model) {
+    return run_program({"quantize", model, path("x"), "--tokenizer", "ids:100000"});
+  };
+  expect_refused(quantize(path("run")), 3, "is not the tokenizer that the model was trained with");
+  ASSERT_EQ(run_program({"convert", path("run"), path("w.safetensors")}).status, 0);
+  expect_refused(quantize(path("w.safetensors")), 3,
+                 "too small for its tokenizer's 100001 ids; name the model's own with --tokenizer");
+  EXPECT_FALSE(std::filesystem::exists(path("x")));
 }
 
 TEST(BenchDecodeCommand, MeasuresEveryPrecisionOfBothModels) {

@@ -47,7 +47,8 @@ ModelSource open_model(const std::filesystem::path& path,
 nlohmann::json checkpoint_document(const ModelSource& source, const Tokenizer& tokenizer);
 
 // The tokenizer of a model: what `given` names ("byte", a path), else its own. `option` is the flag
-// for it, for messages. Throws ConfigError where there is none, DataError.
+// for it, for messages. Throws ConfigError where there is none, CheckpointError where the model was
+// trained with another or has fewer ids, DataError.
 std::unique_ptr<Tokenizer> open_tokenizer(const ModelSource& source,
                                           const std::filesystem::path& given,
                                           const std::string& option = "--tokenizer");
