@@ -52,7 +52,8 @@ void run_quantize(const CLI::App& command, const QuantizeFlags& flags) {
   const auto tokenizer = open_tokenizer(source, flags.tokenizer);
   set_team_threads(flags.threads);
   CheckpointWriter writer(flags.output);
-  const auto done = write_quantized(source.file, source.config, type, writer.path() / kWeightsFile);
+  const auto done =
+      write_quantized(source.file, source.config, type, writer.path() / kWeightsFile, flags.quiet);
   auto document = checkpoint_document(source, *tokenizer);
   document["weights"] = {{"type", flags.type}, {"of", source.hash()}};
   write_file(writer.path() / kConfigFile, document.dump(2) + "\n");

@@ -6,6 +6,7 @@
 #include <deque>
 
 #include "rwkvx/base/error.h"
+#include "rwkvx/base/progress.h"
 #include "rwkvx/cores/parameters.h"
 #include "rwkvx/formats/safetensors.h"
 #include "rwkvx/kernels/round_matrix.h"
@@ -23,7 +24,11 @@ std::vector<std::byte> bytes_of(const std::vector<Value>& values) {
 }  // namespace
 
 QuantizeResult write_quantized(const TensorFile& source, const ModelConfig& config, WeightType type,
-                               const std::filesystem::path& path) {
+                               const std::filesystem::path& path, bool quiet) {
+  const auto rows = describe_parameters(config);
+  std::int64_t total = 0, done = 0;
+  for (const auto& row : rows) total += row.count();
+  Progress progress("quantizing", total, quiet);
   QuantizeResult result;
   std::deque<std::vector<std::byte>> kept;
   std::vector<TensorView> views;
@@ -33,7 +38,9 @@ QuantizeResult write_quantized(const TensorFile& source, const ModelConfig& conf
     kept.push_back(std::move(bytes));
     views.push_back({name, dtype, std::move(shape), kept.back()});
   };
-  for (const auto& row : describe_parameters(config)) {
+  for (const auto& row : rows) {
+    progress.update(done);
+    done += row.count();
     const auto& tensor = source.at(row.name);
     const auto where = source.path().string() + ": " + row.name;
     if (tensor.dtype == DType::kI8 || tensor.dtype == DType::kU8)
@@ -91,6 +98,8 @@ QuantizeResult write_quantized(const TensorFile& source, const ModelConfig& conf
       keep(row.name + ".wide_values", DType::kF32, {wide}, bytes_of(rounded.wide_values));
     }
   }
+  progress.update(total);
+  progress.finish();
   write_safetensors(path, views, {{"weights", std::string(weight_type_name(type))}});
   return result;
 }

@@ -39,8 +39,9 @@ struct QuantizeResult {
 // blocks); both have "X.column_scale" F32 (N) and, where W weights stay floats, "X.wide_rows" I32
 // (M + 1), "X.wide_columns" I32 (W) and "X.wide_values" F32 (W), see weight_matrix.h; the
 // metadata's "weights" names the type. Throws CheckpointError where the source is quantized
-// already, is not the model of `config` or holds a number that is not finite.
+// already, is not the model of `config` or holds a number that is not finite. On all threads of the
+// team, with a progress bar unless `quiet`.
 QuantizeResult write_quantized(const TensorFile& source, const ModelConfig& config, WeightType type,
-                               const std::filesystem::path& path);
+                               const std::filesystem::path& path, bool quiet = true);
 
 }  // namespace rwkvx
