@@ -93,6 +93,7 @@ void choose_simd() {
   for (const auto& one : sets)
     if (one.name == name) return disable(one.target - 1, one.dot);
   std::vector<std::string> names;
+  names.reserve(sets.size());
   for (const auto& one : sets) names.push_back(one.name);
   throw ConfigError(kVariable, "expected one of " + name_list(names) + ", got \"" + name + "\"" +
                                    did_you_mean(name, names));
