@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "rwkvx/base/descriptor.h"
 #include "rwkvx/base/error.h"
 
 namespace rwkvx {
@@ -144,23 +145,18 @@ std::string kind_by_name(std::string_view name) {
 }
 
 std::string first_bytes(const std::string& path, std::size_t count) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) throw FileError(path, std::string("cannot open: ") + std::strerror(errno));
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) throw FileError(path, std::string("cannot open: ") + std::strerror(errno));
   std::string bytes(count, '\0');
   std::size_t done = 0;
   while (done < count) {
-    const auto got = ::read(descriptor, bytes.data() + done, count - done);
+    const auto got = ::read(file.get(), bytes.data() + done, count - done);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      const int error = errno;
-      ::close(descriptor);
-      if (error == EISDIR) throw FileError(path, "is a directory, expected a file");
-      throw FileError(path, std::string("cannot read: ") + std::strerror(error));
-    }
+    if (got < 0 && errno == EISDIR) throw FileError(path, "is a directory, expected a file");
+    if (got < 0) throw FileError(path, std::string("cannot read: ") + std::strerror(errno));
     if (got == 0) break;
     done += static_cast<std::size_t>(got);
   }
-  ::close(descriptor);
   bytes.resize(done);
   return bytes;
 }

@@ -24,26 +24,22 @@ constexpr std::size_t kBufferBytes = 1 << 20;
   throw FileError(path.string(), what + ": " + std::strerror(code));
 }
 
-int open_for_reading(const std::filesystem::path& path, std::uint64_t& size) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail(path, "cannot open");
+Descriptor open_for_reading(const std::filesystem::path& path, std::uint64_t& size) {
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) fail(path, "cannot open");
   struct stat status {};
-  if (::fstat(descriptor, &status) != 0 || S_ISDIR(status.st_mode)) {
-    const bool directory = S_ISDIR(status.st_mode);
-    ::close(descriptor);
-    if (directory) throw FileError(path.string(), "is a directory, expected a file");
-    fail(path, "cannot read");
-  }
+  if (::fstat(file.get(), &status) != 0) fail(path, "cannot read");
+  if (S_ISDIR(status.st_mode)) throw FileError(path.string(), "is a directory, expected a file");
   size = S_ISREG(status.st_mode) ? static_cast<std::uint64_t>(status.st_size) : 0;
-  return descriptor;
+  return file;
 }
 
 // Calls use(piece) for successive pieces until the end; works for pipes too.
 template <class Use>
-void read_pieces(const std::filesystem::path& path, int descriptor, const Use& use) {
+void read_pieces(const std::filesystem::path& path, const Descriptor& file, const Use& use) {
   std::vector<char> piece(kBufferBytes);
   for (;;) {
-    const ssize_t got = ::read(descriptor, piece.data(), piece.size());
+    const ssize_t got = ::read(file.get(), piece.data(), piece.size());
     if (got == 0) return;
     if (got < 0 && errno == EINTR) {
       throw_if_interrupted(path.string());
@@ -54,21 +50,14 @@ void read_pieces(const std::filesystem::path& path, int descriptor, const Use& u
   }
 }
 
-struct Descriptor {
-  int value;
-  ~Descriptor() {
-    if (value >= 0) ::close(value);
-  }
-};
-
 }  // namespace
 
 std::string read_file(const std::filesystem::path& path) {
   std::uint64_t size = 0;
-  const Descriptor file{open_for_reading(path, size)};
+  const auto file = open_for_reading(path, size);
   std::string content;
   content.reserve(size);
-  read_pieces(path, file.value, [&](std::string_view piece) { content += piece; });
+  read_pieces(path, file, [&](std::string_view piece) { content += piece; });
   return content;
 }
 
@@ -121,9 +110,9 @@ std::string hash_bytes(std::string_view bytes) {
 
 std::string hash_file(const std::filesystem::path& path) {
   std::uint64_t size = 0;
-  const Descriptor file{open_for_reading(path, size)};
+  const auto file = open_for_reading(path, size);
   Hasher hasher;
-  read_pieces(path, file.value, [&](std::string_view piece) { hasher.add(piece); });
+  read_pieces(path, file, [&](std::string_view piece) { hasher.add(piece); });
   return hasher.hex();
 }
 

@@ -23,7 +23,7 @@ constexpr std::size_t kPieceBytes = 1 << 20;
 // A copy of this size takes long enough, and room enough, to be mentioned.
 constexpr std::uint64_t kMentionedBytes = 64 << 20;
 
-void copy_all(int from, int to, const std::string& name) {
+void copy_all(int from, const Descriptor& to, const std::string& name) {
   std::vector<char> piece(kPieceBytes);
   std::uint64_t total = 0;
   bool mentioned = false;
@@ -42,23 +42,23 @@ void copy_all(int from, int to, const std::string& name) {
 
 }  // namespace
 
-int make_spool() {
+Descriptor make_spool() {
   std::error_code error;
   auto directory = std::filesystem::temp_directory_path(error);
   if (error) directory = "/tmp";
   std::string name = (directory / "rwkvx-XXXXXX").string();
-  const int descriptor = ::mkostemp(name.data(), O_CLOEXEC);
-  if (descriptor < 0)
+  Descriptor spool(::mkostemp(name.data(), O_CLOEXEC));
+  if (!spool)
     throw FileError(directory.string(), std::string("cannot make a temporary file here: ") +
                                             std::strerror(errno) +
                                             " (TMPDIR names another directory)");
   ::unlink(name.c_str());
-  return descriptor;
+  return spool;
 }
 
-void write_spool(int spool, std::string_view bytes, const std::string& name) {
+void write_spool(const Descriptor& spool, std::string_view bytes, const std::string& name) {
   while (!bytes.empty()) {
-    const auto wrote = ::write(spool, bytes.data(), bytes.size());
+    const auto wrote = ::write(spool.get(), bytes.data(), bytes.size());
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote < 0)
       throw FileError(name, std::string("cannot be copied to a temporary file: ") +
@@ -67,7 +67,9 @@ void write_spool(int spool, std::string_view bytes, const std::string& name) {
   }
 }
 
-std::string spool_path(int spool) { return "/proc/self/fd/" + std::to_string(spool); }
+std::string spool_path(const Descriptor& spool) {
+  return "/proc/self/fd/" + std::to_string(spool.get());
+}
 
 Input::Input(const std::string& name) : name_(name == "-" ? "standard input" : name), path_(name) {
   const bool standard = name == "-";
@@ -78,34 +80,12 @@ Input::Input(const std::string& name) : name_(name == "-" ? "standard input" : n
     return;
   if (standard && ::isatty(STDIN_FILENO) != 0)
     log_info("reading from the terminal, end it with Ctrl-D");
-  const int source = standard ? STDIN_FILENO : ::open(name.c_str(), O_RDONLY | O_CLOEXEC);
-  if (source < 0) throw FileError(name_, std::string("cannot open: ") + std::strerror(errno));
-  try {
-    descriptor_ = make_spool();
-    copy_all(source, descriptor_, name_);
-  } catch (...) {
-    if (!standard) ::close(source);
-    if (descriptor_ >= 0) ::close(descriptor_);
-    throw;
-  }
-  if (!standard) ::close(source);
-  path_ = spool_path(descriptor_);
-}
-
-Input::~Input() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
-Input::Input(Input&& other) noexcept
-    : name_(std::move(other.name_)),
-      path_(std::move(other.path_)),
-      descriptor_(std::exchange(other.descriptor_, -1)) {}
-
-Input& Input::operator=(Input&& other) noexcept {
-  std::swap(name_, other.name_);
-  std::swap(path_, other.path_);
-  std::swap(descriptor_, other.descriptor_);
-  return *this;
+  const Descriptor opened(standard ? -1 : ::open(name.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!standard && !opened)
+    throw FileError(name_, std::string("cannot open: ") + std::strerror(errno));
+  spool_ = make_spool();
+  copy_all(standard ? STDIN_FILENO : opened.get(), spool_, name_);
+  path_ = spool_path(spool_);
 }
 
 }  // namespace rwkvx

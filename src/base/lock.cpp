@@ -108,14 +108,14 @@ FileLock FileLock::wait_for_directory(const fs::path& directory) {
 FileLock::FileLock(const fs::path& owned, fs::path lock_file, bool wait)
     : lock_file_(std::move(lock_file)) {
   for (bool said = false;;) {
-    descriptor_ = ::open(lock_file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (descriptor_ < 0)
+    file_ = Descriptor(::open(lock_file_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
+    if (!file_)
       throw FileError(owned.string(),
                       "cannot be written: " + lock_file_.string() + ": " + std::strerror(errno));
-    const int taken = lock_descriptor(descriptor_, LOCK_EX | LOCK_NB);
+    const int taken = lock_descriptor(file_.get(), LOCK_EX | LOCK_NB);
     if (taken != 0 && errno == EWOULDBLOCK) {
-      const auto owner = owner_in(descriptor_);
-      ::close(std::exchange(descriptor_, -1));
+      const auto owner = owner_in(file_.get());
+      file_.close();
       if (wait) {
         throw_if_interrupted(owned.string());
         if (!std::exchange(said, true))
@@ -127,23 +127,19 @@ FileLock::FileLock(const fs::path& owned, fs::path lock_file, bool wait)
                       "is in use by " + owner + "; wait until it ends or choose another name");
     }
     // An owner that gives the lock up removes the file first: then this is not the file any more.
-    if (is_named(descriptor_, lock_file_)) break;
-    ::close(descriptor_);
+    if (is_named(file_.get(), lock_file_)) break;
   }
   const auto text = this_process() + "\n";
-  if (::ftruncate(descriptor_, 0) != 0 ||
-      ::pwrite(descriptor_, text.data(), text.size(), 0) < static_cast<ssize_t>(text.size())) {
+  if (::ftruncate(file_.get(), 0) != 0 ||
+      ::pwrite(file_.get(), text.data(), text.size(), 0) < static_cast<ssize_t>(text.size())) {
     // A full disk: the lock holds all the same, only its owner has no name.
   }
 }
 
 bool directory_in_use(const fs::path& directory) {
   const auto path = directory / ".lock";
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-  if (descriptor < 0) return false;
-  const bool owned = lock_descriptor(descriptor, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-  ::close(descriptor);
-  return owned;
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  return file && lock_descriptor(file.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
 MadeDirectories::MadeDirectories(const fs::path& directory) {
@@ -177,17 +173,15 @@ void MadeDirectories::remove_empty() const {
 }
 
 FileLock::~FileLock() {
-  if (descriptor_ < 0) return;
-  if (is_named(descriptor_, lock_file_)) ::unlink(lock_file_.c_str());
-  ::close(descriptor_);
+  // Removed while it is held.
+  if (file_ && is_named(file_.get(), lock_file_)) ::unlink(lock_file_.c_str());
 }
 
-FileLock::FileLock(FileLock&& other) noexcept
-    : lock_file_(std::move(other.lock_file_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+FileLock::FileLock(FileLock&& other) noexcept = default;
 
 FileLock& FileLock::operator=(FileLock&& other) noexcept {
   std::swap(lock_file_, other.lock_file_);
-  std::swap(descriptor_, other.descriptor_);
+  std::swap(file_, other.file_);
   return *this;
 }
 

@@ -103,21 +103,16 @@ MappedFile::Node* take_node(std::uintptr_t begin, std::size_t size, const std::s
 
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   const auto fail = [&](const char* what) {
-    const int error = errno;
-    if (descriptor_ >= 0) ::close(descriptor_);
-    throw FileError(path.string(), what + std::string(": ") + std::strerror(error));
+    throw FileError(path.string(), what + std::string(": ") + std::strerror(errno));
   };
-  descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor_ < 0) fail("cannot open");
+  file_ = Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file_) fail("cannot open");
   struct stat status {};
-  if (::fstat(descriptor_, &status) != 0) fail("cannot read");
-  if (S_ISDIR(status.st_mode)) {
-    ::close(descriptor_);
-    throw FileError(path.string(), "is a directory, expected a file");
-  }
+  if (::fstat(file_.get(), &status) != 0) fail("cannot read");
+  if (S_ISDIR(status.st_mode)) throw FileError(path.string(), "is a directory, expected a file");
   size_ = S_ISREG(status.st_mode) ? static_cast<std::size_t>(status.st_size) : 0;
   if (size_ == 0) return;
-  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor_, 0);
+  void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file_.get(), 0);
   if (address == MAP_FAILED) fail("cannot map into memory");
   data_ = static_cast<const std::byte*>(address);
   node_ = take_node(reinterpret_cast<std::uintptr_t>(address), size_, path_.string());
@@ -134,7 +129,6 @@ MappedFile::~MappedFile() {
     node_->begin = 0;
     ::munmap(const_cast<std::byte*>(data_), size_);
   }
-  ::close(descriptor_);
 }
 
 bool MappedFile::is_shorter() const {
@@ -142,7 +136,7 @@ bool MappedFile::is_shorter() const {
   if (node_->shrunk) return true;
   // Within the last page there is no signal, the bytes are zeros at once.
   struct stat status {};
-  return ::fstat(descriptor_, &status) == 0 && static_cast<std::size_t>(status.st_size) < size_;
+  return ::fstat(file_.get(), &status) == 0 && static_cast<std::size_t>(status.st_size) < size_;
 }
 
 void MappedFile::check() const {

@@ -66,11 +66,9 @@ void remove_leftovers(const fs::path& directory, std::string_view name) {
   std::error_code error;
   for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
     if (!is_temporary(it->path().filename().string(), name)) continue;
-    const int descriptor = ::open(it->path().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (descriptor < 0) continue;
-    if (lock_descriptor(descriptor, LOCK_EX | LOCK_NB) == 0)
+    const Descriptor file(::open(it->path().c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+    if (file && lock_descriptor(file.get(), LOCK_EX | LOCK_NB) == 0)
       ::unlink(it->path().c_str());  // its writer is gone
-    ::close(descriptor);
   }
 }
 
@@ -80,32 +78,29 @@ AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)), target_(link_tar
   if (exists && S_ISDIR(status.st_mode))
     throw FileError(path_.string(), "is a directory, expected a file");
   if (exists && !S_ISREG(status.st_mode)) {
-    descriptor_ = ::open(target_.c_str(), O_WRONLY | O_CLOEXEC);
-    if (descriptor_ < 0) fail("cannot open");
+    file_ = Descriptor(::open(target_.c_str(), O_WRONLY | O_CLOEXEC));
+    if (!file_) fail("cannot open");
     return;
   }
   remove_leftovers(directory_of(target_), target_.filename().string());
   for (;;) {
     temporary_ = target_.string();
     temporary_ += std::string(kMark) + random_part() + std::string(kEnding);
-    descriptor_ = ::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (descriptor_ < 0 && errno == EEXIST) continue;
-    if (descriptor_ < 0) fail("cannot create");
+    file_ = Descriptor(::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+    if (!file_ && errno == EEXIST) continue;
+    if (!file_) fail("cannot create");
     // Another writer may have taken it for a leftover before it was locked. Where the file system
     // has no locks, nothing is ever taken for one.
-    lock_descriptor(descriptor_, LOCK_EX);
+    lock_descriptor(file_.get(), LOCK_EX);
     struct stat own {};
-    if (::fstat(descriptor_, &own) == 0 && own.st_nlink > 0) break;
-    ::close(descriptor_);
+    if (::fstat(file_.get(), &own) == 0 && own.st_nlink > 0) break;
   }
   // Best effort: a file system may not know permissions.
-  if (exists && ::fchmod(descriptor_, status.st_mode & 07777) != 0) errno = 0;
+  if (exists && ::fchmod(file_.get(), status.st_mode & 07777) != 0) errno = 0;
 }
 
 AtomicFile::~AtomicFile() {
-  if (descriptor_ < 0) return;
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
-  ::close(descriptor_);
+  if (file_ && !temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 void AtomicFile::fail(const std::string& what) const { fail_on(path_, what); }
@@ -122,7 +117,7 @@ void AtomicFile::write_at(std::uint64_t offset, std::string_view bytes) {
   flush();
   while (!bytes.empty()) {
     const ssize_t written =
-        ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+        ::pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (written < 0 && errno == EINTR) continue;
     if (written < 0) fail("cannot write");
     bytes.remove_prefix(static_cast<std::size_t>(written));
@@ -131,21 +126,21 @@ void AtomicFile::write_at(std::uint64_t offset, std::string_view bytes) {
 }
 
 void AtomicFile::flush() {
-  if (!write_all(descriptor_, buffer_)) fail("cannot write");
+  if (!write_all(file_.get(), buffer_)) fail("cannot write");
   buffer_.clear();
 }
 
 void AtomicFile::commit() {
   flush();
   if (temporary_.empty()) {
-    if (::close(std::exchange(descriptor_, -1)) != 0) fail("cannot write");
+    if (file_.close() != 0) fail("cannot write");
     return;
   }
-  if (::fsync(descriptor_) != 0) fail("cannot flush to disk");
+  if (::fsync(file_.get()) != 0) fail("cannot flush to disk");
   if (::rename(temporary_.c_str(), target_.c_str()) != 0)
     fail("cannot rename the finished file to this name");
   // The lock is held until the name is the final one.
-  if (::close(std::exchange(descriptor_, -1)) != 0) fail("cannot close");
+  if (file_.close() != 0) fail("cannot close");
   sync_directory(target_.parent_path());
 }
 
@@ -172,12 +167,12 @@ AppendFile::AppendFile(fs::path path) : path_(std::move(path)) {
   }
   open(O_RDWR);
   // The end of the last whole line.
-  const off_t total = ::lseek(descriptor_, 0, SEEK_END);
+  const off_t total = ::lseek(file_.get(), 0, SEEK_END);
   if (total < 0) fail(errno);
   char block[4096];
   for (off_t end = total; end > 0 && size_ == 0;) {
     const off_t begin = std::max<off_t>(0, end - static_cast<off_t>(sizeof block));
-    const auto got = ::pread(descriptor_, block, static_cast<std::size_t>(end - begin), begin);
+    const auto got = ::pread(file_.get(), block, static_cast<std::size_t>(end - begin), begin);
     if (got != end - begin) fail(got < 0 ? errno : EIO);
     for (auto i = got; i > 0; --i)
       if (block[i - 1] == '\n') {
@@ -189,13 +184,9 @@ AppendFile::AppendFile(fs::path path) : path_(std::move(path)) {
   unfinished_ = total - size_;
 }
 
-AppendFile::~AppendFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
-
 void AppendFile::open(int flags) {
-  descriptor_ = ::open(path_.c_str(), flags | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail(errno);
+  file_ = Descriptor(::open(path_.c_str(), flags | O_CLOEXEC, 0666));
+  if (!file_) fail(errno);
 }
 
 void AppendFile::fail(int error) const {
@@ -203,30 +194,30 @@ void AppendFile::fail(int error) const {
 }
 
 void AppendFile::cut() {
-  if (unfinished_ > 0 && ::ftruncate(descriptor_, size_) != 0) fail(errno);
+  if (unfinished_ > 0 && ::ftruncate(file_.get(), size_) != 0) fail(errno);
   unfinished_ = 0;
 }
 
 void AppendFile::clear() {
-  if (regular_ && descriptor_ >= 0 && ::ftruncate(descriptor_, 0) != 0) fail(errno);
+  if (regular_ && file_ && ::ftruncate(file_.get(), 0) != 0) fail(errno);
   size_ = unfinished_ = 0;
 }
 
 void AppendFile::append(std::string_view line) {
   if (unfinished_ > 0) throw std::logic_error("AppendFile: append() before cut() or clear()");
-  if (descriptor_ < 0) open(O_RDWR | O_CREAT);
+  if (!file_) open(O_RDWR | O_CREAT);
   if (!regular_) {
-    if (!write_all(descriptor_, line)) fail(errno);
+    if (!write_all(file_.get(), line)) fail(errno);
     return;
   }
   std::size_t done = 0;
   while (done < line.size()) {
-    const auto wrote = ::pwrite(descriptor_, line.data() + done, line.size() - done,
+    const auto wrote = ::pwrite(file_.get(), line.data() + done, line.size() - done,
                                 size_ + static_cast<off_t>(done));
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote <= 0) {
       const int error = wrote == 0 ? ENOSPC : errno;
-      if (::ftruncate(descriptor_, size_) != 0) fail(errno);
+      if (::ftruncate(file_.get(), size_) != 0) fail(errno);
       fail(error);
     }
     done += static_cast<std::size_t>(wrote);
@@ -266,13 +257,10 @@ void check_writable(const fs::path& path) {
 
 void sync_directory(const fs::path& directory) {
   const fs::path name = directory.empty() ? fs::path(".") : directory;
-  const int descriptor = ::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail_on(name, "cannot open the directory");
-  const int result = ::fsync(descriptor), code = errno;
-  ::close(descriptor);
-  errno = code;
+  const Descriptor file(::open(name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!file) fail_on(name, "cannot open the directory");
   // Some file systems do not support fsync on directories; there is nothing better to do there.
-  if (result != 0 && code != EINVAL) fail_on(name, "cannot flush the directory");
+  if (::fsync(file.get()) != 0 && errno != EINVAL) fail_on(name, "cannot flush the directory");
 }
 
 }  // namespace rwkvx

@@ -39,16 +39,13 @@ class Pieces {
  public:
   Pieces(const std::string& path, const std::string& name)
       : name_(name), piece_(kPieceBytes), file_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (file_ < 0) throw FileError(name, std::string("cannot open: ") + std::strerror(errno));
+    if (!file_) throw FileError(name, std::string("cannot open: ") + std::strerror(errno));
   }
-  ~Pieces() { ::close(file_); }
-  Pieces(const Pieces&) = delete;
-  Pieces& operator=(const Pieces&) = delete;
   // Empty at the end.
   std::string_view next() {
     for (;;) {
       throw_if_interrupted(name_);
-      const auto got = ::read(file_, piece_.data(), piece_.size());
+      const auto got = ::read(file_.get(), piece_.data(), piece_.size());
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) throw FileError(name_, std::string("cannot read: ") + std::strerror(errno));
       return {piece_.data(), static_cast<std::size_t>(got)};
@@ -58,12 +55,12 @@ class Pieces {
  private:
   const std::string& name_;
   std::vector<char> piece_;
-  int file_;
+  Descriptor file_;
 };
 
 class Output {
  public:
-  Output(int spool, const std::string& name, const char* what = "decompressing")
+  Output(const Descriptor& spool, const std::string& name, const char* what = "decompressing")
       : spool_(spool), name_(name), what_(what) {}
   void write(std::string_view bytes) {
     throw_if_interrupted(name_);
@@ -75,7 +72,7 @@ class Output {
   }
 
  private:
-  int spool_;
+  const Descriptor& spool_;
   const std::string& name_;
   const char* what_;
   std::uint64_t total_ = 0;
@@ -85,7 +82,7 @@ class Output {
   throw DataError(name, std::string("is ") + kind + " that is cut off: its end is missing");
 }
 
-void decompress_gzip(const std::string& path, const std::string& name, int spool) {
+void decompress_gzip(const std::string& path, const std::string& name, const Descriptor& spool) {
   Pieces pieces(path, name);
   Output output(spool, name);
   z_stream stream{};
@@ -129,7 +126,7 @@ void decompress_gzip(const std::string& path, const std::string& name, int spool
   if (inside) refuse_cut(name, kGzipKind);
 }
 
-void decompress_zstd(const std::string& path, const std::string& name, int spool) {
+void decompress_zstd(const std::string& path, const std::string& name, const Descriptor& spool) {
   Pieces pieces(path, name);
   Output output(spool, name);
   const std::unique_ptr<ZSTD_DStream, std::size_t (*)(ZSTD_DStream*)> stream(ZSTD_createDStream(),
@@ -190,34 +187,29 @@ bool begins_with_object(const std::string& path, const std::string& name) {
 }  // namespace
 
 TextFile::TextFile(const std::string& name) : input_(name), path_(input_.path()) {
-  try {
-    auto kind = file_kind(first_bytes(path_));
-    auto bare = name;
-    const auto packed = lower_extension(name);
-    if (packed == ".gz" || packed == ".zst") bare.resize(bare.size() - packed.size());
-    if (kind == kGzipKind || kind == kZstdKind) {
-      spool_ = make_spool();
-      (kind == kGzipKind ? decompress_gzip : decompress_zstd)(input_.path(), this->name(), spool_);
-      path_ = spool_path(spool_);
-      kind = file_kind(first_bytes(path_));
-      if (!kind.empty()) kind = "compressed; in it is " + kind;
-    } else if (kind == kNpyKind) {
-      spool_ = make_spool();
-      npy_to_lines(input_.path(), this->name(),
-                   [&, output = Output(spool_, this->name(), "writing the numbers of")](
-                       std::string_view lines) mutable { output.write(lines); });
-      path_ = spool_path(spool_);
-      json_lines_ = true;
-      return;
-    } else if (bare != name && kind.empty()) {
-      kind = "no " + packed.substr(1) + " file, whatever its name says";
-    }
-    if (!kind.empty()) throw DataError(this->name(), "is " + kind + "; " + kExpected);
-    look(bare);
-  } catch (...) {
-    if (spool_ >= 0) ::close(spool_);
-    throw;
+  auto kind = file_kind(first_bytes(path_));
+  auto bare = name;
+  const auto packed = lower_extension(name);
+  if (packed == ".gz" || packed == ".zst") bare.resize(bare.size() - packed.size());
+  if (kind == kGzipKind || kind == kZstdKind) {
+    spool_ = make_spool();
+    (kind == kGzipKind ? decompress_gzip : decompress_zstd)(input_.path(), this->name(), spool_);
+    path_ = spool_path(spool_);
+    kind = file_kind(first_bytes(path_));
+    if (!kind.empty()) kind = "compressed; in it is " + kind;
+  } else if (kind == kNpyKind) {
+    spool_ = make_spool();
+    npy_to_lines(input_.path(), this->name(),
+                 [&, output = Output(spool_, this->name(), "writing the numbers of")](
+                     std::string_view lines) mutable { output.write(lines); });
+    path_ = spool_path(spool_);
+    json_lines_ = true;
+    return;
+  } else if (bare != name && kind.empty()) {
+    kind = "no " + packed.substr(1) + " file, whatever its name says";
   }
+  if (!kind.empty()) throw DataError(this->name(), "is " + kind + "; " + kExpected);
+  look(bare);
 }
 
 void TextFile::look(const std::string& bare_name) {
@@ -235,10 +227,6 @@ void TextFile::look(const std::string& bare_name) {
     problem_ =
         "is JSON, but not one object a line (JSON lines); jq -c '.[]' turns a list of objects into "
         "such lines";
-}
-
-TextFile::~TextFile() {
-  if (spool_ >= 0) ::close(spool_);
 }
 
 std::shared_ptr<const TextFile> open_text(const std::string& name) {

@@ -172,20 +172,16 @@ class JsonSource : public PairSource {
 }  // namespace
 
 LineReader::LineReader(std::filesystem::path path) : path_(std::move(path)) {
-  descriptor_ = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor_ < 0)
-    throw FileError(path_.string(), std::string("cannot open: ") + std::strerror(errno));
+  file_ = Descriptor(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file_) throw FileError(path_.string(), std::string("cannot open: ") + std::strerror(errno));
   struct stat status {};
-  if (::fstat(descriptor_, &status) == 0) {
-    if (S_ISDIR(status.st_mode)) {
-      ::close(descriptor_);
+  if (::fstat(file_.get(), &status) == 0) {
+    if (S_ISDIR(status.st_mode))
       throw FileError(path_.string(), "expected a file, got a directory");
-    }
     if (S_ISREG(status.st_mode)) {
-      ::close(descriptor_);
       text_ = open_lines(path_.string());
-      descriptor_ = ::open(text_->path().c_str(), O_RDONLY | O_CLOEXEC);
-      if (descriptor_ < 0)
+      file_ = Descriptor(::open(text_->path().c_str(), O_RDONLY | O_CLOEXEC));
+      if (!file_)
         throw FileError(path_.string(), std::string("cannot open: ") + std::strerror(errno));
       size_ = std::filesystem::file_size(text_->path());
     }
@@ -193,12 +189,10 @@ LineReader::LineReader(std::filesystem::path path) : path_(std::move(path)) {
   buffer_.resize(kReadBytes);
 }
 
-LineReader::~LineReader() { ::close(descriptor_); }
-
 bool LineReader::fill() {
   ssize_t got;
   do {
-    got = ::read(descriptor_, buffer_.data(), buffer_.size());
+    got = ::read(file_.get(), buffer_.data(), buffer_.size());
   } while (got < 0 && errno == EINTR);
   if (got < 0) throw FileError(path_.string(), std::string("cannot read: ") + std::strerror(errno));
   begin_ = 0;

@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "rwkvx/base/descriptor.h"
+
 namespace rwkvx {
 namespace {
 
@@ -100,16 +102,11 @@ void leave(int processor) {
 class ProcessorWaits {
  public:
   ProcessorWaits() : file_(::open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC)) {}
-  ~ProcessorWaits() {
-    if (file_ >= 0) ::close(file_);
-  }
-  ProcessorWaits(const ProcessorWaits&) = delete;
-  ProcessorWaits& operator=(const ProcessorWaits&) = delete;
 
   Duration since_last() {
     // Nanoseconds that it ran and that it waited, then a count.
     char text[100];
-    const auto size = file_ < 0 ? 0 : ::pread(file_, text, sizeof text, 0);
+    const auto size = !file_ ? 0 : ::pread(file_.get(), text, sizeof text, 0);
     const char* const end = text + std::max<ssize_t>(size, 0);
     const char* const space = std::find(static_cast<const char*>(text), end, ' ');
     std::int64_t waited = 0;
@@ -119,7 +116,7 @@ class ProcessorWaits {
   }
 
  private:
-  int file_;
+  Descriptor file_;
   std::int64_t last_ = -1;
 };
 

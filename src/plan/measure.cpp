@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "plan/segment.h"
+#include "rwkvx/base/descriptor.h"
 #include "rwkvx/base/error.h"
 #include "rwkvx/base/interrupt.h"
 #include "rwkvx/base/statistics.h"
@@ -58,48 +59,39 @@ Measured measure(TrainConfig config, std::int64_t layers, std::int64_t rows) {
           optimizer / static_cast<double>(parameter_count(config.model))};
 }
 
-class Socket {
- public:
-  explicit Socket(int number) : number_(number) {
-    if (number_ < 0) throw FileError("the loopback device", "cannot make a connection");
-  }
-  ~Socket() { ::close(number_); }
-  Socket(const Socket&) = delete;
-  Socket& operator=(const Socket&) = delete;
-  int number() const { return number_; }
-
- private:
-  int number_;
-};
+Descriptor made(int socket) {
+  if (socket < 0) throw FileError("the loopback device", "cannot make a connection");
+  return Descriptor(socket);
+}
 
 // Bytes per second through a connection of this machine with itself.
 double loopback_speed() {
-  const Socket listening(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const auto listening = made(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   socklen_t size = sizeof address;
   auto* const where = reinterpret_cast<sockaddr*>(&address);
-  if (::bind(listening.number(), where, size) != 0 || ::listen(listening.number(), 1) != 0 ||
-      ::getsockname(listening.number(), where, &size) != 0)
+  if (::bind(listening.get(), where, size) != 0 || ::listen(listening.get(), 1) != 0 ||
+      ::getsockname(listening.get(), where, &size) != 0)
     throw FileError("the loopback device", "cannot listen");
-  const Socket sending(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::connect(sending.number(), where, size) != 0)
+  const auto sending = made(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (::connect(sending.get(), where, size) != 0)
     throw FileError("the loopback device", "cannot connect");
-  const Socket receiving(::accept4(listening.number(), nullptr, nullptr, SOCK_CLOEXEC));
+  const auto receiving = made(::accept4(listening.get(), nullptr, nullptr, SOCK_CLOEXEC));
   const auto start = Clock::now();
   std::jthread sender([&] {
     const std::vector<char> piece(kWirePiece);
     for (std::size_t sent = 0; sent < kWireBytes;) {
-      const auto got = ::send(sending.number(), piece.data(), piece.size(), MSG_NOSIGNAL);
+      const auto got = ::send(sending.get(), piece.data(), piece.size(), MSG_NOSIGNAL);
       if (got <= 0) break;
       sent += static_cast<std::size_t>(got);
     }
-    ::shutdown(sending.number(), SHUT_WR);
+    ::shutdown(sending.get(), SHUT_WR);
   });
   std::vector<char> piece(kWirePiece);
   std::size_t received = 0;
-  for (ssize_t got; (got = ::recv(receiving.number(), piece.data(), piece.size(), 0)) > 0;)
+  for (ssize_t got; (got = ::recv(receiving.get(), piece.data(), piece.size(), 0)) > 0;)
     received += static_cast<std::size_t>(got);
   return static_cast<double>(received) / seconds_since(start);
 }

@@ -179,14 +179,11 @@ EventFile::EventFile(const fs::path& directory) {
   std::snprintf(number, sizeof number, "%010lld", static_cast<long long>(seconds));
   path_ = directory /
           (std::string(kPrefix) + number + "." + host + "." + std::to_string(::getpid()) + ".0");
-  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
-  if (descriptor_ < 0)
+  file_ =
+      Descriptor(::open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666));
+  if (!file_)
     throw FileError(path_.string(), std::string("cannot be made: ") + std::strerror(errno));
   buffer_ = tfrecord(version_event(now()));
-}
-
-EventFile::~EventFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
 }
 
 void EventFile::start(std::int64_t step) { buffer_ += tfrecord(start_event({now(), step})); }
@@ -201,7 +198,7 @@ void EventFile::text(std::string_view tag, std::string_view text, std::int64_t s
 
 void EventFile::flush() {
   for (std::string_view rest = buffer_; !rest.empty();) {
-    const auto written = ::write(descriptor_, rest.data(), rest.size());
+    const auto written = ::write(file_.get(), rest.data(), rest.size());
     if (written < 0 && errno == EINTR) continue;
     if (written < 0)
       throw FileError(path_.string(), std::string("cannot be written: ") + std::strerror(errno));

@@ -25,6 +25,7 @@
 #endif
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "rwkvx/base/descriptor.h"
 #include "rwkvx/base/interrupt.h"
 #include "train/rank_watch.h"
 
@@ -55,18 +56,17 @@ std::string own_address(const std::string& host, int port) {
     throw Error("MASTER_ADDR", "there is no machine \"" + host + "\"");
   std::string own;
   for (const auto* one = found; one != nullptr && own.empty(); one = one->ai_next) {
-    const int socket = ::socket(one->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (socket < 0) continue;
+    const Descriptor socket(::socket(one->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (!socket) continue;
     sockaddr_storage address{};
     socklen_t length = sizeof address;
     char text[NI_MAXHOST] = "";
     // Sends nothing, but finds the way.
-    if (::connect(socket, one->ai_addr, one->ai_addrlen) == 0 &&
-        ::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &length) == 0 &&
+    if (::connect(socket.get(), one->ai_addr, one->ai_addrlen) == 0 &&
+        ::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&address), &length) == 0 &&
         ::getnameinfo(reinterpret_cast<sockaddr*>(&address), length, text, sizeof text, nullptr, 0,
                       NI_NUMERICHOST) == 0)
       own = text;
-    ::close(socket);
   }
   ::freeaddrinfo(found);
   if (own.empty()) throw Error("MASTER_ADDR", "there is no way to the machine \"" + host + "\"");

@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "rwkvx/base/descriptor.h"
+
 namespace rwkvx {
 
 // The whole file as bytes. Throws FileError naming the file if it cannot be read.
@@ -35,7 +37,7 @@ class MappedFile {
  private:
   bool is_shorter() const;
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  Descriptor file_;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
   Node* node_ = nullptr;  // what the handler of SIGBUS knows of it

@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <string>
 
+#include "rwkvx/base/descriptor.h"
+
 namespace rwkvx {
 
 // An input that can be opened and mapped any number of times. "-" is standard input. A regular file
@@ -13,9 +15,6 @@ namespace rwkvx {
 class Input {
  public:
   explicit Input(const std::string& name);
-  ~Input();
-  Input(Input&& other) noexcept;
-  Input& operator=(Input&& other) noexcept;
   const std::filesystem::path& path() const { return path_; }
   // What messages call it: the name as given, "standard input" for "-".
   const std::string& name() const { return name_; }
@@ -23,7 +22,7 @@ class Input {
  private:
   std::string name_;
   std::filesystem::path path_;
-  int descriptor_ = -1;  // of the temporary file
+  Descriptor spool_;  // the temporary file
 };
 
 }  // namespace rwkvx

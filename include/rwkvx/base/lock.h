@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <vector>
 
+#include "rwkvx/base/descriptor.h"
+
 namespace rwkvx {
 
 // The ownership of a directory or a file. It is held by an advisory lock (flock) on a small file
@@ -26,7 +28,7 @@ class FileLock {
  private:
   FileLock(const std::filesystem::path& owned, std::filesystem::path lock_file, bool wait = false);
   std::filesystem::path lock_file_;
-  int descriptor_ = -1;
+  Descriptor file_;
 };
 
 // Whether a process owns the directory. False where the file system has no locks.

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "rwkvx/base/descriptor.h"
 #include "rwkvx/base/lock.h"
 
 namespace rwkvx {
@@ -38,7 +39,7 @@ class AtomicFile {
   std::filesystem::path path_;       // as it was named
   std::filesystem::path target_;     // where its links lead
   std::filesystem::path temporary_;  // empty where the file is written straight
-  int descriptor_ = -1;
+  Descriptor file_;
   std::uint64_t size_ = 0;
   std::string buffer_;
 };
@@ -57,7 +58,6 @@ void remove_leftovers(const std::filesystem::path& directory, std::string_view n
 class AppendFile {
  public:
   explicit AppendFile(std::filesystem::path path);
-  ~AppendFile();
   AppendFile(const AppendFile&) = delete;
   AppendFile& operator=(const AppendFile&) = delete;
   // Bytes of whole lines.
@@ -76,7 +76,7 @@ class AppendFile {
   [[noreturn]] void fail(int error) const;
   std::filesystem::path path_;
   std::optional<FileLock> lock_;
-  int descriptor_ = -1;  // none while there is no such file
+  Descriptor file_;  // none while there is no such file
   bool regular_ = true;
   std::int64_t size_ = 0, unfinished_ = 0;
 };

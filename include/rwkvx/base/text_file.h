@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "rwkvx/base/descriptor.h"
 #include "rwkvx/base/input.h"
 
 namespace rwkvx {
@@ -22,7 +23,6 @@ class TextFile {
   // Throws DataError for what begins like another kind of file (file_kind.h), FileError where it
   // cannot be read, Interrupted where a signal came while it was copied.
   explicit TextFile(const std::string& name);
-  ~TextFile();
   TextFile(const TextFile&) = delete;
   TextFile& operator=(const TextFile&) = delete;
 
@@ -38,14 +38,14 @@ class TextFile {
   // Whether each line is a JSON object: by the ending .jsonl or .ndjson; for .json and for names
   // without an ending, such as a pipe's, by the first line.
   bool json_lines() const { return json_lines_; }
-  bool compressed() const { return spool_ >= 0; }
+  bool compressed() const { return static_cast<bool>(spool_); }
   // Whether the text begins with a byte order mark.
   bool marked() const { return marked_; }
 
  private:
   void look(const std::string& bare_name);
   Input input_;
-  int spool_ = -1;
+  Descriptor spool_;
   std::filesystem::path path_;
   std::string problem_;
   bool json_lines_ = false, marked_ = false;

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "rwkvx/base/descriptor.h"
 #include "rwkvx/base/json_line.h"
 #include "rwkvx/base/text_file.h"
 
@@ -23,9 +24,6 @@ class LineReader {
  public:
   // Throws FileError where the file cannot be read, DataError where it begins like no text.
   explicit LineReader(std::filesystem::path path);
-  ~LineReader();
-  LineReader(const LineReader&) = delete;
-  LineReader& operator=(const LineReader&) = delete;
   // Appends the next line to `line`; false at the end.
   bool append(std::string& line);
   bool skip();
@@ -40,7 +38,7 @@ class LineReader {
   bool fill();
   std::filesystem::path path_;
   std::shared_ptr<const TextFile> text_;  // of a file, not of a pipe
-  int descriptor_ = -1;
+  Descriptor file_;
   std::uint64_t lines_ = 0, bytes_ = 0, size_ = 0;
   std::string buffer_;
   std::size_t begin_ = 0, end_ = 0;

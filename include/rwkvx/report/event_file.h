@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "rwkvx/base/descriptor.h"
+
 namespace rwkvx {
 
 // CRC-32C (Castagnoli), RFC 3720 appendix B.4.
@@ -36,9 +38,6 @@ class EventFile {
  public:
   // Throws FileError where the file cannot be made.
   explicit EventFile(const std::filesystem::path& directory);
-  ~EventFile();
-  EventFile(const EventFile&) = delete;
-  EventFile& operator=(const EventFile&) = delete;
   void start(std::int64_t step);
   void scalar(std::string_view tag, double value, std::int64_t step);
   void text(std::string_view tag, std::string_view text, std::int64_t step);
@@ -47,7 +46,7 @@ class EventFile {
 
  private:
   std::filesystem::path path_;
-  int descriptor_ = -1;
+  Descriptor file_;
   std::string buffer_;
 };
 
