@@ -133,34 +133,19 @@ std::vector<std::string> names_in(const fs::path& folder) {
 
 // An exclusive lock on a directory, which the kernel releases when this process ends however it
 // does. Where the file system has no locks, taking one succeeds.
-class DirectoryLock {
- public:
-  explicit DirectoryLock(const fs::path& path)
-      : descriptor_(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-    if (descriptor_ < 0) fail_file(path, "cannot open the directory", errno);
-    lock_descriptor(descriptor_, LOCK_EX);
-  }
-  ~DirectoryLock() {
-    if (descriptor_ >= 0) ::close(descriptor_);
-  }
-  DirectoryLock(const DirectoryLock&) = delete;
-  DirectoryLock& operator=(const DirectoryLock&) = delete;
-  int release() { return std::exchange(descriptor_, -1); }
-
- private:
-  int descriptor_;
-};
+Descriptor lock_directory(const fs::path& path) {
+  Descriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) fail_file(path, "cannot open the directory", errno);
+  lock_descriptor(directory.get(), LOCK_EX);
+  return directory;
+}
 
 // Whether the writer of a temporary directory is still at work. The lock decides, because process
 // ids are used again and mean nothing in another container; the id where there are no locks.
 bool in_use(const fs::path& path, pid_t process) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) return false;
-  const bool locked_here = lock_descriptor(descriptor, LOCK_EX | LOCK_NB) == 0;
-  const int code = errno;
-  ::close(descriptor);
-  if (locked_here) return false;
-  return code == EWOULDBLOCK || ::kill(process, 0) == 0 || errno != ESRCH;
+  const Descriptor directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory || lock_descriptor(directory.get(), LOCK_EX | LOCK_NB) == 0) return false;
+  return errno == EWOULDBLOCK || ::kill(process, 0) == 0 || errno != ESRCH;
 }
 
 // Sets right what killed processes left in a folder. The folder's lock must be held.
@@ -214,11 +199,9 @@ std::vector<std::string> files_below(const fs::path& directory) {
 }
 
 void sync_file(const fs::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) fail_file(path, "cannot open", errno);
-  const int result = ::fsync(descriptor), code = errno;
-  ::close(descriptor);
-  if (result != 0) fail_file(path, "cannot flush to disk", code);
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) fail_file(path, "cannot open", errno);
+  if (::fsync(file.get()) != 0) fail_file(path, "cannot flush to disk", errno);
 }
 
 std::string checksums_text(const std::map<std::string, CheckpointDirectory::File>& files) {
@@ -370,7 +353,7 @@ CheckpointWriter::CheckpointWriter(fs::path final_path)
           [&](auto& error) { return fs::create_directories(folder, error); });
   owned_.emplace(FileLock::of_file(final_));
   // Whoever cleans up holds this lock: the temporary directory is not seen before it has its own.
-  const DirectoryLock folder_lock(folder);
+  const auto folder_lock = lock_directory(folder);
   clean_up(folder, final_.filename().string());
   if (is_there(final_) && !looks_like_checkpoint(final_))
     throw CheckpointError(final_.string(),
@@ -378,12 +361,11 @@ CheckpointWriter::CheckpointWriter(fs::path final_path)
   if (!checked(temporary_, "cannot make the directory",
                [&](auto& error) { return fs::create_directory(temporary_, error); }))
     throw CheckpointError(temporary_.string(), "already exists; remove this directory");
-  lock_ = DirectoryLock(temporary_).release();
+  lock_ = lock_directory(temporary_);
 }
 
 CheckpointWriter::~CheckpointWriter() {
   if (!temporary_.empty()) discard(temporary_);
-  if (lock_ >= 0) ::close(lock_);
 }
 
 void CheckpointWriter::commit() {
@@ -416,7 +398,7 @@ void CheckpointWriter::publish() {
   const auto folder = folder_of(final_);
   const auto aside = with_mark(final_, kAsideMark);
   {
-    const DirectoryLock folder_lock(folder);
+    const auto folder_lock = lock_directory(folder);
     const bool replaces = is_there(final_);
     // Between the two renames the old checkpoint is the one that is opened; see standing_for().
     if (replaces) rename_directory(final_, aside);
@@ -433,7 +415,7 @@ void CheckpointWriter::publish() {
 }
 
 void clean_up_checkpoints(const fs::path& folder) {
-  const DirectoryLock folder_lock(folder);
+  const auto folder_lock = lock_directory(folder);
   clean_up(folder, "");
 }
 
@@ -480,7 +462,7 @@ std::optional<fs::path> latest_checkpoint(const fs::path& folder, std::int64_t m
 
 fs::path set_aside(const fs::path& path, const std::string& mark) {
   const auto name = named(path);
-  const DirectoryLock folder_lock(folder_of(name));
+  const auto folder_lock = lock_directory(folder_of(name));
   fs::path aside = name.string() + "." + mark;
   for (int number = 2; is_there(aside); ++number)
     aside = name.string() + "." + mark + "-" + std::to_string(number);
@@ -541,7 +523,7 @@ void remove_checkpoint(const fs::path& path) {
     throw CheckpointError(name.string(), "is not a checkpoint, so it is not removed");
   const auto removing = with_mark(name, kRemovingMark);
   {
-    const DirectoryLock folder_lock(folder_of(name));
+    const auto folder_lock = lock_directory(folder_of(name));
     rename_directory(name, removing);
   }
   sync_directory(folder_of(name));

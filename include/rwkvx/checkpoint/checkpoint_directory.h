@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "rwkvx/base/descriptor.h"
 #include "rwkvx/base/lock.h"
 
 namespace rwkvx {
@@ -51,7 +52,7 @@ class CheckpointWriter {
   void publish();
   std::filesystem::path final_, temporary_;
   std::optional<FileLock> owned_;
-  int lock_ = -1;  // held as long as this writer lives: tells its directory from a dead one's
+  Descriptor lock_;  // held as long as this writer lives: tells its directory from a dead one's
 };
 
 // What open_checkpoint() has read to be sure.
