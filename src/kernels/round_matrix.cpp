@@ -29,12 +29,9 @@ struct Weights {
   const float* row(std::int64_t r) const { return values + r * columns; }
 };
 
-// Room for a list of sizes as middle_size() takes it.
-std::int64_t room_of(std::int64_t count) {
-  return (count + kSizesUnit - 1) / kSizesUnit * kSizesUnit;
-}
+// A list of sizes as middle_size() takes it.
 std::vector<double> list_of(std::int64_t count) {
-  return std::vector<double>(static_cast<std::size_t>(room_of(count)));
+  return std::vector<double>(static_cast<std::size_t>(room_of_sizes(count)));
 }
 // The standard deviation that normally distributed weights of the same median would have; zeros do
 // not count.
@@ -84,7 +81,7 @@ template <class Run>
 void for_each_column(const Weights& w, std::int64_t step, const std::vector<double>& of_rows,
                      const Run& run) {
   constexpr std::int64_t kTogether = 16;  // of a cache line
-  const auto count = static_cast<std::int64_t>(of_rows.size()), room = room_of(count);
+  const auto count = static_cast<std::int64_t>(of_rows.size()), room = room_of_sizes(count);
   in_parts(w.columns, kTogether, [&](std::int64_t first, std::int64_t last) {
     auto sizes = list_of(kTogether * room);
     for (std::int64_t c = first; c < last; c += kTogether) {
@@ -129,14 +126,15 @@ std::vector<float> find_column_scales(const Weights& w) {
 std::vector<double> find_wide_sizes(const Weights& w, const std::vector<float>& column_scales,
                                     double times) {
   const std::vector<double> scales(column_scales.begin(), column_scales.end());
-  auto of_rows = usual_of_rows(w, 1, scales);
+  std::vector<double> of_rows(static_cast<std::size_t>(w.rows));
   // Of the weights of each row that might be wide, how many times the usual one.
-  std::vector<std::vector<double>> shares(static_cast<std::size_t>(w.rows));
+  std::vector<std::vector<double>> shares(of_rows.size());
   in_parts(w.rows, 1, [&](std::int64_t first, std::int64_t last) {
     auto sizes = list_of(w.columns);
     for (std::int64_t row = first; row < last; ++row) {
-      const double of_row = of_rows[static_cast<std::size_t>(row)];
       divided_sizes(w.row(row), scales.data(), w.columns, sizes.data());
+      const double of_row = usual(sizes.data(), w.columns);
+      of_rows[static_cast<std::size_t>(row)] = of_row;
       for (const double size : sizes)
         if (size > times * of_row) shares[static_cast<std::size_t>(row)].push_back(size / of_row);
     }

@@ -13,37 +13,22 @@
 // clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+#include "rwkvx/kernels/simd-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
 namespace rwkvx {
 namespace HWY_NAMESPACE {
 namespace {
-namespace hn = hwy::HWY_NAMESPACE;
 
-// Number i goes into sum i % kSums, whatever the length of vectors, so that all instruction sets
-// choose the same integers.
-constexpr std::int64_t kSums = kSizesUnit;
-using D64 = hn::CappedTag<double, kSums>;
-using V64 = hn::VFromD<D64>;
 using F = hn::Rebind<float, D64>;
 using VF = hn::VFromD<F>;
 using I32 = hn::Rebind<std::int32_t, D64>;
-constexpr std::int64_t kLanes = hn::MaxLanes(D64());
-constexpr std::int64_t kVectors = kSums / kLanes;
-static_assert(kInt4Group % kSums == 0);
-
-HWY_INLINE double TotalOf(const V64 (&sums)[kVectors]) {
-  HWY_ALIGN double all[kSums];
-  for (std::int64_t v = 0; v < kVectors; ++v) hn::Store(sums[v], D64(), all + v * kLanes);
-  double total = 0;
-  for (const double one : all) total += one;
-  return total;
-}
+static_assert(kSizesUnit == kSums && kInt4Group % kSums == 0);
 
 void DividedSizes(const float* w, const double* columns, std::int64_t count, double* sizes) {
   std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) {
+  for (; i + kLanes64 <= count; i += kLanes64) {
     const auto size = hn::Abs(hn::PromoteTo(D64(), hn::LoadU(F(), w + i)));
     hn::StoreU(hn::Div(size, hn::LoadU(D64(), columns + i)), D64(), sizes + i);
   }
@@ -54,7 +39,7 @@ HWY_INLINE std::int64_t CountAtMost(const double* sizes, std::int64_t count, dou
   const auto top = hn::Set(D64(), limit);
   const hn::Rebind<std::int64_t, D64> whole;
   auto found = hn::Zero(whole);
-  for (std::int64_t i = 0; i < count; i += kLanes) {
+  for (std::int64_t i = 0; i < count; i += kLanes64) {
     const auto inside = hn::Le(hn::LoadU(D64(), sizes + i), top);
     found = hn::Sub(found, hn::BitCast(whole, hn::VecFromMask(D64(), inside)));
   }
@@ -62,12 +47,12 @@ HWY_INLINE std::int64_t CountAtMost(const double* sizes, std::int64_t count, dou
 }
 
 double MiddleSize(double* sizes, std::int64_t given) {
-  const std::int64_t count = (given + kSums - 1) / kSums * kSums;
+  const std::int64_t count = room_of_sizes(given);
   std::fill(sizes + given, sizes + count, 0.0);
   constexpr double kInf = std::numeric_limits<double>::infinity();
   const auto zero = hn::Zero(D64()), inf = hn::Set(D64(), kInf);
   auto least = inf, largest = zero;
-  for (std::int64_t i = 0; i < count; i += kLanes) {
+  for (std::int64_t i = 0; i < count; i += kLanes64) {
     const auto size = hn::LoadU(D64(), sizes + i);
     least = hn::Min(least, hn::IfThenElse(hn::Eq(size, zero), inf, size));
     largest = hn::Max(largest, size);
@@ -90,7 +75,7 @@ double MiddleSize(double* sizes, std::int64_t given) {
   }
   const auto bottom = hn::Set(D64(), std::bit_cast<double>(low));
   least = inf;
-  for (std::int64_t i = 0; i < count; i += kLanes) {
+  for (std::int64_t i = 0; i < count; i += kLanes64) {
     const auto size = hn::LoadU(D64(), sizes + i);
     least = hn::Min(least, hn::IfThenElse(hn::Gt(size, bottom), size, inf));
   }
@@ -100,7 +85,7 @@ double MiddleSize(double* sizes, std::int64_t given) {
 void RoundInt8Row(const float* w, std::int64_t columns, std::int8_t* q, float* scale) {
   auto top = hn::Zero(F());
   std::int64_t i = 0;
-  for (; i + kLanes <= columns; i += kLanes) top = hn::Max(top, hn::Abs(hn::LoadU(F(), w + i)));
+  for (; i + kLanes64 <= columns; i += kLanes64) top = hn::Max(top, hn::Abs(hn::LoadU(F(), w + i)));
   float largest = hn::GetLane(hn::MaxOfLanes(F(), top));
   for (; i < columns; ++i) largest = std::max(largest, std::abs(w[i]));
   *scale = largest / 127;
@@ -110,7 +95,7 @@ void RoundInt8Row(const float* w, std::int64_t columns, std::int8_t* q, float* s
   }
   const auto by = hn::Set(F(), *scale), most = hn::Set(F(), 127.0f);
   const hn::Rebind<std::int8_t, F> narrow;
-  for (i = 0; i + kLanes <= columns; i += kLanes) {
+  for (i = 0; i + kLanes64 <= columns; i += kLanes64) {
     const auto share = hn::Div(hn::LoadU(F(), w + i), by);
     const auto inside = hn::Min(hn::Max(share, hn::Neg(most)), most);
     hn::StoreU(hn::DemoteTo(narrow, hn::NearestInt(inside)), narrow, q + i);
@@ -128,16 +113,15 @@ HWY_INLINE VF NearestInt4(VF w, VF scale) {
 // The squared error of a group.
 HWY_INLINE double Int4Error(const float* group, float scale) {
   const auto by = hn::Set(F(), scale);
-  V64 sums[kVectors];
-  for (auto& sum : sums) sum = hn::Zero(D64());
+  Sums sums;
   for (std::int64_t i = 0; i < kInt4Group; i += kSums)
     for (std::int64_t v = 0; v < kVectors; ++v) {
-      const auto w = hn::Load(F(), group + i + v * kLanes);
+      const auto w = hn::Load(F(), group + i + v * kLanes64);
       // Both products are exact, so fused or not they are the same.
       const auto away = hn::PromoteTo(D64(), hn::Sub(hn::Mul(NearestInt4(w, by), by), w));
-      sums[v] = hn::MulAdd(away, away, sums[v]);
+      sums.of[v] = hn::MulAdd(away, away, sums.of[v]);
     }
-  return TotalOf(sums);
+  return sums.Total();
 }
 
 // Scales that are tried, as shares of the one that just holds the largest weight.
@@ -146,7 +130,7 @@ constexpr float kTried[] = {1.0f, 0.96f, 0.92f, 0.88f, 0.84f, 0.8f, 0.76f, 0.72f
 // The scale of a group, its sign chosen so that the largest weight may use -8.
 HWY_INLINE float Int4Scale(const float* group) {
   auto top = hn::Zero(F());
-  for (std::int64_t i = 0; i < kInt4Group; i += kLanes)
+  for (std::int64_t i = 0; i < kInt4Group; i += kLanes64)
     top = hn::Max(top, hn::Abs(hn::Load(F(), group + i)));
   const float size = hn::GetLane(hn::MaxOfLanes(F(), top));
   if (size == 0) return 0;
@@ -174,7 +158,7 @@ void RoundInt4Row(const float* w, std::int64_t columns, std::uint8_t* q, std::ui
     scales[g] = float_to_bf16(scale);
     HWY_ALIGN std::uint8_t digits[kInt4Group];
     std::fill_n(digits, kInt4Group, std::uint8_t{8});
-    for (std::int64_t i = 0; scale != 0 && i < kInt4Group; i += kLanes) {
+    for (std::int64_t i = 0; scale != 0 && i < kInt4Group; i += kLanes64) {
       const auto value = NearestInt4(hn::Load(F(), group + i), hn::Set(F(), scale));
       const auto digit = hn::ConvertTo(I32(), hn::Add(value, hn::Set(F(), 8.0f)));
       hn::StoreU(hn::DemoteTo(narrow, digit), narrow, digits + i);
@@ -186,19 +170,17 @@ void RoundInt4Row(const float* w, std::int64_t columns, std::uint8_t* q, std::ui
 }
 
 RowError RowErrorOf(const float* x, const float* w, std::int64_t columns) {
-  V64 away[kVectors], all[kVectors];
-  for (auto& sum : away) sum = hn::Zero(D64());
-  for (auto& sum : all) sum = hn::Zero(D64());
+  Sums away, all;
   std::int64_t i = 0;
   for (; i + kSums <= columns; i += kSums)
     for (std::int64_t v = 0; v < kVectors; ++v) {
-      const std::int64_t at = i + v * kLanes;
+      const std::int64_t at = i + v * kLanes64;
       const auto weight = hn::PromoteTo(D64(), hn::LoadU(F(), w + at));
       const auto off = hn::Sub(hn::PromoteTo(D64(), hn::LoadU(F(), x + at)), weight);
-      away[v] = hn::MulAdd(off, off, away[v]);
-      all[v] = hn::MulAdd(weight, weight, all[v]);
+      away.of[v] = hn::MulAdd(off, off, away.of[v]);
+      all.of[v] = hn::MulAdd(weight, weight, all.of[v]);
     }
-  RowError error{TotalOf(away), TotalOf(all)};
+  RowError error{away.Total(), all.Total()};
   for (; i < columns; ++i) {
     const double weight = static_cast<double>(w[i]), off = static_cast<double>(x[i]) - weight;
     error.away += off * off;

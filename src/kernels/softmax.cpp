@@ -17,13 +17,6 @@ namespace rwkvx {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Number i goes into sum i % kSums, whatever the length of vectors.
-constexpr std::int64_t kSums = 8;
-using D64 = hn::CappedTag<double, kSums>;
-using V64 = hn::VFromD<D64>;
-constexpr std::int64_t kLanes64 = hn::MaxLanes(D64());
-constexpr std::int64_t kVectors = kSums / kLanes64;
-
 // Calls use(kSums numbers of x from i on) for all; the last ones are filled up with -inf.
 template <class Value, class Use>
 HWY_INLINE void ForSums(Value* x, std::int64_t count, const Use& use) {
@@ -62,20 +55,6 @@ HWY_INLINE V64 Exponential(V64 x) {
   // Highway's gives 0 for NaN.
   return hn::IfThenElse(hn::IsNaN(x), x, hn::Exp(D64(), x));
 }
-
-struct Sums {
-  V64 of[kVectors];
-  HWY_INLINE Sums() {
-    for (auto& one : of) one = hn::Zero(D64());
-  }
-  HWY_INLINE double Total() const {
-    HWY_ALIGN double all[kSums];
-    for (std::int64_t v = 0; v < kVectors; ++v) hn::Store(of[v], D64(), all + v * kLanes64);
-    double total = 0;
-    for (const double one : all) total += one;
-    return total;
-  }
-};
 
 Exponentials SumExponentials(const float* x, std::int64_t count) {
   const hn::Rebind<float, D64> narrow;

@@ -7,11 +7,14 @@ namespace rwkvx {
 
 // Lists of sizes have room for a multiple of so many.
 inline constexpr std::int64_t kSizesUnit = 8;
+inline std::int64_t room_of_sizes(std::int64_t count) {
+  return (count + kSizesUnit - 1) / kSizesUnit * kSizesUnit;
+}
 
 // sizes <- |w| / columns, of `count` numbers each.
 void divided_sizes(const float* w, const double* columns, std::int64_t count, double* sizes);
-// The upper middle one of `count` finite sizes that are not 0; 0 where all are. Fills the list up
-// with zeros to the next multiple of kSizesUnit.
+// The upper middle one of `count` finite sizes that are not 0; 0 where all are. Fills the list's
+// room up with zeros.
 double middle_size(double* sizes, std::int64_t count);
 
 // One row to the integers of WeightMatrix. Of kInt8 the scale takes the largest weight to 127; of

@@ -22,6 +22,27 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr float kNormEpsilon = 1e-5f;
 
+// Sums in float64 that do not depend on the length of vectors: number i goes into sum i % kSums.
+constexpr std::int64_t kSums = 8;
+using D64 = hn::CappedTag<double, kSums>;
+using V64 = hn::VFromD<D64>;
+constexpr std::int64_t kLanes64 = hn::MaxLanes(D64());
+constexpr std::int64_t kVectors = kSums / kLanes64;
+
+struct Sums {
+  V64 of[kVectors];
+  HWY_INLINE Sums() {
+    for (auto& one : of) one = hn::Zero(D64());
+  }
+  HWY_INLINE double Total() const {
+    HWY_ALIGN double all[kSums];
+    for (std::int64_t v = 0; v < kVectors; ++v) hn::Store(of[v], D64(), all + v * kLanes64);
+    double total = 0;
+    for (const double one : all) total += one;
+    return total;
+  }
+};
+
 // Calls whole(d, i) for whole vectors of [first, last), then single(d, i) for the rest one by one.
 template <class Real, class Whole, class Single>
 HWY_INLINE void ForEachOf(std::int64_t first, std::int64_t last, const Whole& whole,
