@@ -313,6 +313,11 @@ nlohmann::json checkpoint_document(const ModelSource& source, const Tokenizer& t
   return document;
 }
 
+fs::path tokenizer_path(const ModelSource& source, const fs::path& given) {
+  if (!given.empty()) return given;
+  return source.tokenizer.empty() ? source.path : source.tokenizer;
+}
+
 std::unique_ptr<Tokenizer> open_tokenizer(const ModelSource& source, const fs::path& given,
                                           const std::string& option) {
   auto tokenizer = !given.empty()              ? load_tokenizer(given)
@@ -325,10 +330,9 @@ std::unique_ptr<Tokenizer> open_tokenizer(const ModelSource& source, const fs::p
                                   kTokenizerNames);
   // Models of bytes alone have no id that ends documents.
   if (tokenizer->kind() == "byte" && source.config.vocab_size == 256)
-    return make_byte_tokenizer(/*document_end=*/false);
-  const auto& named = given.empty() ? source.tokenizer : given;
+    tokenizer = make_byte_tokenizer(/*document_end=*/false);
   if (!source.tokenizer_hash.empty() && source.tokenizer_hash != tokenizer->hash())
-    throw CheckpointError((named.empty() ? source.path : named).string(),
+    throw CheckpointError(tokenizer_path(source, given).string(),
                           "is not the tokenizer that the model was trained with");
   if (tokenizer->vocab_size() > source.config.vocab_size)
     throw CheckpointError(source.path.string(), "has a vocabulary of " +

@@ -27,15 +27,13 @@ Generator::Impl::Impl(const std::filesystem::path& path_, const GeneratorOptions
   tokenizer = open_tokenizer(source, options.tokenizer, options.tokenizer_flag);
   rows = describe_state(source.config);
   model = open_language_model(source.file, source.config, options.device, "--device");
-  const auto tokenizer_path = !options.tokenizer.empty()  ? options.tokenizer
-                              : !source.tokenizer.empty() ? source.tokenizer
-                                                          : source.path;
   // A vocabulary is often filled up to a multiple of 64 or 128.
   constexpr std::int64_t kUsualPadding = 128;
   const auto padded = (tokenizer->vocab_size() + kUsualPadding - 1) / kUsualPadding * kUsualPadding;
   if (model->vocab_size() > padded)
-    log_warning(tokenizer_path.string() + ": has " + count_text(tokenizer->vocab_size()) +
-                " ids, the model " + count_text(model->vocab_size()) +
+    log_warning(tokenizer_path(source, options.tokenizer).string() + ": has " +
+                count_text(tokenizer->vocab_size()) + " ids, the model " +
+                count_text(model->vocab_size()) +
                 "; it is probably not the tokenizer that the model was trained with, and the "
                 "text will make no sense");
   for (TokenId id = 0; id < tokenizer->vocab_size(); ++id)

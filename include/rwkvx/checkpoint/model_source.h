@@ -52,5 +52,7 @@ nlohmann::json checkpoint_document(const ModelSource& source, const Tokenizer& t
 std::unique_ptr<Tokenizer> open_tokenizer(const ModelSource& source,
                                           const std::filesystem::path& given,
                                           const std::string& option = "--tokenizer");
+// Where that tokenizer is.
+std::filesystem::path tokenizer_path(const ModelSource& source, const std::filesystem::path& given);
 
 }  // namespace rwkvx
