@@ -190,10 +190,9 @@ class Application {
 
 void add_lora(const AdapterTensor& a, const AdapterTensor& b, double scale, AdapterTensor& weight) {
   const auto M = weight.shape[0], N = weight.shape[1], r = a.shape[0];
-  run_team(team_threads(), [&](const Worker& worker) {
-    const auto rows = worker.part(M, 1);
+  const auto add_to_rows = [&](std::int64_t first, std::int64_t last) {
     std::vector<double> sums(static_cast<std::size_t>(N));
-    for (std::int64_t m = rows.first; m < rows.last; ++m) {
+    for (std::int64_t m = first; m < last; ++m) {
       std::fill(sums.begin(), sums.end(), 0.0);
       for (std::int64_t k = 0; k < r; ++k) {
         const double factor = b.values[static_cast<std::size_t>(m * r + k)];
@@ -206,7 +205,8 @@ void add_lora(const AdapterTensor& a, const AdapterTensor& b, double scale, Adap
         out[n] = static_cast<float>(static_cast<double>(out[n]) +
                                     scale * sums[static_cast<std::size_t>(n)]);
     }
-  });
+  };
+  run_team(team_threads(), [&](const Worker& worker) { worker.share(M, 1, add_to_rows); });
 }
 
 AdapterUse parse_adapter_use(const std::string& text, const std::string& option) {

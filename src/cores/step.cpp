@@ -1,6 +1,7 @@
 #include "rwkvx/cores/step.h"
 
 #include <algorithm>
+#include <stdexcept>
 
 #include "rwkvx/cores/core.h"
 #include "rwkvx/cores/shift.h"
@@ -36,7 +37,6 @@ void StepRun::begin(std::vector<StepPiece> pieces, bool chunk) {
 void StepRun::set_threads(int threads) {
   own_.resize(std::max(own_.size(), static_cast<std::size_t>(threads)));
   own_moments_.resize(own_.size());
-  for (auto& own : own_) own.turn = 0;
   if (chunk_ || rows_ < kSharedRows) return;
   for (auto& shared : shared_)
     shared.reserve(rows_ * QuantizedLayout(WeightType::kInt8, widest_).bytes);
@@ -55,41 +55,66 @@ const Moments* StepRun::find_moments(const Worker& worker, const float* rows) {
     own = row_moments(rows, C);
     return &own;
   }
-  const auto [first, last] = worker.part(rows_, 1);
-  for (std::int64_t i = first; i < last; ++i)
-    moments_[static_cast<std::size_t>(i)] = row_moments(rows + i * C, C);
+  worker.share(rows_, 1,
+               [&](std::int64_t first, std::int64_t last) { find_moments(rows, first, last); });
   worker.meet();
   return moments_.data();
 }
 
-void StepRun::multiply(const Worker& worker, const WeightMatrix& matrix, const float* in,
-                       std::int64_t count, float* out) {
-  const std::int64_t M = matrix.rows;
-  const auto [first, last] = own_part(worker, M);
-  if (chunk_) return multiply_panels_as_floats(matrix, first, last, in, count, out, M);
-  const bool integers = matrix.type == WeightType::kInt8 || matrix.type == WeightType::kInt4;
-  const auto* quantized = integers ? quantize(worker, matrix, in, count) : nullptr;
-  multiply_panels(matrix, first, last, {count, in, quantized}, out, M);
+const Moments* StepRun::find_moments(const float* rows, std::int64_t first, std::int64_t last) {
+  const std::int64_t C = config_.n_embd;
+  for (std::int64_t i = first; i < last; ++i)
+    moments_[static_cast<std::size_t>(i)] = row_moments(rows + i * C, C);
+  return moments_.data();
 }
 
-// A few rows are quantized by every worker for itself, more are shared out. A worker that begins on
-// a shared buffer has met those that were done with it two products ago.
-const std::byte* StepRun::quantize(const Worker& worker, const WeightMatrix& matrix,
-                                   const float* in, std::int64_t count) {
+// A few rows are quantized by every worker for itself, more are shared out.
+StepRun::Input StepRun::input(const Worker& worker, const WeightMatrix& matrix, const float* rows,
+                              std::int64_t count) {
+  const bool integers = matrix.type == WeightType::kInt8 || matrix.type == WeightType::kInt4;
+  if (chunk_ || !integers) return {rows, count, nullptr};
   const std::int64_t N = matrix.columns, bytes = QuantizedLayout(matrix.type, N).bytes;
   auto& own = own_[static_cast<std::size_t>(worker.id)];
+  const int number = own.inputs++;
+  if (number >= kMostInputs)
+    throw std::logic_error("too many inputs of products between two meetings");
   const bool alone = count < kSharedRows;
-  if (alone) own.quantized.reserve(count * bytes);
-  std::byte* to = alone ? own.quantized.get() : shared_[own.turn ^= 1].get();
-  const auto rows = alone ? Worker::Range{0, count} : worker.part(count, 1);
-  for (std::int64_t i = rows.first; i < rows.last; ++i)
-    quantize_activations(matrix, in + i * N, to + i * bytes);
-  if (!alone) worker.meet();
-  return to;
+  if (alone) own.quantized[number].reserve(count * bytes);
+  std::byte* to = (alone ? own.quantized[number] : shared_[number]).get();
+  const auto quantize = [&](std::int64_t first, std::int64_t last) {
+    for (std::int64_t i = first; i < last; ++i)
+      quantize_activations(matrix, rows + i * N, to + i * bytes);
+  };
+  if (alone)
+    quantize(0, count);
+  else
+    worker.share(count, 1, quantize), own.shared = true;
+  return {rows, count, to};
 }
 
-Worker::Range StepRun::own_part(const Worker& worker, std::int64_t M) {
-  return worker.part(M, kStepLine);
+void StepRun::meet_inputs(const Worker& worker) {
+  auto& own = own_[static_cast<std::size_t>(worker.id)];
+  if (own.shared) worker.meet();
+  own.inputs = 0, own.shared = false;
+}
+
+void StepRun::multiply(std::initializer_list<Product> products, std::int64_t first,
+                       std::int64_t last) const {
+  const auto weights = [](const WeightMatrix& matrix, std::int64_t row) {
+    return matrix.values + row / kPanelRows * panel_bytes(matrix.type, matrix.columns);
+  };
+  for (const auto* one = products.begin(); one != products.end(); ++one) {
+    const auto& [matrix, in, out] = *one;
+    const std::int64_t M = matrix.rows;
+    if (chunk_) {
+      multiply_panels_as_floats(matrix, first, last, in.rows, in.count, out, M);
+      continue;
+    }
+    // After the last one, a worker mostly goes on where it ends.
+    const auto* next = one + 1 == products.end() ? weights(products.begin()->matrix, last)
+                                                 : weights(one[1].matrix, first);
+    multiply_panels(matrix, first, last, {in.count, in.rows, in.quantized, next}, out, M);
+  }
 }
 
 WeightMatrix StepSetup::matrix(const std::string& name) const {

@@ -76,19 +76,24 @@ struct Engine::Impl {
 
   // ln_out of rows first .. first + count of x, to the first rows of `normal`.
   void normalize_out(const Worker& worker, std::int64_t first, std::int64_t count) {
-    const auto rows = worker.part(count, 1);
-    for (std::int64_t i = rows.first; i < rows.last; ++i) {
-      const float* from = call.x() + (first + i) * C;
-      normalize(from, row_moments(from, C), weights.ln_out[0], weights.ln_out[1], 0, C,
-                normal.get() + i * C);
-    }
+    worker.share(count, 1, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        const float* from = call.x() + (first + i) * C;
+        normalize(from, row_moments(from, C), weights.ln_out[0], weights.ln_out[1], 0, C,
+                  normal.get() + i * C);
+      }
+    });
   }
 
   // logits (count, V) of rows first .. first + count of x.
   void multiply_head(const Worker& worker, std::int64_t first, std::int64_t count, float* logits) {
     normalize_out(worker, first, count);
     worker.meet();
-    call.multiply(worker, weights.head, normal.get(), count, logits);
+    const auto input = call.input(worker, weights.head, normal.get(), count);
+    call.meet_inputs(worker);
+    call.share(worker, count, V, [&](std::int64_t begin, std::int64_t end) {
+      call.multiply({{weights.head, input, logits}}, begin, end);
+    });
   }
 
   template <class Use>
@@ -213,6 +218,7 @@ void Engine::prefill_features(
 
 double measure_read_seconds(std::int64_t bytes, int repeats) {
   constexpr std::int64_t kPiece = std::int64_t{16} << 20;  // in the time of a layer or two
+  constexpr std::int64_t kLeast = std::int64_t{256} << 10;
   const HugeMemory memory(static_cast<std::size_t>(bytes));
   std::memset(memory.data(), 1, static_cast<std::size_t>(bytes));
   double least = std::numeric_limits<double>::infinity();
@@ -221,8 +227,10 @@ double measure_read_seconds(std::int64_t bytes, int repeats) {
     const auto start = std::chrono::steady_clock::now();
     for (std::int64_t begin = 0; begin < bytes; begin += kPiece)
       run_team(team_threads(), [&](const Worker& worker) {
-        const auto [first, last] = worker.part(std::min(kPiece, bytes - begin), 4096);
-        sink ^= read_bytes(memory.data() + begin + first, last - first);
+        worker.share(std::min(kPiece, bytes - begin), kLeast,
+                     [&](std::int64_t first, std::int64_t last) {
+                       sink ^= read_bytes(memory.data() + begin + first, last - first);
+                     });
       });
     least = std::min(
         least, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());

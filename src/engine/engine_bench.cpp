@@ -78,10 +78,12 @@ class PrefillProducts {
       run_team(team_threads(), [&](const Worker& worker) {
         for (const auto& one : matrices_) {
           const auto rows = std::min(one.tokens - begin, Engine::kChunk);
-          const auto [first, last] = StepRun::own_part(worker, one.weights.view.rows);
-          if (rows > 0)
+          const std::int64_t M = one.weights.view.rows;
+          if (rows <= 0) continue;
+          worker.share(M, kTilesUnit, [&](std::int64_t first, std::int64_t last) {
             multiply_panels_as_floats(one.weights.view, first, last, in_.data(), rows, out_.data(),
-                                      one.weights.view.rows);
+                                      M);
+          });
         }
       });
     return since(start);

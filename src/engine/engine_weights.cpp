@@ -79,12 +79,11 @@ void EngineWeights::pack(const std::vector<WeightMatrix*>& all) {
   run_team(team_threads(), [&](const Worker& worker) {
     std::byte* to = packed_->data();
     for (const auto* one : all) {
-      const auto panels = worker.part(panel_count(one->rows), 1);
-      pack_panels(*one, panels.first, panels.last,
-                  to + panels.first * panel_bytes(one->type, one->columns));
-      const std::int64_t first = panels.first * kPanelRows,
-                         last = std::min(panels.last * kPanelRows, one->rows);
-      forget(one->values + first * one->row_bytes(), (last - first) * one->row_bytes());
+      worker.share(panel_count(one->rows), 1, [&](std::int64_t begin, std::int64_t end) {
+        pack_panels(*one, begin, end, to + begin * panel_bytes(one->type, one->columns));
+        const std::int64_t first = begin * kPanelRows, last = std::min(end * kPanelRows, one->rows);
+        forget(one->values + first * one->row_bytes(), (last - first) * one->row_bytes());
+      });
       to += bytes_of(*one);
     }
   });

@@ -46,11 +46,14 @@ class EngineModel : public LanguageModel {
     const auto V = static_cast<std::size_t>(vocab_size());
     prefill_all(tokens, state, [&](std::int64_t first, std::span<const float> rows) {
       run_team(team_threads(), [&](const Worker& worker) {
-        const auto [begin, end] = worker.part(static_cast<std::int64_t>(rows.size() / V), 1);
-        for (std::int64_t i = begin; i < end; ++i) {
-          const auto at = static_cast<std::size_t>(first + i);
-          losses[at] = -log_probability(rows.subspan(static_cast<std::size_t>(i) * V, V), next[at]);
-        }
+        worker.share(static_cast<std::int64_t>(rows.size() / V), 1,
+                     [&](std::int64_t begin, std::int64_t end) {
+                       for (auto i = static_cast<std::size_t>(begin);
+                            i < static_cast<std::size_t>(end); ++i) {
+                         const auto at = static_cast<std::size_t>(first) + i;
+                         losses[at] = -log_probability(rows.subspan(i * V, V), next[at]);
+                       }
+                     });
       });
     });
   }

@@ -319,9 +319,10 @@ void SessionBatch::step() {
     check_mapped_files();
     logits = logits_;
     run_team(team_threads(), [&](const Worker& worker) {
-      const auto [first, last] = worker.part(static_cast<std::int64_t>(active.size()), 1);
-      for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i)
-        guarded(*active[i], [&] { active[i]->draw->choose(logits.subspan(i * V, V)); });
+      worker.share(std::ssize(active), 1, [&](std::int64_t first, std::int64_t last) {
+        for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i)
+          guarded(*active[i], [&] { active[i]->draw->choose(logits.subspan(i * V, V)); });
+      });
     });
   }
   for (auto* member : active) Session::Impl::of(*member->session).note_fed();

@@ -145,15 +145,17 @@ void MultiplyOne(const Kernel& kernel, const WeightMatrix& matrix, std::int64_t 
 // The same times several vectors.
 template <class Kernel>
 void MultiplySeveral(const Kernel& kernel, const WeightMatrix& matrix, std::int64_t first,
-                     std::int64_t last, std::int64_t count, const Results& results) {
+                     std::int64_t last, const Activations& in, const Results& results) {
   constexpr int P = Kernel::kTilePanels;
-  const std::int64_t N = matrix.columns, bytes = panel_bytes(matrix.type, N);
+  const std::int64_t count = in.count, N = matrix.columns, bytes = panel_bytes(matrix.type, N);
   auto& sums = product_buffers().sums;
   sums.reserve(count * P * kPanelRows);
   float* all = sums.get();
   const std::int64_t tiles = (count + Kernel::kTileVectors - 1) / Kernel::kTileVectors;
   const auto multiply = [&](auto some, std::int64_t panel) HWY_ATTR {
     const Panels panels{matrix.values + panel * bytes, bytes};
+    const bool goes_on = panel + some.value < last || in.next == nullptr;
+    const std::byte* next = goes_on ? panels.first + some.value * bytes : in.next;
     // The next panels come bit by bit while all vectors are multiplied with these.
     const std::int64_t turns = tiles * Kernel::kTurns;
     const std::int64_t step = (some.value * Kernel::kTurnBytes + turns - 1) / turns;
@@ -161,12 +163,14 @@ void MultiplySeveral(const Kernel& kernel, const WeightMatrix& matrix, std::int6
       PanelsTimesAll<some.value>(kernel, panels, N, count, ahead, all, panel * kPanelRows, results);
     };
     if (tiles > 1 && step <= kMostAhead)
-      times(Ahead<1>{panels.first + some.value * bytes, step});
+      times(Ahead<1>{next, step});
     else
       times(NothingAhead{});
   };
   std::int64_t panel = first;
-  for (; panel + P <= last; panel += P) multiply(std::integral_constant<int, P>(), panel);
+  // Two and two are faster than three and one.
+  for (; panel + P <= last && (P == 2 || panel + P + 1 != last); panel += P)
+    multiply(std::integral_constant<int, P>(), panel);
   if constexpr (P > 2)
     for (; panel + 2 <= last; panel += 2) multiply(std::integral_constant<int, 2>(), panel);
   for (; panel < last; ++panel) multiply(std::integral_constant<int, 1>(), panel);
@@ -174,11 +178,11 @@ void MultiplySeveral(const Kernel& kernel, const WeightMatrix& matrix, std::int6
 
 template <class Kernel>
 void Multiply(const Kernel& kernel, const WeightMatrix& matrix, std::int64_t first,
-              std::int64_t last, std::int64_t count, float* y, std::int64_t stride) {
+              std::int64_t last, const Activations& in, float* y, std::int64_t stride) {
   const std::int64_t begin = first / kPanelRows, end = panel_count(last);
   const Results results{y, stride, last};
-  if (count == 1) return MultiplyOne(kernel, matrix, begin, end, results);
-  MultiplySeveral(kernel, matrix, begin, end, count, results);
+  if (in.count == 1) return MultiplyOne(kernel, matrix, begin, end, results);
+  MultiplySeveral(kernel, matrix, begin, end, in, results);
 }
 
 template <bool kDot>
@@ -186,8 +190,8 @@ void MultiplyIntegers(const WeightMatrix& matrix, std::int64_t first, std::int64
                       const Activations& in, float* y, std::int64_t stride) {
   const std::int64_t N = matrix.columns;
   if (matrix.type == WeightType::kInt8)
-    return Multiply(Int8Kernel<kDot>(N, in.quantized), matrix, first, last, in.count, y, stride);
-  Multiply(Int4Kernel<kDot>(N, in.quantized), matrix, first, last, in.count, y, stride);
+    return Multiply(Int8Kernel<kDot>(N, in.quantized), matrix, first, last, in, y, stride);
+  Multiply(Int4Kernel<kDot>(N, in.quantized), matrix, first, last, in, y, stride);
 }
 
 #endif
@@ -199,9 +203,9 @@ void MultiplyPanels(const WeightMatrix& matrix, std::int64_t first, std::int64_t
 #else
   const std::int64_t N = matrix.columns;
   if (matrix.type == WeightType::kF32)
-    return Multiply(FloatKernel<Float32>(N, in.x), matrix, first, last, in.count, y, stride);
+    return Multiply(FloatKernel<Float32>(N, in.x), matrix, first, last, in, y, stride);
   if (matrix.type == WeightType::kBF16)
-    return Multiply(FloatKernel<BFloat16>(N, in.x), matrix, first, last, in.count, y, stride);
+    return Multiply(FloatKernel<BFloat16>(N, in.x), matrix, first, last, in, y, stride);
 #if RWKVX_X86
   if (uses_dot_instructions(/*wide=*/HWY_TARGET == HWY_AVX3))
     MultiplyIntegers<true>(matrix, first, last, in, y, stride);

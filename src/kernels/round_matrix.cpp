@@ -40,10 +40,7 @@ double usual(double* sizes, std::int64_t count) { return 1.4826 * middle_size(si
 // Calls run(first, last) for parts of 0 .. count on all threads.
 template <class Run>
 void in_parts(std::int64_t count, std::int64_t unit, const Run& run) {
-  run_team(team_threads(), [&](const Worker& worker) {
-    const auto [first, last] = worker.part(count, unit);
-    if (first < last) run(first, last);
-  });
+  run_team(team_threads(), [&](const Worker& worker) { worker.share(count, unit, run); });
 }
 
 // What is usual in every step-th row when column c is divided by `columns[c]`.

@@ -120,11 +120,11 @@ class ProcessorWaits {
   std::int64_t last_ = -1;
 };
 
-// A member that worked from times.since to `arrival` waited for the others until `now`.
-void note_wait(MemberTimes& times, Clock::time_point arrival, Clock::time_point now) {
-  const auto held_up = now - arrival - (arrival - times.since) - kHeldUp;
-  if (held_up > Duration(0)) times.held_up += held_up;
-  times.since = now;
+// A member that worked from notes.since to `arrival` waited for the others until `now`.
+void note_wait(MemberNotes& notes, Clock::time_point arrival, Clock::time_point now) {
+  const auto held_up = now - arrival - (arrival - notes.since) - kHeldUp;
+  if (held_up > Duration(0)) notes.held_up += held_up;
+  notes.since = now;
 }
 
 struct Job {
@@ -174,7 +174,7 @@ class Pool {
     std::atomic<int> wakes{0};  // what it sleeps on: a withdrawn invitation wakes it, too
     std::atomic<bool> asleep{false}, woken{false};
     int id = 0;  // within the call
-    MemberTimes times;
+    MemberNotes notes;
 
     void wake() {
       wakes.fetch_add(1);
@@ -183,8 +183,8 @@ class Pool {
   };
 
   void run_alone(void (*run)(const void*, const Worker&), const void* context) {
-    MemberTimes times;
-    run(context, Worker{0, 1, barrier_, times});
+    MemberNotes notes;
+    run(context, Worker{0, 1, barrier_, work_, notes});
   }
 
   // Invites as many helpers; returns how many have a processor and answered. Those are team_.
@@ -224,6 +224,7 @@ class Pool {
   // Returns how long the member that waited longest was held up.
   Duration share(const Job& job, Clock::time_point start) {
     job_ = job;
+    work_.begin(job.threads);
     working_.store(job.threads - 1, std::memory_order_relaxed);
     for (std::size_t i = 0; i < team_.size(); ++i) {
       auto& helper = *team_[i];
@@ -231,21 +232,21 @@ class Pool {
       helper.call.store(kGo);
       if (helper.asleep.load()) helper.wake();
     }
-    MemberTimes times;
-    times.since = start;
+    MemberNotes notes;
+    notes.since = start;
     inside = true;
-    job.run(job.context, Worker{0, job.threads, barrier_, times});
+    job.run(job.context, Worker{0, job.threads, barrier_, work_, notes});
     inside = false;
     const auto arrival = Clock::now();
     const auto done = [&] { return working_.load(std::memory_order_acquire) == 0; };
-    if (!spin(spin_time(arrival - times.since), done)) {
+    if (!spin(spin_time(arrival - notes.since), done)) {
       asleep_.store(true);
       for (int left; (left = working_.load()) != 0;) working_.wait(left);
       asleep_.store(false);
     }
-    note_wait(times, arrival, Clock::now());
-    auto most = times.held_up;
-    for (const auto* helper : team_) most = std::max(most, helper->times.held_up);
+    note_wait(notes, arrival, Clock::now());
+    auto most = notes.held_up;
+    for (const auto* helper : team_) most = std::max(most, helper->notes.held_up);
     return most;
   }
 
@@ -277,9 +278,9 @@ class Pool {
           break;
         }
         case kGo:
-          helper.times = {Clock::now()};
+          helper.notes = {Clock::now()};
           helper.call.store(kNone, std::memory_order_relaxed);
-          job_.run(job_.context, Worker{helper.id, job_.threads, barrier_, helper.times});
+          job_.run(job_.context, Worker{helper.id, job_.threads, barrier_, work_, helper.notes});
           if (working_.fetch_sub(1) == 1 && asleep_.load()) working_.notify_one();
           if (Clock::now() - turn > kTurn) {
             std::this_thread::yield();
@@ -300,6 +301,7 @@ class Pool {
   Clock::time_point looked_;
   Job job_;
   Barrier barrier_;
+  SharedWork work_;
   alignas(64) std::atomic<int> working_{0};  // helpers that are not done with the call
   std::atomic<bool> asleep_{false};          // the caller, until they are
   std::deque<Helper> helpers_;
@@ -373,10 +375,36 @@ void Barrier::wait(int threads, Duration spin_time) {
   sleeping_.fetch_sub(1);
 }
 
+void SharedWork::begin(int threads) {
+  while (std::ssize(parts_) < threads) parts_.emplace_back();
+  for (auto& part : parts_) part.left.store(0, std::memory_order_relaxed);
+}
+
+Range SharedWork::take(int id, int threads, std::uint32_t number, std::int64_t units) {
+  for (int i = 0; i < threads; ++i) {
+    const int whose = (id + i) % threads;
+    auto& left = parts_[static_cast<std::size_t>(whose)].left;
+    for (auto seen = left.load(std::memory_order_acquire);;) {
+      const auto at = static_cast<std::uint32_t>(seen >> 32);
+      if (at > number) break;
+      std::int64_t first = seen >> 16 & kMostUnits, last = seen & kMostUnits;
+      if (at < number) first = units * whose / threads, last = units * (whose + 1) / threads;
+      if (first == last) break;
+      const std::int64_t some = (last - first + 1) / 2;
+      const Range piece = i == 0 ? Range{first, first + some} : Range{last - some, last};
+      (i == 0 ? first : last) = i == 0 ? piece.last : piece.first;
+      const auto rest =
+          std::uint64_t{number} << 32 | static_cast<std::uint64_t>(first << 16 | last);
+      if (left.compare_exchange_weak(seen, rest, std::memory_order_acq_rel)) return piece;
+    }
+  }
+  return {0, 0};
+}
+
 void Worker::meet_others() const {
   const auto arrival = Clock::now();
-  barrier.wait(threads, spin_time(arrival - times.since));
-  note_wait(times, arrival, Clock::now());
+  barrier.wait(threads, spin_time(arrival - notes.since));
+  note_wait(notes, arrival, Clock::now());
 }
 
 void run_team(int threads, void (*run)(const void*, const Worker&), const void* context) {

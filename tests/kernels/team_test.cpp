@@ -59,6 +59,60 @@ TEST(Team, PartsCoverEverythingOnce) {
   }
 }
 
+// Several works without a meeting between them.
+TEST(Team, SharedPiecesCoverEverythingOnce) {
+  for (const int threads : {1, 2, 5})
+    for (int round = 0; round < 20; ++round) {
+      const std::vector<std::int64_t> counts = {103, 0, 1, 9, 10, 1000, 200'000};
+      std::vector<std::vector<int>> done;
+      for (const auto count : counts) done.emplace_back(static_cast<std::size_t>(count), 0);
+      run_team(threads, [&](const Worker& worker) {
+        for (std::size_t k = 0; k < counts.size(); ++k)
+          worker.share(counts[k], 3, [&](std::int64_t first, std::int64_t last) {
+            EXPECT_LT(first, last);
+            EXPECT_EQ(first % 3, 0);
+            for (auto i = first; i < last; ++i) ++done[k][static_cast<std::size_t>(i)];
+          });
+      });
+      for (const auto& one : done) ASSERT_EQ(one, std::vector<int>(one.size(), 1)) << threads;
+    }
+}
+
+std::vector<std::int64_t> ends(Range range) { return {range.first, range.last}; }
+
+TEST(SharedWork, PiecesAreHalvesOfWhatIsLeft) {
+  SharedWork work;
+  work.begin(2);
+  const auto take = [&](int id, std::uint32_t number) {
+    return ends(work.take(id, 2, number, 16));
+  };
+  using Ends = std::vector<std::int64_t>;
+  EXPECT_EQ(take(0, 1), (Ends{0, 4}));
+  EXPECT_EQ(take(0, 1), (Ends{4, 6}));
+  EXPECT_EQ(take(0, 1), (Ends{6, 7}));
+  EXPECT_EQ(take(0, 1), (Ends{7, 8}));
+  EXPECT_EQ(take(0, 1), (Ends{12, 16}));  // the other has not come yet
+  EXPECT_EQ(take(1, 1), (Ends{8, 10}));
+  EXPECT_EQ(take(0, 1), (Ends{11, 12}));
+  EXPECT_EQ(take(0, 1), (Ends{10, 11}));
+  EXPECT_EQ(take(0, 1), (Ends{0, 0}));
+  EXPECT_EQ(take(0, 2), (Ends{0, 4}));  // goes on
+  EXPECT_EQ(take(1, 1), (Ends{0, 0}));  // and whoever is late finds nothing
+  EXPECT_EQ(take(1, 2), (Ends{8, 12}));
+}
+
+TEST(SharedWork, WhoComesAloneTakesEverything) {
+  SharedWork work;
+  work.begin(3);
+  std::vector<int> done(SharedWork::kMostUnits, 0);
+  for (;;) {
+    const auto [first, last] = work.take(1, 3, 1, SharedWork::kMostUnits);
+    if (first == last) break;
+    for (auto i = first; i < last; ++i) ++done[static_cast<std::size_t>(i)];
+  }
+  EXPECT_EQ(done, std::vector<int>(done.size(), 1));
+}
+
 TEST(Team, CallersAtTheSameTimeAndCallsWithinCallsRunAlone) {
   const auto wanted = many_phases(1, 60);
   std::vector<std::thread> callers;

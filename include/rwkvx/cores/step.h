@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -18,6 +19,11 @@ namespace rwkvx {
 
 // Channels and weight rows that one thread takes at least: a panel, whose floats are a cache line.
 inline constexpr std::int64_t kStepLine = kPanelRows;
+// Those of products that workers take piece by piece, such that pieces are whole tiles, two or
+// three panels of a matrix, while there are many, and as many panels as are read side by side for
+// one row.
+inline constexpr std::int64_t kTileUnit = 2 * kStepLine, kTilesUnit = 6 * kStepLine,
+                              kStreamsUnit = 4 * kStepLine;
 
 using StepBuffer = AlignedBuffer<float>;
 
@@ -54,12 +60,41 @@ class StepRun {
 
   // The moments of all rows of (R, C): a few by every worker for itself, many shared out.
   const Moments* find_moments(const Worker& worker, const float* rows);
-  // out (count, M) <- in (count, N) W^T: this worker's rows of W, the same for every matrix of as
-  // many rows.
-  void multiply(const Worker& worker, const WeightMatrix& matrix, const float* in,
-                std::int64_t count, float* out);
-  // The range of columns of an (R, M) result that multiply() leaves to this worker.
-  static Worker::Range own_part(const Worker& worker, std::int64_t M);
+  // Those of rows first .. last, for whoever needs no others.
+  const Moments* find_moments(const float* rows, std::int64_t first, std::int64_t last);
+
+  static constexpr int kMostInputs = 8;
+  // What a product takes: rows (count, N), and the same as integers where the weights are integers.
+  struct Input {
+    const float* rows;
+    std::int64_t count;
+    const std::byte* quantized;
+  };
+  // Begins an input of products with this matrix. Between two meetings of the workers, all inputs
+  // come first, at most kMostInputs, then meet_inputs(), then the products.
+  Input input(const Worker& worker, const WeightMatrix& matrix, const float* rows,
+              std::int64_t count);
+  void meet_inputs(const Worker& worker);
+  // out (count, M) <- rows W^T
+  struct Product {
+    const WeightMatrix& matrix;
+    const Input& in;
+    float* out;
+  };
+  // Columns first .. last of products with matrices of as many rows.
+  void multiply(std::initializer_list<Product> products, std::int64_t first,
+                std::int64_t last) const;
+  // Calls run(first, last) with parts of the M columns of products of `count` rows until the
+  // workers have taken all.
+  template <class Run>
+  void share(const Worker& worker, std::int64_t count, std::int64_t M, const Run& run) const {
+    const std::int64_t unit = count > 1 ? kTilesUnit : kStreamsUnit;
+    if (M >= worker.threads * 4 * unit) return worker.share(M, unit, run);
+    if (count > 1) return worker.share(M, kTileUnit, run);
+    // One row goes as fast as memory does, which is read ahead in parts that are long.
+    const auto [first, last] = worker.part(M, kStepLine);
+    if (first < last) run(first, last);
+  }
 
   // For the engine: begins a call. `chunk`: many rows of one sequence, matrix times matrix.
   void begin(std::vector<StepPiece> pieces, bool chunk);
@@ -75,16 +110,15 @@ class StepRun {
   StepBuffer x_;
   std::vector<StepBuffer> buffers_;
   std::vector<Moments> moments_, own_moments_;
-  // Activations as integers: of each thread, or two that all share in turn.
+  // Activations as integers, for each input between two meetings: of each worker, or shared by all.
   struct Own {
-    AlignedBuffer<std::byte> quantized;
-    int turn = 0;
+    AlignedBuffer<std::byte> quantized[kMostInputs];
+    int inputs = 0;
+    bool shared = false;
   };
   std::vector<Own> own_;
-  AlignedBuffer<std::byte> shared_[2];
+  AlignedBuffer<std::byte> shared_[kMostInputs];
   std::int64_t widest_ = 0;  // columns of what is multiplied, at most
-  const std::byte* quantize(const Worker& worker, const WeightMatrix& matrix, const float* in,
-                            std::int64_t count);
 };
 
 struct StepSetup {

@@ -14,6 +14,8 @@ struct Activations {
   std::int64_t count = 0;
   const float* x = nullptr;              // (count, N)
   const std::byte* quantized = nullptr;  // (count, QuantizedLayout::bytes), made for this matrix
+  // Where the weights lie that are read after these; null: behind them.
+  const std::byte* next = nullptr;
 };
 
 // y[i * stride + row] <- W[row] . x_i for rows [first, last) of a matrix in panels; `first` begins

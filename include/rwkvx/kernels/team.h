@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 
 namespace rwkvx {
 
@@ -54,29 +55,72 @@ class Barrier {
   std::atomic<int> sleeping_{0};
 };
 
-// What a member knows of its waits within a call.
-struct alignas(64) MemberTimes {
+// From `first` up to but not including `last`.
+struct Range {
+  std::int64_t first, last;
+};
+
+// Work that members take piece by piece, each from the front of a part of its own, then from the
+// back of others' parts: who is slow, or is not there yet, has less of it. A piece is half of what
+// is left of the part. One work after the other, by number: a member may be at the next one while
+// others have the last pieces of this one.
+class SharedWork {
+ public:
+  static constexpr std::int64_t kMostUnits = 0xffff;
+  // Before a call, by its caller: number 0 is done.
+  void begin(int threads);
+  // The next piece of 0 .. units of work `number`; empty where none is left.
+  Range take(int id, int threads, std::uint32_t number, std::int64_t units);
+
+ private:
+  // What is left of a part: the work's number, then the first and the last unit, 16 bits each.
+  struct alignas(64) Part {
+    std::atomic<std::uint64_t> left{0};
+  };
+  std::deque<Part> parts_;
+};
+
+// What a member knows of its call.
+struct alignas(64) MemberNotes {
   std::chrono::steady_clock::time_point since;     // when it came from the last meeting
   std::chrono::steady_clock::duration held_up{0};  // by members that did not run
+  std::uint32_t shared = 0;                        // works that it took pieces of
 };
 
 // One member of a team, as its work sees it.
 struct Worker {
   int id, threads;
   Barrier& barrier;
-  MemberTimes& times;
+  SharedWork& work;
+  MemberNotes& notes;
 
   void meet() const {
     if (threads > 1) meet_others();
   }
   // This member's part of 0 .. count, in whole units but for the end.
-  struct Range {
-    std::int64_t first, last;
-  };
   Range part(std::int64_t count, std::int64_t unit) const {
     const std::int64_t units = (count + unit - 1) / unit;
     return {std::min(count, units * id / threads * unit),
             std::min(count, units * (id + 1) / threads * unit)};
+  }
+  // Calls run(first, last) with pieces of 0 .. count, in whole units but for the end, until the
+  // members have taken all. They make the same calls in the same order, and meet before one needs
+  // what another has done.
+  template <class Run>
+  void share(std::int64_t count, std::int64_t unit, const Run& run) const {
+    if (threads == 1) {
+      if (count > 0) run(std::int64_t{0}, count);
+      return;
+    }
+    const std::int64_t most = SharedWork::kMostUnits;
+    unit *= std::max<std::int64_t>(1, (count + unit * most - 1) / (unit * most));
+    const std::int64_t units = (count + unit - 1) / unit;
+    const auto number = ++notes.shared;
+    for (;;) {
+      const auto [first, last] = work.take(id, threads, number, units);
+      if (first == last) return;
+      run(first * unit, std::min(count, last * unit));
+    }
   }
 
  private:

@@ -71,23 +71,28 @@ class Step : public BlockStep {
     float *k = run.buffer(kK), *v = run.buffer(kV), *r = run.buffer(kR), *y = run.buffer(kY),
           *product = run.buffer(kProduct);
     att_.run(worker, run);
-    run.multiply(worker, key_, run.buffer(kZ0), R, k);
-    run.multiply(worker, value_, run.buffer(kZ1), R, v);
-    run.multiply(worker, receptance_, run.buffer(kZ2), R, r);
-    const auto channels = run.own_part(worker, A_);
-    for (const auto& piece : run.pieces()) {
-      const std::int64_t at = piece.first * A_;
-      wkv_rows({piece.tokens, A_, w_, u_, k + at, v + at, r + at,
-                run.state(piece, layer_, places_.wkv), y + at},
-               channels.first, channels.last);
-    }
+    const auto for_key = run.input(worker, key_, run.buffer(kZ0), R),
+               for_value = run.input(worker, value_, run.buffer(kZ1), R),
+               for_receptance = run.input(worker, receptance_, run.buffer(kZ2), R);
+    run.meet_inputs(worker);
+    run.share(worker, R, A_, [&](std::int64_t first, std::int64_t last) {
+      run.multiply({{key_, for_key, k}, {value_, for_value, v}, {receptance_, for_receptance, r}},
+                   first, last);
+      for (const auto& piece : run.pieces()) {
+        const std::int64_t at = piece.first * A_;
+        wkv_rows({piece.tokens, A_, w_, u_, k + at, v + at, r + at,
+                  run.state(piece, layer_, places_.wkv), y + at},
+                 first, last);
+      }
+    });
     worker.meet();
-    run.multiply(worker, output_, y, R, product);
-    const auto own = run.own_part(worker, C_);
-    for (std::int64_t i = 0; i < R; ++i) {
-      const std::int64_t at = i * C_ + own.first;
-      add_to(run.x() + at, product + at, own.last - own.first);
-    }
+    const auto for_output = run.input(worker, output_, y, R);
+    run.meet_inputs(worker);
+    run.share(worker, R, C_, [&](std::int64_t first, std::int64_t last) {
+      run.multiply({{output_, for_output, product}}, first, last);
+      for (std::int64_t at = first; at < R * C_; at += C_)
+        add_to(run.x() + at, product + at, last - first);
+    });
     worker.meet();
   }
 
@@ -95,19 +100,25 @@ class Step : public BlockStep {
     const std::int64_t R = run.rows();
     float *h = run.buffer(kHidden), *r = run.buffer(kFfnR), *product = run.buffer(kProduct);
     ffn_.run(worker, run);
-    run.multiply(worker, ffn_key_, run.buffer(kZ0), R, h);
-    const auto hidden = run.own_part(worker, F_);
-    for (std::int64_t i = 0; i < R; ++i)
-      relu_square_forward(h + i * F_ + hidden.first, hidden.last - hidden.first);
-    run.multiply(worker, ffn_receptance_, run.buffer(kZ1), R, r);
+    const auto for_key = run.input(worker, ffn_key_, run.buffer(kZ0), R),
+               for_receptance = run.input(worker, ffn_receptance_, run.buffer(kZ1), R);
+    run.meet_inputs(worker);
+    run.share(worker, R, F_, [&](std::int64_t first, std::int64_t last) {
+      run.multiply({{ffn_key_, for_key, h}}, first, last);
+      for (std::int64_t at = first; at < R * F_; at += F_)
+        relu_square_forward(h + at, last - first);
+    });
+    run.share(worker, R, C_, [&](std::int64_t first, std::int64_t last) {
+      run.multiply({{ffn_receptance_, for_receptance, r}}, first, last);
+    });
     worker.meet();
-    run.multiply(worker, ffn_value_, h, R, product);
-    const auto own = run.own_part(worker, C_);
-    for (std::int64_t i = 0; i < R; ++i) {
-      const std::int64_t at = i * C_ + own.first;
-      gated_residual_forward(run.x() + at, r + at, product + at, run.x() + at,
-                             own.last - own.first);
-    }
+    const auto for_value = run.input(worker, ffn_value_, h, R);
+    run.meet_inputs(worker);
+    run.share(worker, R, C_, [&](std::int64_t first, std::int64_t last) {
+      run.multiply({{ffn_value_, for_value, product}}, first, last);
+      for (std::int64_t at = first; at < R * C_; at += C_)
+        gated_residual_forward(run.x() + at, r + at, product + at, run.x() + at, last - first);
+    });
     worker.meet();
   }
 

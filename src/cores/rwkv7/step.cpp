@@ -66,11 +66,11 @@ class Step : public BlockStep {
   }
 
   std::vector<WeightMatrix*> matrices() override {
-    std::vector<WeightMatrix*> all{&receptance_, &key_, &value_, &w_.first, &a_.first};
+    std::vector<WeightMatrix*> all{&receptance_, &key_, &value_, &w_.first, &a_.first, &g_.first};
     if (layer_ > 0) all.push_back(&v_.first);
-    all.insert(all.end(), {&g_.first, &w_.second, &a_.second});
+    all.insert(all.end(), {&w_.second, &a_.second, &g_.second});
     if (layer_ > 0) all.push_back(&v_.second);
-    all.insert(all.end(), {&g_.second, &output_, &ffn_key_, &ffn_value_});
+    all.insert(all.end(), {&output_, &ffn_key_, &ffn_value_});
     return all;
   }
 
@@ -93,75 +93,92 @@ class Step : public BlockStep {
   struct Pair {
     WeightMatrix first, second;  // (rank, C), (C, rank)
   };
-  // f(numbers, count) on what multiply() left to this worker, (R, width).
-  template <class F>
-  static void apply(const Worker& worker, const StepRun& run, float* rows, std::int64_t width,
-                    const F& f) {
-    const auto [first, last] = run.own_part(worker, width);
-    for (std::int64_t i = 0; i < run.rows(); ++i) f(rows + i * width + first, last - first);
-  }
-  void add_product(const Worker& worker, StepRun& run) const {
-    const auto own = run.own_part(worker, size_.C);
-    for (std::int64_t i = 0; i < run.rows(); ++i) {
-      const std::int64_t at = i * size_.C + own.first;
-      add_to(run.x() + at, run.buffer(kProduct) + at, own.last - own.first);
+  // A product of a stage, its result (R, width) in a buffer, and what is done to it there.
+  struct Product {
+    const WeightMatrix& matrix;
+    Buffer from, to;
+    void (*then)(float* numbers, std::int64_t count) = nullptr;
+  };
+  // Products that need nothing of each other. The workers have met at their end.
+  static void multiply(const Worker& worker, StepRun& run, std::span<const Product> products) {
+    const std::int64_t R = run.rows();
+    StepRun::Input inputs[StepRun::kMostInputs];
+    auto* input = inputs;
+    for (const auto& one : products)
+      *input++ = run.input(worker, one.matrix, run.buffer(one.from), R);
+    run.meet_inputs(worker);
+    input = inputs;
+    for (const auto& one : products) {
+      const std::int64_t M = one.matrix.rows;
+      float* to = run.buffer(one.to);
+      run.share(worker, R, M, [&](std::int64_t first, std::int64_t last) {
+        run.multiply({{one.matrix, *input, to}}, first, last);
+        for (std::int64_t at = first; one.then != nullptr && at < R * M; at += M)
+          one.then(to + at, last - first);
+      });
+      ++input;
     }
+    worker.meet();
+  }
+  // x += the product of a buffer.
+  void add_product(const Worker& worker, StepRun& run, const WeightMatrix& matrix,
+                   Buffer from) const {
+    const std::int64_t R = run.rows(), C = size_.C;
+    float* product = run.buffer(kProduct);
+    const auto input = run.input(worker, matrix, run.buffer(from), R);
+    run.meet_inputs(worker);
+    run.share(worker, R, C, [&](std::int64_t first, std::int64_t last) {
+      run.multiply({{matrix, input, product}}, first, last);
+      for (std::int64_t at = first; at < R * C; at += C)
+        add_to(run.x() + at, product + at, last - first);
+    });
     worker.meet();
   }
 
   void time_mix(const Worker& worker, StepRun& run) {
-    const std::int64_t R = run.rows();
-    const auto multiply = [&](const WeightMatrix& matrix, Buffer from, Buffer to) {
-      run.multiply(worker, matrix, run.buffer(from), R, run.buffer(to));
-    };
-    const Buffer values = layer_ == 0 ? kVFirst : kV;
+    const bool first = layer_ == 0;
+    const Buffer values = first ? kVFirst : kV;
     att_.run(worker, run);
-    multiply(receptance_, kZr, kR);
-    multiply(key_, kZk, kK);
-    multiply(value_, kZv, values);
-    multiply(w_.first, kZw, kWIn);
-    apply(worker, run, run.buffer(kWIn), size_.decay, tanh_forward);
-    multiply(a_.first, kZa, kAIn);
-    if (layer_ > 0) multiply(v_.first, kZv, kVIn);
-    multiply(g_.first, kZg, kGIn);
-    apply(worker, run, run.buffer(kGIn), size_.gate, sigmoid_forward);
-    worker.meet();
-    multiply(w_.second, kWIn, kW);
-    multiply(a_.second, kAIn, kA);
-    if (layer_ > 0) multiply(v_.second, kVIn, kShare);
-    multiply(g_.second, kGIn, kG);
-    worker.meet();
+    // The first block's list ends before the pair that it lacks.
+    const Product inner[] = {{receptance_, kZr, kR}, {key_, kZk, kK},
+                             {value_, kZv, values},  {w_.first, kZw, kWIn, tanh_forward},
+                             {a_.first, kZa, kAIn},  {g_.first, kZg, kGIn, sigmoid_forward},
+                             {v_.first, kZv, kVIn}};
+    multiply(worker, run, std::span(inner).first(first ? 6 : 7));
+    const Product outer[] = {{w_.second, kWIn, kW},
+                             {a_.second, kAIn, kA},
+                             {g_.second, kGIn, kG},
+                             {v_.second, kVIn, kShare}};
+    multiply(worker, run, std::span(outer).first(first ? 3 : 4));
     run_heads(worker, run, values);
     worker.meet();
-    multiply(output_, kY, kProduct);
-    add_product(worker, run);
+    add_product(worker, run, output_, kY);
   }
 
   void run_heads(const Worker& worker, StepRun& run, Buffer values) const {
     const auto pieces = run.pieces();
-    const auto [first, last] = worker.part(static_cast<std::int64_t>(pieces.size()) * size_.H, 1);
-    for (std::int64_t task = first; task < last; ++task) {
-      const auto& piece = pieces[static_cast<std::size_t>(task / size_.H)];
-      const std::int64_t head = task % size_.H;
-      const auto of = [&](Buffer buffer) { return run.buffer(buffer) + piece.first * size_.C; };
-      HeadForward call{head_,
-                       {piece.tokens, size_.C, of(kR), of(kK), of(values), of(kG), of(kW), of(kA),
-                        of(kShare), of(kVFirst)}};
-      call.state_out = run.state(piece, layer_, places_.wkv) + head * size_.N * size_.N;
-      call.state_in = call.state_out;
-      call.out = of(kY);
-      head_forward(call, head);
-    }
+    const auto heads = static_cast<std::int64_t>(pieces.size()) * size_.H;
+    worker.share(heads, 1, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t task = first; task < last; ++task) {
+        const auto& piece = pieces[static_cast<std::size_t>(task / size_.H)];
+        const std::int64_t head = task % size_.H;
+        const auto of = [&](Buffer buffer) { return run.buffer(buffer) + piece.first * size_.C; };
+        HeadForward call{head_,
+                         {piece.tokens, size_.C, of(kR), of(kK), of(values), of(kG), of(kW), of(kA),
+                          of(kShare), of(kVFirst)}};
+        call.state_out = run.state(piece, layer_, places_.wkv) + head * size_.N * size_.N;
+        call.state_in = call.state_out;
+        call.out = of(kY);
+        head_forward(call, head);
+      }
+    });
   }
 
   void channel_mix(const Worker& worker, StepRun& run) {
     ffn_.run(worker, run);
-    float* h = run.buffer(kHidden);
-    run.multiply(worker, ffn_key_, run.buffer(kZr), run.rows(), h);
-    apply(worker, run, h, size_.F, relu_square_forward);
-    worker.meet();
-    run.multiply(worker, ffn_value_, h, run.rows(), run.buffer(kProduct));
-    add_product(worker, run);
+    const Product hidden[] = {{ffn_key_, kZr, kHidden, relu_square_forward}};
+    multiply(worker, run, hidden);
+    add_product(worker, run, ffn_value_, kHidden);
   }
 
   std::int64_t layer_;

@@ -75,9 +75,13 @@ void ShiftStep::prepare(StepRun& run, const Buffers& buffers) {
     }
 }
 
-void ShiftStep::find_gates(const float* a, std::int64_t first, std::int64_t last,
-                           float* gates) const {
-  const float* in = a;  // (R, columns of the next matrix)
+void ShiftStep::find_gates(const StepRun& run, const Moments* moments, std::int64_t first,
+                           std::int64_t last) const {
+  const std::int64_t C = mix_.channels;
+  float* normal = run.buffer(buffers_.normal);
+  for (std::int64_t i = first; i < last; ++i)
+    normalize(run.x() + i * C, moments[i], mix_.norm_weight, mix_.norm_bias, 0, C, normal + i * C);
+  const float* in = normal;  // (R, columns of the next matrix)
   for (std::size_t i = 0; i < gate_matrices_.size(); ++i) {
     const auto& matrix = gate_matrices_[i].view;
     float* out = gate_products_[i].get();
@@ -85,32 +89,46 @@ void ShiftStep::find_gates(const float* a, std::int64_t first, std::int64_t last
                     out + first * matrix.rows, matrix.rows);
     in = out;
   }
-  const std::int64_t C = mix_.channels, G = gate_matrices_.back().view.rows, width = C / G;
+  const std::int64_t G = gate_matrices_.back().view.rows, width = C / G;
+  float* gates = run.buffer(buffers_.gate);
   for (std::int64_t i = first * G; i < last * G; ++i)
     std::fill_n(gates + i * width, width, 1 / (1 + std::exp(-in[i] - gate_bias_[i % G])));
 }
 
 void ShiftStep::run(const Worker& worker, StepRun& run) {
-  const std::int64_t C = mix_.channels, K = mix_.taps;
-  const float* x = run.x();
-  const Moments* found = run.find_moments(worker, x);
-  float* gates = run.buffer(buffers_.gate);
-  if (gate_bias_ != nullptr) {
-    const auto [first, last] = worker.part(run.rows(), 1);
-    float* a = run.buffer(buffers_.normal);
-    for (std::int64_t i = first; i < last; ++i)
-      normalize(x + i * C, found[i], mix_.norm_weight, mix_.norm_bias, 0, C, a + i * C);
-    if (last > first) find_gates(a, first, last, gates);
-    worker.meet();
+  const std::int64_t C = mix_.channels, R = run.rows();
+  const bool by_rows =
+      gate_bias_ == nullptr && std::ssize(run.pieces()) == R && R >= worker.threads;
+  if (by_rows) {
+    worker.share(R, 1, [&](std::int64_t first, std::int64_t last) {
+      const auto* moments = run.find_moments(run.x(), first, last);
+      const auto some = static_cast<std::size_t>(last - first);
+      mix(run, moments, run.pieces().subspan(static_cast<std::size_t>(first), some), 0, C);
+    });
+  } else {
+    const auto* moments = run.find_moments(worker, run.x());
+    if (gate_bias_ != nullptr) {
+      const auto [first, last] = worker.part(R, 1);
+      if (first < last) find_gates(run, moments, first, last);
+      worker.meet();
+    }
+    run.share(worker, R, C, [&](std::int64_t first, std::int64_t last) {
+      mix(run, moments, run.pieces(), first, last);
+    });
   }
-  const auto [first, last] = worker.part(C, kStepLine);
-  for (const auto& piece : run.pieces()) {
+  worker.meet();
+}
+
+void ShiftStep::mix(const StepRun& run, const Moments* moments, std::span<const StepPiece> pieces,
+                    std::int64_t first, std::int64_t last) const {
+  const std::int64_t C = mix_.channels, K = mix_.taps;
+  for (const auto& piece : pieces) {
     ShiftMixRows rows;
     rows.tokens = piece.tokens;
-    rows.x = x + piece.first * C;
-    rows.moments = found + piece.first;
+    rows.x = run.x() + piece.first * C;
+    rows.moments = moments + piece.first;
     if (pos_u_ != nullptr) rows.m = factors_.data() + piece.first * K;
-    if (gate_bias_ != nullptr) rows.gate = gates + piece.first * C;
+    if (gate_bias_ != nullptr) rows.gate = run.buffer(buffers_.gate) + piece.first * C;
     rows.t = piece.t;
     if (places_.ring >= 0) rows.ring = run.state(piece, layer_, places_.ring);
     rows.prev = run.state(piece, layer_, places_.prev);
@@ -118,7 +136,6 @@ void ShiftStep::run(const Worker& worker, StepRun& run) {
       rows.z[i] = run.buffer(buffers_.z[i]) + piece.first * C;
     shift_mix_rows(mix_, rows, first, last);
   }
-  worker.meet();
 }
 
 }  // namespace rwkvx

@@ -31,8 +31,13 @@ class ShiftStep {
   void run(const Worker& worker, StepRun& run);
 
  private:
-  // gates (R, C) of normalized inputs a (R, C), for rows first .. last.
-  void find_gates(const float* a, std::int64_t first, std::int64_t last, float* gates) const;
+  // The gates of rows first .. last where they look at all channels of a token, from the moments of
+  // all rows.
+  void find_gates(const StepRun& run, const Moments* moments, std::int64_t first,
+                  std::int64_t last) const;
+  // z of channels first .. last and the rows of these pieces.
+  void mix(const StepRun& run, const Moments* moments, std::span<const StepPiece> pieces,
+           std::int64_t first, std::int64_t last) const;
   std::int64_t layer_;
   SitePlaces places_;
   Buffers buffers_;

@@ -76,18 +76,25 @@ class EmaStep : public BlockStep {
     for (std::int64_t i = 0; i < R; ++i)
       normalize(run.x() + i * C_, moments[i], weight_, bias_, begin, end, normal + i * C_);
     worker.meet();
-    run.multiply(worker, value_, normal, R, mean);
-    const auto own = run.own_part(worker, C_);
-    for (const auto& piece : run.pieces()) {
-      float* state = run.state(piece, layer_, 0);
-      for (std::int64_t i = piece.first; i < piece.first + piece.tokens; ++i)
-        for (std::int64_t c = own.first; c < own.last; ++c)
-          mean[i * C_ + c] = state[c] = decay_[c] * state[c] + (1 - decay_[c]) * mean[i * C_ + c];
-    }
+    const auto for_value = run.input(worker, value_, normal, R);
+    run.meet_inputs(worker);
+    run.share(worker, R, C_, [&](std::int64_t first, std::int64_t last) {
+      run.multiply({{value_, for_value, mean}}, first, last);
+      for (const auto& piece : run.pieces()) {
+        float* state = run.state(piece, layer_, 0);
+        for (std::int64_t i = piece.first; i < piece.first + piece.tokens; ++i)
+          for (std::int64_t c = first; c < last; ++c)
+            mean[i * C_ + c] = state[c] = decay_[c] * state[c] + (1 - decay_[c]) * mean[i * C_ + c];
+      }
+    });
     worker.meet();
-    run.multiply(worker, output_, mean, R, product);
-    for (std::int64_t i = 0; i < R; ++i)
-      add_to(run.x() + i * C_ + own.first, product + i * C_ + own.first, own.last - own.first);
+    const auto for_output = run.input(worker, output_, mean, R);
+    run.meet_inputs(worker);
+    run.share(worker, R, C_, [&](std::int64_t first, std::int64_t last) {
+      run.multiply({{output_, for_output, product}}, first, last);
+      for (std::int64_t at = first; at < R * C_; at += C_)
+        add_to(run.x() + at, product + at, last - first);
+    });
     worker.meet();
   }
 
