@@ -19,11 +19,9 @@ namespace rwkvx {
 
 // Channels and weight rows that one thread takes at least: a panel, whose floats are a cache line.
 inline constexpr std::int64_t kStepLine = kPanelRows;
-// Those of products that workers take piece by piece, such that pieces are whole tiles, two or
-// three panels of a matrix, while there are many, and as many panels as are read side by side for
-// one row.
-inline constexpr std::int64_t kTileUnit = 2 * kStepLine, kTilesUnit = 6 * kStepLine,
-                              kStreamsUnit = 4 * kStepLine;
+// Those of products of several rows, which workers take piece by piece: whole tiles, which are two
+// or three panels, where there are many.
+inline constexpr std::int64_t kTileUnit = 2 * kStepLine, kTilesUnit = 6 * kStepLine;
 
 using StepBuffer = AlignedBuffer<float>;
 
@@ -85,13 +83,12 @@ class StepRun {
   void multiply(std::initializer_list<Product> products, std::int64_t first,
                 std::int64_t last) const;
   // Calls run(first, last) with parts of the M columns of products of `count` rows until the
-  // workers have taken all.
+  // workers have done all. For one row, a worker has the same part wherever M is the same.
   template <class Run>
   void share(const Worker& worker, std::int64_t count, std::int64_t M, const Run& run) const {
-    const std::int64_t unit = count > 1 ? kTilesUnit : kStreamsUnit;
-    if (M >= worker.threads * 4 * unit) return worker.share(M, unit, run);
-    if (count > 1) return worker.share(M, kTileUnit, run);
-    // One row goes as fast as memory does, which is read ahead in parts that are long.
+    if (count > 1)
+      return worker.share(M, M >= worker.threads * 4 * kTilesUnit ? kTilesUnit : kTileUnit, run);
+    // One row goes as fast as memory does, which is read ahead in long parts.
     const auto [first, last] = worker.part(M, kStepLine);
     if (first < last) run(first, last);
   }
