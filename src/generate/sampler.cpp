@@ -67,10 +67,12 @@ Sampler::Sampler(const GenerateConfig& config, std::uint64_t sequence)
       const auto place = kDefaultChain.find(name);
       requests_ = requests_ && sampler.kOnDevice && (steps_.empty() || place > last);
       last = place;
+      if (steps_.empty()) greedy_ = sampler.kName == Temperature::kName && config.temperature == 0;
       steps_.push_back([sampler](Candidates& candidates, const SamplerMemory& memory) {
         sampler.apply(candidates, memory);
       });
     });
+  greedy_ = greedy_ && bias_.empty();
 }
 
 double Sampler::next_uniform() {
@@ -88,6 +90,20 @@ DrawRequest Sampler::request() {
 
 TokenId Sampler::draw(std::span<const float> logits) {
   const double uniform = next_uniform();
+  TokenId id = kNoToken;
+  if (greedy_) {
+    const auto at = find_largest(logits.data(), std::ssize(logits));
+    const auto found = static_cast<TokenId>(at);
+    if (at >= 0 && std::isfinite(logits[static_cast<std::size_t>(at)]) &&
+        !std::binary_search(banned_.begin(), banned_.end(), found))
+      id = found;
+  }
+  if (id == kNoToken) id = draw_from_candidates(logits, uniform);
+  remember(id);
+  return id;
+}
+
+TokenId Sampler::draw_from_candidates(std::span<const float> logits, double uniform) const {
   // Of the thread: as large as a vocabulary, and better left in the cache than kept by each
   // sampler.
   thread_local Candidates candidates;
@@ -112,13 +128,12 @@ TokenId Sampler::draw(std::span<const float> logits) {
   double rest = uniform * candidates.total;
   std::size_t chosen = 0;
   while (chosen + 1 < weights.size() && (rest -= weights[chosen]) >= 0) ++chosen;
-  const auto id = candidates.list[chosen].id;
-  remember(id);
-  return id;
+  return candidates.list[chosen].id;
 }
 
 void Sampler::remember(TokenId id) {
-  for (auto& [token, count] : memory_.seen) count *= config_.penalty_decay;
+  if (config_.penalty_decay != 1)
+    for (auto& [token, count] : memory_.seen) count *= config_.penalty_decay;
   memory_.seen[id] += 1;
 }
 

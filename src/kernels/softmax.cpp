@@ -9,6 +9,7 @@
 // clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+#include <hwy/contrib/algo/find-inl.h>
 #include "rwkvx/kernels/simd-inl.h"
 // clang-format on
 
@@ -82,6 +83,13 @@ Exponentials TakeExponentials(double* x, std::int64_t count) {
   return {top, sums.Total()};
 }
 
+std::int64_t FindLargest(const float* x, std::int64_t count) {
+  const float top = Largest(x, count);
+  if (top == -std::numeric_limits<float>::infinity()) return -1;
+  return static_cast<std::int64_t>(
+      hn::Find(hn::ScalableTag<float>(), top, x, static_cast<std::size_t>(count)));
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace rwkvx
@@ -92,12 +100,16 @@ namespace rwkvx {
 
 HWY_EXPORT(SumExponentials);
 HWY_EXPORT(TakeExponentials);
+HWY_EXPORT(FindLargest);
 
 Exponentials sum_exponentials(const float* x, std::int64_t count) {
   return HWY_DYNAMIC_DISPATCH(SumExponentials)(x, count);
 }
 Exponentials take_exponentials(double* x, std::int64_t count) {
   return HWY_DYNAMIC_DISPATCH(TakeExponentials)(x, count);
+}
+std::int64_t find_largest(const float* x, std::int64_t count) {
+  return HWY_DYNAMIC_DISPATCH(FindLargest)(x, count);
 }
 
 }  // namespace rwkvx

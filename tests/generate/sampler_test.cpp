@@ -40,6 +40,33 @@ TEST(Sampler, IsGreedyAtTemperatureZeroAndPrefersTheLowerIdAmongEquals) {
   EXPECT_EQ(Sampler(config).draw(std::vector<float>{1, 3, 3}), 1);
 }
 
+TEST(Sampler, GreedyTakesTheLikeliestThatMayBeDrawn) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const float never = std::numeric_limits<float>::infinity();
+  GenerateConfig config;
+  config.temperature = 0;
+  const auto draw = [&](const std::vector<float>& logits, std::vector<TokenId> banned = {}) {
+    Sampler sampler(config);
+    sampler.ban(std::move(banned));
+    return sampler.draw(logits);
+  };
+  EXPECT_EQ(draw({nan, 1, 2, nan, 1}), 2);
+  EXPECT_EQ(draw({1, never, 2, -never}), 2);
+  EXPECT_EQ(draw({1, 3, 2}, {1}), 2);
+  EXPECT_EQ(draw({1, 3, 2}, {2, 1}), 0);
+  EXPECT_THROW(draw({1, 3}, {0, 1}), Error);
+  EXPECT_THROW(draw({nan, never, -never}), Error);
+  config.bias = {"2=1.5"};
+  EXPECT_EQ(draw({1, 3, 2}), 2);
+  config.bias.clear();
+  config.repetition_penalty = 2;
+  Sampler sampler(config);
+  const std::vector<float> logits = {1, 3, 2};
+  EXPECT_EQ(sampler.draw(logits), 1);
+  EXPECT_EQ(sampler.draw(logits), 2);
+  EXPECT_EQ(sampler.draw(logits), 1);  // 1.5 against 1 and 1
+}
+
 TEST(Sampler, KeepsTheLikeliestTokensOnly) {
   GenerateConfig config;
   config.top_k = 2;

@@ -76,5 +76,30 @@ TEST(Softmax, WhatIsNotFinite) {
   });
 }
 
+TEST(Softmax, TheFirstOfTheLargestIsFound) {
+  const auto nan = std::numeric_limits<float>::quiet_NaN();
+  const auto never = -std::numeric_limits<float>::infinity();
+  test::for_each_instruction_set([&](const std::string& name) {
+    SCOPED_TRACE(name);
+    EXPECT_EQ(find_largest(nullptr, 0), -1);
+    for (const std::size_t count : {1u, 7u, 16u, 17u, 1003u}) {
+      auto x = numbers<float>(count, 6);
+      const auto find = [&] { return find_largest(x.data(), static_cast<std::int64_t>(count)); };
+      EXPECT_EQ(find(), std::ranges::max_element(x) - x.begin());
+      for (const std::size_t place : {std::size_t{0}, count / 2, count - 1}) {
+        x[place] = x[count - 1] = 50;
+        EXPECT_EQ(find(), static_cast<std::int64_t>(place)) << count;
+        x[place] = x[count - 1] = nan;
+      }
+      x.assign(count, never);
+      EXPECT_EQ(find(), -1);
+      x[count / 3] = nan;
+      EXPECT_EQ(find(), -1);
+      x[count / 2] = -3e38f;
+      EXPECT_EQ(find(), static_cast<std::int64_t>(count / 2));
+    }
+  });
+}
+
 }  // namespace
 }  // namespace rwkvx

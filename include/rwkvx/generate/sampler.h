@@ -63,6 +63,7 @@ class Sampler {
 
  private:
   double next_uniform();
+  TokenId draw_from_candidates(std::span<const float> logits, double uniform) const;
 
   GenerateConfig config_;
   std::uint64_t sequence_;
@@ -72,6 +73,7 @@ class Sampler {
   // Those of the chain that change anything.
   std::vector<std::function<void(Candidates&, const SamplerMemory&)>> steps_;
   bool requests_ = true;
+  bool greedy_ = false;  // the likeliest token is drawn, if it may be
 };
 
 // In place of a token that was asked for and could not be drawn.

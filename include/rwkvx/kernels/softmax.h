@@ -14,5 +14,7 @@ struct Exponentials {
 Exponentials sum_exponentials(const float* x, std::int64_t count);
 // x <- e^(x - top).
 Exponentials take_exponentials(double* x, std::int64_t count);
+// Where the largest number is, the first of equal ones; NaN is passed over; -1 of none above -inf.
+std::int64_t find_largest(const float* x, std::int64_t count);
 
 }  // namespace rwkvx
