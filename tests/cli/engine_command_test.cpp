@@ -11,6 +11,7 @@
 #include "rwkvx/base/files.h"
 #include "rwkvx/base/output_file.h"
 #include "support/program.h"
+#include "support/random_weights.h"
 #include "support/tiny_run.h"
 
 namespace rwkvx {
@@ -224,6 +225,21 @@ TEST_F(EngineCommands, QuantizedWeightsGenerateAndAreScored) {
   expect_refused(quantize(path("w.safetensors")), 3,
                  "too small for its tokenizer's 100001 ids; name the model's own with --tokenizer");
   EXPECT_FALSE(std::filesystem::exists(path("x")));
+}
+
+// Such models are of bytes only where they were trained so.
+TEST_F(EngineCommands, AModelOf256NumbersIsNoModelOfBytes) {
+  ModelConfig config;
+  config.n_layer = 1, config.n_embd = 16, config.vocab_size = 256;
+  const auto weights = path("weights.safetensors");
+  test::write_random_weights(config, weights);
+  ASSERT_EQ(run_program({"quantize", weights, path("ids"), "--tokenizer", "ids:256:none"}).status,
+            0);
+  EXPECT_EQ(generate({"--prompt", "1 2"}, "ids").status, 0);
+  expect_refused(generate({"--prompt", "1 2", "--tokenizer", "byte"}, "ids"), 3,
+                 "byte: is not the tokenizer that the model was trained with");
+  ASSERT_EQ(run_program({"quantize", weights, path("bytes"), "--tokenizer", "byte"}).status, 0);
+  EXPECT_EQ(generate({"--prompt", "ab", "--tokenizer", "byte"}, "bytes").status, 0);
 }
 
 TEST(BenchDecodeCommand, MeasuresEveryPrecisionOfBothModels) {
