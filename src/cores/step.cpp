@@ -5,6 +5,7 @@
 
 #include "rwkvx/cores/core.h"
 #include "rwkvx/cores/shift.h"
+#include "rwkvx/kernels/activation.h"
 #include "rwkvx/kernels/product.h"
 
 namespace rwkvx {
@@ -115,6 +116,19 @@ void StepRun::multiply(std::initializer_list<Product> products, std::int64_t fir
                                                  : weights(one[1].matrix, first);
     multiply_panels(matrix, first, last, {in.count, in.rows, in.quantized, next}, out, M);
   }
+}
+
+void StepRun::add_product(const Worker& worker, const WeightMatrix& matrix, const float* rows,
+                          float* product) {
+  const std::int64_t R = rows_, C = config_.n_embd;
+  const auto in = input(worker, matrix, rows, R);
+  meet_inputs(worker);
+  share(worker, R, C, [&](std::int64_t first, std::int64_t last) {
+    multiply({{matrix, in, product}}, first, last);
+    for (std::int64_t at = first; at < R * C; at += C)
+      add_to(x_.get() + at, product + at, last - first);
+  });
+  worker.meet();
 }
 
 WeightMatrix StepSetup::matrix(const std::string& name) const {

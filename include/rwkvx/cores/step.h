@@ -83,7 +83,7 @@ class StepRun {
   void multiply(std::initializer_list<Product> products, std::int64_t first,
                 std::int64_t last) const;
   // Calls run(first, last) with parts of the M columns of products of `count` rows until the
-  // workers have done all. For one row, a worker has the same part wherever M is the same.
+  // workers have done all.
   template <class Run>
   void share(const Worker& worker, std::int64_t count, std::int64_t M, const Run& run) const {
     if (count > 1)
@@ -92,6 +92,11 @@ class StepRun {
     const auto [first, last] = worker.part(M, kStepLine);
     if (first < last) run(first, last);
   }
+
+  // x += rows W^T for rows (R, N); `product` (R, C) is for the way there. The workers meet at the
+  // end.
+  void add_product(const Worker& worker, const WeightMatrix& matrix, const float* rows,
+                   float* product);
 
   // For the engine: begins a call. `chunk`: many rows of one sequence, matrix times matrix.
   void begin(std::vector<StepPiece> pieces, bool chunk);

@@ -86,14 +86,7 @@ class Step : public BlockStep {
       }
     });
     worker.meet();
-    const auto for_output = run.input(worker, output_, y, R);
-    run.meet_inputs(worker);
-    run.share(worker, R, C_, [&](std::int64_t first, std::int64_t last) {
-      run.multiply({{output_, for_output, product}}, first, last);
-      for (std::int64_t at = first; at < R * C_; at += C_)
-        add_to(run.x() + at, product + at, last - first);
-    });
-    worker.meet();
+    run.add_product(worker, output_, y, product);
   }
 
   void channel_mix(const Worker& worker, StepRun& run) {

@@ -120,21 +120,6 @@ class Step : public BlockStep {
     }
     worker.meet();
   }
-  // x += the product of a buffer.
-  void add_product(const Worker& worker, StepRun& run, const WeightMatrix& matrix,
-                   Buffer from) const {
-    const std::int64_t R = run.rows(), C = size_.C;
-    float* product = run.buffer(kProduct);
-    const auto input = run.input(worker, matrix, run.buffer(from), R);
-    run.meet_inputs(worker);
-    run.share(worker, R, C, [&](std::int64_t first, std::int64_t last) {
-      run.multiply({{matrix, input, product}}, first, last);
-      for (std::int64_t at = first; at < R * C; at += C)
-        add_to(run.x() + at, product + at, last - first);
-    });
-    worker.meet();
-  }
-
   void time_mix(const Worker& worker, StepRun& run) {
     const bool first = layer_ == 0;
     const Buffer values = first ? kVFirst : kV;
@@ -152,7 +137,7 @@ class Step : public BlockStep {
     multiply(worker, run, std::span(outer).first(first ? 3 : 4));
     run_heads(worker, run, values);
     worker.meet();
-    add_product(worker, run, output_, kY);
+    run.add_product(worker, output_, run.buffer(kY), run.buffer(kProduct));
   }
 
   void run_heads(const Worker& worker, StepRun& run, Buffer values) const {
@@ -178,7 +163,7 @@ class Step : public BlockStep {
     ffn_.run(worker, run);
     const Product hidden[] = {{ffn_key_, kZr, kHidden, relu_square_forward}};
     multiply(worker, run, hidden);
-    add_product(worker, run, ffn_value_, kHidden);
+    run.add_product(worker, ffn_value_, run.buffer(kHidden), run.buffer(kProduct));
   }
 
   std::int64_t layer_;
