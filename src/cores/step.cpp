@@ -22,9 +22,8 @@ StepRun::StepRun(const ModelConfig& config) : config_(config), widest_(config.n_
   }
 }
 
-void StepRun::begin(std::vector<StepPiece> pieces, bool chunk) {
+void StepRun::begin(std::vector<StepPiece> pieces) {
   pieces_ = std::move(pieces);
-  chunk_ = chunk;
   rows_ = 0;
   phi_.clear();
   for (const auto& piece : pieces_) {
@@ -38,9 +37,11 @@ void StepRun::begin(std::vector<StepPiece> pieces, bool chunk) {
 void StepRun::set_threads(int threads) {
   own_.resize(std::max(own_.size(), static_cast<std::size_t>(threads)));
   own_moments_.resize(own_.size());
-  if (chunk_ || rows_ < kSharedRows) return;
-  for (auto& shared : shared_)
-    shared.reserve(rows_ * QuantizedLayout(WeightType::kInt8, widest_).bytes);
+  if (rows_ < kSharedRows) return;
+  // Few columns take more of int4's layout, many of int8's.
+  const std::int64_t bytes = std::max(QuantizedLayout(WeightType::kInt8, widest_).bytes,
+                                      QuantizedLayout(WeightType::kInt4, widest_).bytes);
+  for (auto& shared : shared_) shared.reserve(rows_ * bytes);
 }
 
 void StepRun::reserve(std::size_t buffer, std::int64_t width) {
@@ -73,7 +74,7 @@ const Moments* StepRun::find_moments(const float* rows, std::int64_t first, std:
 StepRun::Input StepRun::input(const Worker& worker, const WeightMatrix& matrix, const float* rows,
                               std::int64_t count) {
   const bool integers = matrix.type == WeightType::kInt8 || matrix.type == WeightType::kInt4;
-  if (chunk_ || !integers) return {rows, count, nullptr};
+  if (!integers) return {rows, count, nullptr};
   const std::int64_t N = matrix.columns, bytes = QuantizedLayout(matrix.type, N).bytes;
   auto& own = own_[static_cast<std::size_t>(worker.id)];
   const int number = own.inputs++;
@@ -107,10 +108,6 @@ void StepRun::multiply(std::initializer_list<Product> products, std::int64_t fir
   for (const auto* one = products.begin(); one != products.end(); ++one) {
     const auto& [matrix, in, out] = *one;
     const std::int64_t M = matrix.rows;
-    if (chunk_) {
-      multiply_panels_as_floats(matrix, first, last, in.rows, in.count, out, M);
-      continue;
-    }
     // After the last one, a worker mostly goes on where it ends.
     const auto* next = one + 1 == products.end() ? weights(products.begin()->matrix, last)
                                                  : weights(one[1].matrix, first);

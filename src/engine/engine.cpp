@@ -40,8 +40,8 @@ struct Engine::Impl {
   }
 
   // Begins a call of these rows: embeds their tokens and prepares all layers.
-  void prepare(std::span<const Token> tokens, std::vector<StepPiece> pieces, bool chunk) {
-    call.begin(std::move(pieces), chunk);
+  void prepare(std::span<const Token> tokens, std::vector<StepPiece> pieces) {
+    call.begin(std::move(pieces));
     R = call.rows();
     normal.reserve(R * C);
     for (std::int64_t i = 0; i < R; ++i) {
@@ -99,7 +99,7 @@ struct Engine::Impl {
   template <class Use>
   void run_chunk(std::span<const Token> tokens, EngineState& state, const Use& use) {
     const auto count = static_cast<std::int64_t>(tokens.size());
-    prepare(tokens, {{0, count, state.t, state.values.data()}}, /*chunk=*/true);
+    prepare(tokens, {{0, count, state.t, state.values.data()}});
     run(use);
     state.t += count;
   }
@@ -171,7 +171,7 @@ void Engine::step(std::span<const Token> tokens, std::span<EngineState* const> s
   std::vector<StepPiece> pieces;
   for (std::size_t i = 0; i < states.size(); ++i)
     pieces.push_back({static_cast<std::int64_t>(i), 1, states[i]->t, states[i]->values.data()});
-  impl.prepare(tokens, std::move(pieces), /*chunk=*/false);
+  impl.prepare(tokens, std::move(pieces));
   impl.run([&](const Worker& worker) { impl.multiply_head(worker, 0, impl.R, logits); });
   for (auto* state : states) ++state->t;
 }

@@ -52,7 +52,7 @@ void write_random_weights(const ModelConfig& config, const std::filesystem::path
 }
 
 // The matrix products of a prefill of T tokens in chunks, all layers and the last token's head, by
-// the engine's kernels and nothing else.
+// the engine's kernels for float32 and nothing else.
 class PrefillProducts {
  public:
   PrefillProducts(const ModelConfig& config, std::int64_t T) : T_(T) {
@@ -81,8 +81,7 @@ class PrefillProducts {
           const std::int64_t M = one.weights.view.rows;
           if (rows <= 0) continue;
           worker.share(M, kTilesUnit, [&](std::int64_t first, std::int64_t last) {
-            multiply_panels_as_floats(one.weights.view, first, last, in_.data(), rows, out_.data(),
-                                      M);
+            multiply_panels(one.weights.view, first, last, {rows, in_.data()}, out_.data(), M);
           });
         }
       });

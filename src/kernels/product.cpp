@@ -24,7 +24,7 @@ namespace {
 
 // Of one thread, kept from call to call.
 struct ProductBuffers {
-  AlignedBuffer<float> sums, unpacked;
+  AlignedBuffer<float> sums;
 };
 ProductBuffers& product_buffers() {
   thread_local ProductBuffers buffers;
@@ -226,34 +226,6 @@ void MultiplyPanels(const WeightMatrix& matrix, std::int64_t first, std::int64_t
 #endif
 }
 
-void MultiplyAsFloats(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
-                      const float* x, std::int64_t count, float* y, std::int64_t stride) {
-#if HWY_TARGET == HWY_SCALAR
-  multiply_panels_reference(matrix, first, last, x, count, y, stride);
-#else
-  const std::int64_t N = matrix.columns;
-  if (matrix.type == WeightType::kF32)
-    return MultiplyPanels(matrix, first, last, {count, x, nullptr}, y, stride);
-  // As many panels at a time as the kernel takes.
-  constexpr std::int64_t kPanels = FloatKernel<Float32>::kTilePanels;
-  const std::int64_t floats = panel_bytes(WeightType::kF32, N) / 4;
-  auto& buffer = product_buffers().unpacked;
-  buffer.reserve(kPanels * floats);
-  float* unpacked = buffer.get();
-  for (std::int64_t row = first; row < last; row += kPanels * kPanelRows) {
-    const std::int64_t rows = std::min(kPanels * kPanelRows, last - row);
-    for (std::int64_t p = 0; p < panel_count(rows); ++p)
-      unpack_panel(matrix, row / kPanelRows + p, unpacked + p * floats);
-    const WeightMatrix part{.type = WeightType::kF32,
-                            .rows = rows,
-                            .columns = N,
-                            .values = reinterpret_cast<const std::byte*>(unpacked),
-                            .panels = true};
-    MultiplyPanels(part, 0, rows, {count, x, nullptr}, y + row, stride);
-  }
-#endif
-}
-
 std::uint64_t ReadBytes(const std::byte* from, std::int64_t count) {
   const hn::ScalableTag<std::uint64_t> d;
   const auto bytes = static_cast<std::int64_t>(hn::Lanes(d) * sizeof(std::uint64_t));
@@ -278,7 +250,6 @@ HWY_AFTER_NAMESPACE();
 namespace rwkvx {
 
 HWY_EXPORT(MultiplyPanels);
-HWY_EXPORT(MultiplyAsFloats);
 HWY_EXPORT(ReadBytes);
 
 namespace {
@@ -297,13 +268,6 @@ void multiply_panels(const WeightMatrix& matrix, std::int64_t first, std::int64_
   if (in.count == 0 || first >= last) return;
   if (matrix.columns == 0) return fill_zeros(first, last, in.count, y, stride);
   HWY_DYNAMIC_DISPATCH(MultiplyPanels)(matrix, first, last, in, y, stride);
-}
-
-void multiply_panels_as_floats(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
-                               const float* x, std::int64_t count, float* y, std::int64_t stride) {
-  if (count == 0 || first >= last) return;
-  if (matrix.columns == 0) return fill_zeros(first, last, count, y, stride);
-  HWY_DYNAMIC_DISPATCH(MultiplyAsFloats)(matrix, first, last, x, count, y, stride);
 }
 
 void multiply_panels_reference(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,

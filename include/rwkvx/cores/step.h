@@ -98,15 +98,14 @@ class StepRun {
   void add_product(const Worker& worker, const WeightMatrix& matrix, const float* rows,
                    float* product);
 
-  // For the engine: begins a call. `chunk`: many rows of one sequence, matrix times matrix.
-  void begin(std::vector<StepPiece> pieces, bool chunk);
+  // For the engine: begins a call.
+  void begin(std::vector<StepPiece> pieces);
   void set_threads(int threads);
 
  private:
   ModelConfig config_;
   std::vector<std::int64_t> offsets_;
   std::int64_t layer_floats_ = 0, rows_ = 0;
-  bool chunk_ = false;
   std::vector<StepPiece> pieces_;
   std::vector<double> phi_;
   StepBuffer x_;

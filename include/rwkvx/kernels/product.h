@@ -19,18 +19,13 @@ struct Activations {
 };
 
 // y[i * stride + row] <- W[row] . x_i for rows [first, last) of a matrix in panels; `first` begins
-// one. For tokens that are decoded, one or a few at a time: bound by reading the weights.
+// one. A few vectors are bound by reading the weights, many by the multiplications.
 //
 // Every number of y is a sum over the columns in one order, whatever the other rows and vectors of
 // the call, so a product may be cut anywhere between panels and vectors. Where the CPU has fused
 // multiply-adds, it does not depend on the instruction set either.
 void multiply_panels(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
                      const Activations& activations, float* y, std::int64_t stride);
-
-// The same with weights of every type taken as floats, for the many vectors x (count, N) of a
-// prompt: bound by the multiply-adds. In memory of the thread, which grows to a few panels.
-void multiply_panels_as_floats(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
-                               const float* x, std::int64_t count, float* y, std::int64_t stride);
 
 // The same from the definition, in float64.
 void multiply_panels_reference(const WeightMatrix& matrix, std::int64_t first, std::int64_t last,
