@@ -23,12 +23,9 @@ namespace rwkvx {
 namespace {
 
 // Of one thread, kept from call to call.
-struct ProductBuffers {
-  AlignedBuffer<float> sums;
-};
-ProductBuffers& product_buffers() {
-  thread_local ProductBuffers buffers;
-  return buffers;
+AlignedBuffer<float>& product_sums() {
+  thread_local AlignedBuffer<float> sums;
+  return sums;
 }
 
 }  // namespace
@@ -148,7 +145,7 @@ void MultiplySeveral(const Kernel& kernel, const WeightMatrix& matrix, std::int6
                      std::int64_t last, const Activations& in, const Results& results) {
   constexpr int P = Kernel::kTilePanels;
   const std::int64_t count = in.count, N = matrix.columns, bytes = panel_bytes(matrix.type, N);
-  auto& sums = product_buffers().sums;
+  auto& sums = product_sums();
   sums.reserve(count * P * kPanelRows);
   float* all = sums.get();
   const std::int64_t tiles = (count + Kernel::kTileVectors - 1) / Kernel::kTileVectors;

@@ -1,115 +1,22 @@
 #include "rwkvx/kernels/weight_panels.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "kernels/weight_panels.cpp"
-// This order makes the unit compile once per instruction set.
-// clang-format off
-#include <hwy/foreach_target.h>
-#include <hwy/highway.h>
-// clang-format on
-#include "kernels/panel_vectors-inl.h"
-
-HWY_BEFORE_NAMESPACE();
-namespace rwkvx {
-namespace HWY_NAMESPACE {
-namespace {
-
-HWY_INLINE VU Load32(const std::byte* from) {
-  return hn::LoadU(U32(), reinterpret_cast<const std::uint32_t*>(from));
-}
-// The byte of each lane that kLeft bytes are left of, as a number with a sign.
-template <int kLeft>
-HWY_INLINE VF SignedByte(VU bytes) {
-  const auto high = hn::BitCast(I32(), hn::ShiftLeft<8 * kLeft>(bytes));
-  return hn::ConvertTo(F(), hn::ShiftRight<24>(high));
-}
-
-// The rows from r on of the panel `at`, as many as a vector has, column after column:
-// to[c * kPanelRows].
-void UnpackF32(const std::byte* at, std::int64_t r, std::int64_t columns, float* to) {
-  for (std::int64_t c = 0; c < columns; ++c)
-    hn::StoreU(hn::BitCast(F(), Load32(at + 64 * c + 4 * r)), F(), to + c * kPanelRows);
-}
-void UnpackBf16(const std::byte* at, std::int64_t r, std::int64_t columns, float* to) {
-  const auto high = hn::Set(U32(), 0xffff0000u);
-  for (std::int64_t c = 0; c < columns; c += 2) {
-    const auto both = Load32(at + 32 * c + 4 * r);
-    hn::StoreU(FromBf16(both), F(), to + c * kPanelRows);
-    hn::StoreU(hn::BitCast(F(), hn::And(both, high)), F(), to + (c + 1) * kPanelRows);
-  }
-}
-void UnpackInt8(const std::byte* at, std::int64_t r, std::int64_t columns, float* to) {
-  const VF scale = hn::BitCast(F(), Load32(at + 4 * r));
-  at += 64;
-  for (std::int64_t c = 0; c < columns; c += 4) {
-    const auto four = Load32(at + 16 * c + 4 * r);
-    const VF w[4] = {SignedByte<3>(four), SignedByte<1>(four), SignedByte<2>(four),
-                     SignedByte<0>(four)};
-    for (std::int64_t i = 0; i < std::min<std::int64_t>(4, columns - c); ++i)
-      hn::StoreU(hn::Mul(w[i], scale), F(), to + (c + i) * kPanelRows);
-  }
-}
-void UnpackInt4(const std::byte* at, std::int64_t r, std::int64_t columns, float* to) {
-  const auto digit = hn::Set(U32(), 0xfu);
-  const auto eight = hn::Set(F(), 8.0f);
-  for (std::int64_t c = 0; c < columns; at += kInt4PanelBlock) {
-    for (std::int64_t group = 0; group < 2; ++group) {
-      const auto* scales = reinterpret_cast<const std::uint16_t*>(at + kInt4PanelScales);
-      const VF scale = LoadBf16(scales + group * kPanelRows + r);
-      for (std::int64_t line = 0; line < kInt4Group / 4; ++line) {
-        auto bytes = Load32(at + 64 * line + 4 * r);
-        if (group == 1) bytes = hn::ShiftRight<4>(bytes);
-        for (std::int64_t i = 0; i < 4 && c < columns; ++i, ++c) {
-          const auto value = hn::ConvertTo(F(), hn::BitCast(I32(), hn::And(bytes, digit)));
-          hn::StoreU(hn::Mul(hn::Sub(value, eight), scale), F(), to + c * kPanelRows);
-          bytes = hn::ShiftRight<8>(bytes);
-        }
-      }
-    }
-  }
-}
-
-void UnpackPanel(const WeightMatrix& matrix, std::int64_t panel, float* out) {
-  const std::int64_t N = matrix.columns;
-  const std::byte* at = matrix.values + panel * panel_bytes(matrix.type, N);
-  const auto unpack = [&] {
-    switch (matrix.type) {
-      case WeightType::kF32:
-        return UnpackF32;
-      case WeightType::kBF16:
-        return UnpackBf16;
-      case WeightType::kInt8:
-        return UnpackInt8;
-      case WeightType::kInt4:
-        break;
-    }
-    return UnpackInt4;
-  }();
-  for (std::int64_t r = 0; r < kPanelRows; r += kLanes) unpack(at, r, N, out + r);
-  if (matrix.column_scales == nullptr) return;
-  for (std::int64_t c = 0; c < N; ++c) {
-    const VF scale = hn::Set(F(), matrix.column_scales[c]);
-    float* column = out + c * kPanelRows;
-    for (std::int64_t r = 0; r < kPanelRows; r += kLanes)
-      hn::StoreU(hn::Mul(hn::LoadU(F(), column + r), scale), F(), column + r);
-  }
-}
-
-}  // namespace
-}  // namespace HWY_NAMESPACE
-}  // namespace rwkvx
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 namespace rwkvx {
 namespace {
 
 // Puts 4 bytes into a panel: those of column `unit`, or of the columns that share them, and row r.
 void put(std::byte* panel, std::int64_t unit, std::int64_t r, std::uint32_t value) {
   std::memcpy(panel + 4 * (unit * kPanelRows + r), &value, sizeof value);
+}
+
+// And takes them out.
+std::uint32_t get(const std::byte* panel, std::int64_t unit, std::int64_t r) {
+  std::uint32_t value;
+  std::memcpy(&value, panel + 4 * (unit * kPanelRows + r), sizeof value);
+  return value;
 }
 
 // The four bytes at `from`, the first in the lowest place; zeros for those beyond `left`.
@@ -157,9 +64,33 @@ void pack_row(const WeightMatrix& matrix, std::int64_t r, std::int64_t first, st
   }
 }
 
-}  // namespace
+// Column c of row r, without its column's scale.
+float unpack(const std::byte* panel, WeightType type, std::int64_t c, std::int64_t r) {
+  switch (type) {
+    case WeightType::kF32:
+      return std::bit_cast<float>(get(panel, c, r));
+    case WeightType::kBF16: {
+      const auto both = get(panel, c / 2, r);
+      return std::bit_cast<float>(c % 2 == 0 ? both << 16 : both & 0xffff0000u);
+    }
+    case WeightType::kInt8: {
+      constexpr int kPlaces[] = {0, 2, 1, 3};  // as pack_row() has them
+      const auto four = get(panel, 1 + c / 4, r);
+      return static_cast<float>(static_cast<std::int8_t>(four >> 8 * kPlaces[c % 4])) *
+             std::bit_cast<float>(get(panel, 0, r));
+    }
+    case WeightType::kInt4:
+      break;
+  }
+  const std::byte* block = panel + c / kInt4Block * kInt4PanelBlock;
+  const std::int64_t group = c % kInt4Block / kInt4Group, place = c % kInt4Group;
+  const auto digit = get(block, place / 4, r) >> (8 * (place % 4) + 4 * group) & 0xfu;
+  std::uint16_t scale;
+  std::memcpy(&scale, block + kInt4PanelScales + 2 * (group * kPanelRows + r), sizeof scale);
+  return (static_cast<float>(digit) - 8) * std::bit_cast<float>(std::uint32_t{scale} << 16);
+}
 
-HWY_EXPORT(UnpackPanel);
+}  // namespace
 
 std::int64_t panel_bytes(WeightType type, std::int64_t columns) {
   const auto units = [&](std::int64_t size) { return (columns + size - 1) / size; };
@@ -191,7 +122,13 @@ void pack_panels(const WeightMatrix& matrix, std::int64_t first, std::int64_t la
 }
 
 void unpack_panel(const WeightMatrix& panels, std::int64_t panel, float* out) {
-  HWY_DYNAMIC_DISPATCH(UnpackPanel)(panels, panel, out);
+  const std::int64_t N = panels.columns;
+  const std::byte* at = panels.values + panel * panel_bytes(panels.type, N);
+  for (std::int64_t c = 0; c < N; ++c)
+    for (std::int64_t r = 0; r < kPanelRows; ++r) {
+      float& one = out[c * kPanelRows + r] = unpack(at, panels.type, c, r);
+      if (panels.column_scales != nullptr) one *= panels.column_scales[c];
+    }
   if (panels.wide.first == nullptr) return;
   const std::int64_t first = panel * kPanelRows, last = std::min(panels.rows, first + kPanelRows);
   for (std::int64_t row = first; row < last; ++row)
@@ -209,4 +146,3 @@ PanelMatrix::PanelMatrix(const WeightMatrix& matrix) : view(matrix) {
 }
 
 }  // namespace rwkvx
-#endif
