@@ -206,7 +206,7 @@ void add_lora(const AdapterTensor& a, const AdapterTensor& b, double scale, Adap
                                     scale * sums[static_cast<std::size_t>(n)]);
     }
   };
-  run_team(team_threads(), [&](const Worker& worker) { worker.share(M, 1, add_to_rows); });
+  run_in_pieces(team_threads(), M, 1, add_to_rows);
 }
 
 AdapterUse parse_adapter_use(const std::string& text, const std::string& option) {

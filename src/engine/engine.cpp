@@ -226,12 +226,10 @@ double measure_read_seconds(std::int64_t bytes, int repeats) {
   for (int i = 0; i < repeats; ++i) {
     const auto start = std::chrono::steady_clock::now();
     for (std::int64_t begin = 0; begin < bytes; begin += kPiece)
-      run_team(team_threads(), [&](const Worker& worker) {
-        worker.share(std::min(kPiece, bytes - begin), kLeast,
-                     [&](std::int64_t first, std::int64_t last) {
-                       sink ^= read_bytes(memory.data() + begin + first, last - first);
-                     });
-      });
+      run_in_pieces(team_threads(), std::min(kPiece, bytes - begin), kLeast,
+                    [&](std::int64_t first, std::int64_t last) {
+                      sink ^= read_bytes(memory.data() + begin + first, last - first);
+                    });
     least = std::min(
         least, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }

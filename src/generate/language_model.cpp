@@ -45,16 +45,13 @@ class EngineModel : public LanguageModel {
                       SequenceState& state, std::span<double> losses) override {
     const auto V = static_cast<std::size_t>(vocab_size());
     prefill_all(tokens, state, [&](std::int64_t first, std::span<const float> rows) {
-      run_team(team_threads(), [&](const Worker& worker) {
-        worker.share(static_cast<std::int64_t>(rows.size() / V), 1,
-                     [&](std::int64_t begin, std::int64_t end) {
-                       for (auto i = static_cast<std::size_t>(begin);
-                            i < static_cast<std::size_t>(end); ++i) {
-                         const auto at = static_cast<std::size_t>(first) + i;
-                         losses[at] = -log_probability(rows.subspan(i * V, V), next[at]);
-                       }
-                     });
-      });
+      const auto find = [&](std::int64_t begin, std::int64_t end) {
+        for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
+          const auto at = static_cast<std::size_t>(first) + i;
+          losses[at] = -log_probability(rows.subspan(i * V, V), next[at]);
+        }
+      };
+      run_in_pieces(team_threads(), static_cast<std::int64_t>(rows.size() / V), 1, find);
     });
   }
   void prefill_features(std::span<const TokenId> tokens, SequenceState& state,

@@ -318,12 +318,11 @@ void SessionBatch::step() {
     model.step(tokens, states, logits_.data());
     check_mapped_files();
     logits = logits_;
-    run_team(team_threads(), [&](const Worker& worker) {
-      worker.share(std::ssize(active), 1, [&](std::int64_t first, std::int64_t last) {
-        for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i)
-          guarded(*active[i], [&] { active[i]->draw->choose(logits.subspan(i * V, V)); });
-      });
-    });
+    run_in_pieces(
+        team_threads(), std::ssize(active), 1, [&](std::int64_t first, std::int64_t last) {
+          for (auto i = static_cast<std::size_t>(first); i < static_cast<std::size_t>(last); ++i)
+            guarded(*active[i], [&] { active[i]->draw->choose(logits.subspan(i * V, V)); });
+        });
   }
   for (auto* member : active) Session::Impl::of(*member->session).note_fed();
   append(active, logits);

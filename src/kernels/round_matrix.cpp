@@ -37,18 +37,12 @@ std::vector<double> list_of(std::int64_t count) {
 // not count.
 double usual(double* sizes, std::int64_t count) { return 1.4826 * middle_size(sizes, count); }
 
-// Calls run(first, last) for parts of 0 .. count on all threads.
-template <class Run>
-void in_parts(std::int64_t count, std::int64_t unit, const Run& run) {
-  run_team(team_threads(), [&](const Worker& worker) { worker.share(count, unit, run); });
-}
-
 // What is usual in every step-th row when column c is divided by `columns[c]`.
 std::vector<double> usual_of_rows(const Weights& w, std::int64_t step,
                                   const std::vector<double>& columns) {
   const std::int64_t count = (w.rows + step - 1) / step;
   std::vector<double> found(static_cast<std::size_t>(count));
-  in_parts(count, 1, [&](std::int64_t first, std::int64_t last) {
+  run_in_pieces(team_threads(), count, 1, [&](std::int64_t first, std::int64_t last) {
     auto sizes = list_of(w.columns);
     for (std::int64_t i = first; i < last; ++i) {
       divided_sizes(w.row(i * step), columns.data(), w.columns, sizes.data());
@@ -79,7 +73,7 @@ void for_each_column(const Weights& w, std::int64_t step, const std::vector<doub
                      const Run& run) {
   constexpr std::int64_t kTogether = 16;  // of a cache line
   const auto count = static_cast<std::int64_t>(of_rows.size()), room = room_of_sizes(count);
-  in_parts(w.columns, kTogether, [&](std::int64_t first, std::int64_t last) {
+  run_in_pieces(team_threads(), w.columns, kTogether, [&](std::int64_t first, std::int64_t last) {
     auto sizes = list_of(kTogether * room);
     for (std::int64_t c = first; c < last; c += kTogether) {
       const std::int64_t some = std::min(kTogether, last - c);
@@ -126,7 +120,7 @@ std::vector<double> find_wide_sizes(const Weights& w, const std::vector<float>& 
   std::vector<double> of_rows(static_cast<std::size_t>(w.rows));
   // Of the weights of each row that might be wide, how many times the usual one.
   std::vector<std::vector<double>> shares(of_rows.size());
-  in_parts(w.rows, 1, [&](std::int64_t first, std::int64_t last) {
+  run_in_pieces(team_threads(), w.rows, 1, [&](std::int64_t first, std::int64_t last) {
     auto sizes = list_of(w.columns);
     for (std::int64_t row = first; row < last; ++row) {
       divided_sizes(w.row(row), scales.data(), w.columns, sizes.data());
@@ -237,7 +231,8 @@ RoundedMatrix round_matrix(const float* values, std::int64_t rows, std::int64_t 
     out.outlier_columns =
         std::ranges::count_if(out.column_scales, [](float s) { return s > 4 || s < 0.25f; });
   }
-  in_parts(rows, 1, [&](std::int64_t first, std::int64_t last) { rounding.round(first, last); });
+  run_in_pieces(team_threads(), rows, 1,
+                [&](std::int64_t first, std::int64_t last) { rounding.round(first, last); });
 
   double wrong = 0;
   std::int64_t filled = 0;

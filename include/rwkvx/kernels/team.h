@@ -145,4 +145,11 @@ void run_team(int threads, const Run& run) {
       &run);
 }
 
+// Calls run(first, last) with pieces of 0 .. count, in whole units but for the end, on up to
+// `threads` threads.
+template <class Run>
+void run_in_pieces(int threads, std::int64_t count, std::int64_t unit, const Run& run) {
+  run_team(threads, [&](const Worker& worker) { worker.share(count, unit, run); });
+}
+
 }  // namespace rwkvx
